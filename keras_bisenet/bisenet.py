@@ -1,0 +1,140 @@
+"""BiSeNet for face parsing (Yu et al., "BiSeNet: Bilateral Segmentation Network", 2018, arXiv:1808.00897).
+
+This is the network of the published face-parsing checkpoints: the paper's spatial path is replaced by the stride-8
+feature of the ResNet. Their PyTorch names are kept where they say what a part does.
+"""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from keras_bisenet import layers, resnet
+
+# Names of the outputs: the main head, and the auxiliary heads on the stride-8 and stride-16 context features
+# (PyTorch's `conv_out`, `conv_out16`, `conv_out32`).
+HEADS = ("logits", "logits16", "logits32")
+
+MINIMUM_SIZE = 32
+
+
+@keras.saving.register_keras_serializable(package="keras_bisenet")
+class BiSeNet(keras.Model):
+    """BiSeNet with a ResNet backbone: normalised photos in, logits of three heads out, all at full size.
+
+    Input: `[N, H, W, 3]` float RGB, normalised by `keras_bisenet.normalize`; any H, W >= 32.
+    Output: dict with the keys `HEADS`, each `[N, H, W, num_classes]` float logits. `logits` is the result; the other
+    two are auxiliary heads for training.
+
+    Args:
+        num_classes: number of output channels.
+        backbone: `"resnet18"` (13.3 million parameters) or `"resnet34"` (23.4 million).
+        input_shape: `(H, W, 3)`; None where any size may come.
+        dtype: Keras dtype policy or its name; None for the global one.
+        name: name of the model.
+
+    Raises:
+        ValueError: `backbone`, `num_classes` or `input_shape` is not one of the above.
+
+    Example:
+        >>> model = BiSeNet()
+        >>> labels = keras.ops.argmax(model(normalize(photos))["logits"], axis=-1)
+    """
+
+    def __init__(
+        self,
+        num_classes=19,
+        backbone="resnet18",
+        input_shape=(None, None, 3),
+        dtype=None,
+        name="bisenet",
+    ):
+        _check(num_classes, backbone, input_shape)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        with _global_dtype_policy(policy):
+            images = keras.Input(input_shape, dtype=policy.variable_dtype, name="image")
+            super().__init__(inputs=images, outputs=_heads(images, num_classes, backbone), name=name)
+        self.num_classes = num_classes
+        self.backbone = backbone
+        self._config = {
+            "num_classes": num_classes,
+            "backbone": backbone,
+            "input_shape": tuple(input_shape),
+            "dtype": policy.name,
+            "name": name,
+        }
+
+    def get_config(self):
+        return dict(self._config)
+
+
+def _check(num_classes, backbone, input_shape):
+    if backbone not in resnet.BLOCKS:
+        raise ValueError(f"backbone is {backbone!r}; expected one of {', '.join(resnet.BLOCKS)}")
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes!r}; expected a whole number from 1")
+    height, width, channels = input_shape
+    if channels != 3 or any(side is not None and side < MINIMUM_SIZE for side in (height, width)):
+        raise ValueError(
+            f"input_shape is {tuple(input_shape)}; expected (H, W, 3) with H and W None or at least {MINIMUM_SIZE}"
+        )
+
+
+@contextlib.contextmanager
+def _global_dtype_policy(policy):
+    """Lets every layer built inside take `policy` without handing it through each call (Keras keeps it per thread)."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _heads(images, num_classes, backbone):
+    feature8, feature16, feature32 = resnet.features(images, backbone)
+    context8, context16 = _context_path(feature8, feature16, feature32)
+    fused = _feature_fusion(feature8, context8)
+    logits = (
+        _head(fused, 256, num_classes, name="conv_out"),
+        _head(context8, 64, num_classes, name="conv_out16"),
+        _head(context16, 64, num_classes, name="conv_out32"),
+    )
+    return {
+        head: layers.AlignCornersResize(name=f"{head}_resize")([x, images])
+        for head, x in zip(HEADS, logits, strict=True)
+    }
+
+
+def _context_path(feature8, feature16, feature32):
+    """Passes global and stride-32 context down; returns context at strides 8 and 16, 128 channels each."""
+    # The 1x1 global feature is broadcast by the addition; PyTorch enlarges it first.
+    context = layers.conv_bn_relu(layers.GlobalMean()(feature32), 128, 1, name="conv_avg")
+    refined32 = _attention_refinement(feature32, 128, name="arm32") + context
+    context16 = layers.NearestResize(name="conv_head32_resize")([refined32, feature16])
+    context16 = layers.conv_bn_relu(context16, 128, 3, name="conv_head32")
+    refined16 = _attention_refinement(feature16, 128, name="arm16") + context16
+    context8 = layers.NearestResize(name="conv_head16_resize")([refined16, feature8])
+    context8 = layers.conv_bn_relu(context8, 128, 3, name="conv_head16")
+    return context8, context16
+
+
+def _attention_refinement(x, filters, *, name):
+    """The paper's ARM: a convolution whose channels are weighed by a gate computed from their global mean."""
+    x = layers.conv_bn_relu(x, filters, 3, name=name)
+    gate = layers.conv(layers.GlobalMean()(x), filters, 1, name=f"{name}_conv_atten")
+    gate = ops.sigmoid(layers.batch_norm(gate, name=f"{name}_bn_atten"))
+    return x * gate
+
+
+def _feature_fusion(spatial, context):
+    """The paper's FFM: `[N, H, W, 128]` twice -> `[N, H, W, 256]`, channels weighed by a squeeze-and-excite gate."""
+    x = layers.conv_bn_relu(ops.concatenate([spatial, context], axis=-1), 256, 1, name="ffm")
+    gate = ops.relu(layers.conv(layers.GlobalMean()(x), 64, 1, name="ffm_conv1"))
+    gate = ops.sigmoid(layers.conv(gate, 256, 1, name="ffm_conv2"))
+    return x * gate + x
+
+
+def _head(x, filters, num_classes, *, name):
+    x = layers.conv_bn_relu(x, filters, 3, name=name)
+    return layers.conv(x, num_classes, 1, name=f"{name}_logits")

@@ -1,0 +1,26 @@
+"""The only definition of how a photo becomes the network's input."""
+
+from keras import ops
+
+# ImageNet statistics of RGB in 0..1, one number a channel (torchvision's `Normalize`; every published checkpoint of
+# this network was trained with them).
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+# (x / 255 - MEAN) / STD == x * SCALE + OFFSET
+SCALE = tuple(1.0 / (255.0 * std) for std in STD)
+OFFSET = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
+
+
+def normalize(images, dtype="float32"):
+    """Turns photos into what `BiSeNet` expects.
+
+    Args:
+        images: `[..., H, W, 3]` RGB, 0..255, any dtype; an array or a tensor of the running Keras backend.
+        dtype: float dtype of the result.
+
+    Returns:
+        Tensor `[..., H, W, 3]`, `dtype`, RGB, `(images / 255 - MEAN) / STD`: about -2.1 to 2.7.
+    """
+    images = ops.cast(images, dtype)
+    return images * ops.convert_to_tensor(SCALE, dtype) + ops.convert_to_tensor(OFFSET, dtype)

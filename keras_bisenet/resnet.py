@@ -1,0 +1,42 @@
+"""ResNet-18 and ResNet-34 feature extractors (He et al., "Deep Residual Learning", 2015; torchvision's layout)."""
+
+from keras import ops
+
+from keras_bisenet import layers
+
+# Number of basic blocks in each of the four stages.
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+WIDTHS = (64, 128, 256, 512)
+
+
+def features(x, backbone="resnet18"):
+    """Builds the backbone on `x`. Its layers are named after torchvision's, behind `backbone_`.
+
+    Args:
+        x: normalised images `[N, H, W, 3]`.
+        backbone: a key of `BLOCKS`.
+
+    Returns:
+        Features at strides 8, 16 and 32: `[N, ceil(H / 8), ceil(W / 8), 128]`, 256 and 512 channels behind.
+    """
+    x = layers.conv(x, 64, 7, strides=2, name="backbone_conv1")
+    x = layers.max_pool(ops.relu(layers.batch_norm(x, name="backbone_bn1")))
+    stages = []
+    for stage, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS[backbone], strict=True), start=1):
+        for block in range(blocks):
+            strides = 2 if stage > 1 and block == 0 else 1
+            x = _basic_block(x, width, strides, name=f"backbone_layer{stage}_{block}")
+        stages.append(x)
+    return stages[1:]
+
+
+def _basic_block(x, width, strides, *, name):
+    shortcut = x
+    if strides > 1:
+        shortcut = layers.conv(x, width, 1, strides, name=f"{name}_downsample_conv")
+        shortcut = layers.batch_norm(shortcut, name=f"{name}_downsample_bn")
+    x = layers.conv(x, width, 3, strides, name=f"{name}_conv1")
+    x = ops.relu(layers.batch_norm(x, name=f"{name}_bn1"))
+    x = layers.conv(x, width, 3, name=f"{name}_conv2")
+    x = layers.batch_norm(x, name=f"{name}_bn2")
+    return ops.relu(shortcut + x)

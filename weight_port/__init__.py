@@ -1,0 +1,17 @@
+"""Moves BiSeNet weights between PyTorch and Keras: read a checkpoint, recognise it, port it, and back."""
+
+from weight_port.checkpoint import load, save
+from weight_port.errors import CheckpointError
+from weight_port.port import Architecture, keras_weights, port, recognise, recognise_backbone, reverse
+
+__all__ = [
+    "Architecture",
+    "CheckpointError",
+    "keras_weights",
+    "load",
+    "port",
+    "recognise",
+    "recognise_backbone",
+    "reverse",
+    "save",
+]

@@ -1,0 +1,188 @@
+"""Maps a PyTorch state_dict into Keras weights, tensor by tensor by name, and back.
+
+A Keras weight is anything with `.path`, `.shape` and `.assign(array)`, so this module needs neither framework.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from weight_port import dialects, layouts, report
+from weight_port.dialects import Dialect
+from weight_port.errors import CheckpointError
+
+StateDict = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What the keys and shapes of a state_dict say about the network that it belongs to.
+
+    Attributes:
+        dialect: the layout of its names.
+        backbone: `"resnet18"` or `"resnet34"`.
+        num_classes: channels of the main head; None for a backbone alone.
+    """
+
+    dialect: Dialect
+    backbone: str
+    num_classes: int | None
+
+    def __str__(self):
+        if self.num_classes is None:
+            return f"a {self.backbone} backbone ({self.dialect.name} layout)"
+        return f"BiSeNet {self.backbone} with {self.num_classes} classes ({self.dialect.name} layout)"
+
+
+def recognise(state: StateDict) -> Architecture:
+    """Tells layout, backbone and number of classes from keys and shapes.
+
+    Raises:
+        CheckpointError: the state_dict belongs to another network.
+    """
+    if any(key.startswith("sp.") for key in state):
+        raise CheckpointError(
+            "this is CoinCheung's BiSeNet V1: its keys hold a spatial path (sp.*), which the face-parsing network "
+            "does not have; expected the zllrunning or the yakhyo layout"
+        )
+    dialect = max(dialects.BISENET_DIALECTS, key=lambda candidate: _hits(state, candidate))
+    if _hits(state, dialect) < len(dialect.modules) / 2:
+        if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
+            raise CheckpointError(
+                "this is a bare ResNet, a backbone without the face-parsing network; expected a BiSeNet checkpoint "
+                "(to start a training from it, port it with weight_port.recognise_backbone)"
+            )
+        some = ", ".join(sorted(state)[:3]) or "no tensors at all"
+        raise CheckpointError(
+            f"this is no face-parsing BiSeNet: its {len(state)} keys begin with {some}; "
+            "expected the zllrunning layout (cp.resnet.*, ffm.*, conv_out.*) or the yakhyo layout (fpn.backbone.*)"
+        )
+    head = dialect.modules["conv_out_logits"] + ".weight"
+    if head not in state:
+        raise CheckpointError(f"the main head is missing: expected the key {head}")
+    return Architecture(dialect, _backbone(state, dialect), int(state[head].shape[0]))
+
+
+def recognise_backbone(state: StateDict) -> Architecture:
+    """Tells the backbone of a torchvision ResNet state_dict.
+
+    Raises:
+        CheckpointError: the state_dict is not torchvision's resnet18 or resnet34.
+    """
+    if "conv1.weight" not in state or "layer1.0.conv1.weight" not in state:
+        raise CheckpointError(
+            "this is no torchvision ResNet: expected the keys conv1.weight, layer1.0.conv1.weight, ..."
+        )
+    return Architecture(dialects.TORCHVISION, _backbone(state, dialects.TORCHVISION), None)
+
+
+def _hits(state, dialect):
+    return sum(f"{module}.weight" in state for module in dialect.modules.values())
+
+
+def _backbone(state, dialect):
+    blocks = re.compile(re.escape(dialect.backbone) + r"layer(\d)\.(\d+)\.(\w+)")
+    found = [match.groups() for match in map(blocks.match, state) if match]
+    if any(part == "conv3" for _, _, part in found):
+        raise CheckpointError(
+            "the backbone has bottleneck blocks (ResNet-50 or deeper); expected ResNet-18 or ResNet-34"
+        )
+    return "resnet34" if any(int(block) >= 2 for _, block, _ in found) else "resnet18"
+
+
+def key_map(paths: Iterable[str], dialect: Dialect) -> dict[str, str]:
+    """Keras weight path -> PyTorch key, for every path that `dialect` has a name for.
+
+    Args:
+        paths: `<layer>/<weight>`, as `variable.path` gives it.
+        dialect: the PyTorch layout.
+    """
+    keys = {}
+    for path in paths:
+        layer, weight = path.rsplit("/", 1)
+        module = dialect.module(layer)
+        if module is not None:
+            keys[path] = f"{module}.{dialects.TENSORS[weight]}"
+    return keys
+
+
+def port(state: StateDict, variables: Iterable, architecture: Architecture) -> dict[str, np.ndarray]:
+    """Assigns every tensor of a state_dict to its Keras weight. Checks all of it first, so it fails whole.
+
+    Args:
+        state: PyTorch key -> array; a kernel is `[O, I, H, W]`.
+        variables: the Keras weights, `model.variables`; a kernel is `[H, W, I, O]`. For a torchvision state_dict
+            those that are no backbone keep their values.
+        architecture: what `recognise` or `recognise_backbone` said of `state`.
+
+    Returns:
+        The passengers: tensors that PyTorch's `strict=True` asks for and no Keras weight holds (batch-norm step
+        counters, the unused classifier). Given to `reverse` they make the round trip complete.
+
+    Raises:
+        CheckpointError: keys are missing, unexpected or mis-shaped (all of them are listed), or values are not finite.
+    """
+    variables = {variable.path: variable for variable in variables}
+    keys = key_map(variables, architecture.dialect)
+    expected = {key: layouts.torch_shape(variables[path].shape) for path, key in keys.items()}
+    passengers = {key: state[key] for key in state if _is_passenger(key, expected, architecture.dialect)}
+
+    missing = expected.keys() - state.keys()
+    unexpected = state.keys() - expected.keys() - passengers.keys()
+    misshaped = {
+        key: (tuple(state[key].shape), shape)
+        for key, shape in expected.items()
+        if key in state and tuple(state[key].shape) != shape
+    }
+    if missing or unexpected or misshaped:
+        raise CheckpointError(report.describe_mismatch(str(architecture), missing, unexpected, misshaped))
+    bad = {
+        key: (int(array.size - np.isfinite(array).sum()), array.size)
+        for key, array in ((key, state[key]) for key in expected)
+        if not np.isfinite(array).all()
+    }
+    if bad:
+        raise CheckpointError(report.describe_non_finite(bad))
+
+    for path, key in keys.items():
+        variables[path].assign(layouts.to_keras(state[key]))
+    return passengers
+
+
+def _is_passenger(key, expected, dialect):
+    if key in dialect.unused:
+        return True
+    module, _, tensor = key.rpartition(".")
+    return tensor == dialects.COUNTER and f"{module}.running_mean" in expected
+
+
+def reverse(
+    weights: Mapping[str, np.ndarray], dialect: Dialect, passengers: StateDict | None = None
+) -> dict[str, np.ndarray]:
+    """Turns Keras weights back into a state_dict that the PyTorch network loads with `strict=True`.
+
+    Args:
+        weights: Keras weight path -> array; a kernel is `[H, W, I, O]`. See `keras_weights`.
+        dialect: the PyTorch layout to write.
+        passengers: what `port` returned. What it does not hold is zero.
+
+    Returns:
+        PyTorch key -> array, the values of `weights` bit for bit; a kernel is `[O, I, H, W]`.
+    """
+    passengers = passengers or {}
+    state = {}
+    for path, key in key_map(weights, dialect).items():
+        state[key] = layouts.to_torch(np.asarray(weights[path]))
+        if key.endswith(".running_mean"):
+            counter = key.replace("running_mean", dialects.COUNTER)
+            state[counter] = passengers.get(counter, np.zeros((), np.int64))
+    for key, shape in dialect.unused.items():
+        state[key] = passengers.get(key, np.zeros(shape, np.float32))
+    return state
+
+
+def keras_weights(variables: Iterable) -> dict[str, np.ndarray]:
+    """Path -> array of every Keras weight (a copy in memory, whatever the backend)."""
+    return {variable.path: np.array(variable.numpy()) for variable in variables}

@@ -1,0 +1,208 @@
+"""Our own PyTorch BiSeNet: the reference that every port and export is measured against (imports torch).
+
+It has the key layouts of both published networks. The names are written out here a second time on purpose: a mistake
+in `dialects.py` must not find its mirror image in the reference.
+"""
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What a published network calls its parts. `attention_sequence`: its attention is one `nn.Sequential`."""
+
+    context: str
+    backbone: str
+    norm: str
+    block: str
+    fusion_block: str
+    head_conv: str
+    attention_sequence: bool
+    classifier: bool
+
+
+LAYOUTS = {
+    "zllrunning": Names("cp", "resnet", "bn", "conv", "convblk", "conv_out", False, False),
+    "yakhyo": Names("fpn", "backbone", "norm", "conv_block", "conv_block", "conv", True, True),
+}
+
+
+def _conv(inputs, outputs, kernel, stride=1):
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _global_mean(x):
+    return x.mean((2, 3), keepdim=True)
+
+
+class ConvBNReLU(nn.Module):
+    def __init__(self, names, inputs, outputs, kernel):
+        super().__init__()
+        self.names = names
+        self.conv = _conv(inputs, outputs, kernel)
+        setattr(self, names.norm, nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return functional.relu(getattr(self, self.names.norm)(self.conv(x)))
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = _conv(inputs, outputs, 3, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = _conv(outputs, outputs, 3)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride > 1:
+            self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(shortcut + self.bn2(self.conv2(x)))
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet-18/34 without its forward to a class: returns the features at strides 8, 16 and 32."""
+
+    def __init__(self, backbone, classifier):
+        super().__init__()
+        self.conv1 = _conv(3, 64, 7, 2)
+        self.bn1 = nn.BatchNorm2d(64)
+        width = 64
+        for stage, blocks in enumerate(BLOCKS[backbone]):
+            inputs, width = width, 64 * 2**stage
+            first = BasicBlock(inputs, width, 1 if stage == 0 else 2)
+            rest = [BasicBlock(width, width, 1) for _ in range(blocks - 1)]
+            setattr(self, f"layer{stage + 1}", nn.Sequential(first, *rest))
+        if classifier:
+            self.fc = nn.Linear(512, 1000)
+
+    def forward(self, x):
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer1(functional.max_pool2d(x, 3, 2, 1))
+        feature8 = self.layer2(x)
+        feature16 = self.layer3(feature8)
+        return feature8, feature16, self.layer4(feature16)
+
+
+class AttentionRefinement(nn.Module):
+    def __init__(self, names, inputs, outputs):
+        super().__init__()
+        self.names = names
+        setattr(self, names.block, ConvBNReLU(names, inputs, outputs, 3))
+        conv, norm = _conv(outputs, outputs, 1), nn.BatchNorm2d(outputs)
+        if names.attention_sequence:
+            self.attention = nn.Sequential(conv, norm)
+        else:
+            self.conv_atten, self.bn_atten = conv, norm
+
+    def forward(self, x):
+        x = getattr(self, self.names.block)(x)
+        gate = _global_mean(x)
+        gate = self.attention(gate) if self.names.attention_sequence else self.bn_atten(self.conv_atten(gate))
+        return x * torch.sigmoid(gate)
+
+
+class ContextPath(nn.Module):
+    def __init__(self, names, backbone):
+        super().__init__()
+        self.names = names
+        setattr(self, names.backbone, ResNet(backbone, names.classifier))
+        self.arm16 = AttentionRefinement(names, 256, 128)
+        self.arm32 = AttentionRefinement(names, 512, 128)
+        self.conv_head32 = ConvBNReLU(names, 128, 128, 3)
+        self.conv_head16 = ConvBNReLU(names, 128, 128, 3)
+        self.conv_avg = ConvBNReLU(names, 512, 128, 1)
+
+    def forward(self, x):
+        feature8, feature16, feature32 = getattr(self, self.names.backbone)(x)
+        average = functional.interpolate(self.conv_avg(_global_mean(feature32)), feature32.shape[2:], mode="nearest")
+        context16 = functional.interpolate(self.arm32(feature32) + average, feature16.shape[2:], mode="nearest")
+        context16 = self.conv_head32(context16)
+        context8 = functional.interpolate(self.arm16(feature16) + context16, feature8.shape[2:], mode="nearest")
+        return feature8, self.conv_head16(context8), context16
+
+
+class FeatureFusion(nn.Module):
+    def __init__(self, names):
+        super().__init__()
+        self.names = names
+        setattr(self, names.fusion_block, ConvBNReLU(names, 256, 256, 1))
+        self.conv1 = _conv(256, 64, 1)
+        self.conv2 = _conv(64, 256, 1)
+
+    def forward(self, spatial, context):
+        x = getattr(self, self.names.fusion_block)(torch.cat([spatial, context], 1))
+        gate = torch.sigmoid(self.conv2(functional.relu(self.conv1(_global_mean(x)))))
+        return x * gate + x
+
+
+class Head(nn.Module):
+    def __init__(self, names, inputs, width, num_classes):
+        super().__init__()
+        self.names = names
+        setattr(self, names.block, ConvBNReLU(names, inputs, width, 3))
+        setattr(self, names.head_conv, _conv(width, num_classes, 1))
+
+    def forward(self, x, size):
+        x = getattr(self, self.names.head_conv)(getattr(self, self.names.block)(x))
+        return functional.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+class BiSeNet(nn.Module):
+    """The published face-parsing network.
+
+    Args:
+        num_classes: channels of each head.
+        backbone: `"resnet18"` or `"resnet34"`.
+        layout: `"zllrunning"` or `"yakhyo"`: which names its state_dict has.
+
+    Called with normalised images `[N, 3, H, W]` float RGB, returns three `[N, num_classes, H, W]` logit tensors: the
+    main head, then the auxiliary heads at strides 8 and 16.
+    """
+
+    def __init__(self, num_classes=19, backbone="resnet18", layout="zllrunning"):
+        super().__init__()
+        self.names = names = LAYOUTS[layout]
+        setattr(self, names.context, ContextPath(names, backbone))
+        self.ffm = FeatureFusion(names)
+        self.conv_out = Head(names, 256, 256, num_classes)
+        self.conv_out16 = Head(names, 128, 64, num_classes)
+        self.conv_out32 = Head(names, 128, 64, num_classes)
+
+    def forward(self, x):
+        size = x.shape[2:]
+        feature8, context8, context16 = getattr(self, self.names.context)(x)
+        fused = self.ffm(feature8, context8)
+        return self.conv_out(fused, size), self.conv_out16(context8, size), self.conv_out32(context16, size)
+
+
+def build(state, architecture):
+    """The reference network in evaluation mode with the weights of `state` (key -> array), loaded strictly."""
+    network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
+    weights = {key: torch.from_numpy(array.copy()) for key, array in state.items()}
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+@torch.inference_mode()
+def logits(network, images):
+    """Runs the network on NHWC arrays.
+
+    Args:
+        network: a `BiSeNet`, in evaluation mode.
+        images: `[N, H, W, 3]` float32 or float64 RGB, normalised.
+
+    Returns:
+        Three NHWC arrays `[N, H, W, num_classes]` of the same dtype, in the order of the heads.
+    """
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return tuple(head.permute(0, 2, 3, 1).contiguous().numpy() for head in network(x))
