@@ -7,7 +7,7 @@ from keras import ops
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# (x / 255 - MEAN) / STD == x * SCALE + OFFSET
+# The same in one multiplication and one addition of a photo in 0..255.
 SCALE = tuple(1.0 / (255.0 * std) for std in STD)
 OFFSET = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
 

@@ -163,17 +163,18 @@ def save(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
     """
     path = pathlib.Path(path)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    partial = pathlib.Path(partial)
     try:
-        if path.suffix == ".safetensors":
-            import safetensors.numpy
+        with os.fdopen(handle, "wb") as file:
+            if path.suffix == ".safetensors":
+                import safetensors.numpy
 
-            safetensors.numpy.save_file(state, partial)
-        else:
-            import torch
+                file.write(safetensors.numpy.save(state))
+            else:
+                import torch
 
-            torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, partial)
-        os.replace(partial, path)
+                torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, file)
+        partial.replace(path)
     except BaseException:
-        os.unlink(partial)
+        partial.unlink()
         raise

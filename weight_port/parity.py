@@ -32,6 +32,10 @@ class Tolerance:
     max_abs: float | None
     agreement: float
 
+    def __str__(self):
+        error = "" if self.max_abs is None else f"max |error| <= {self.max_abs:g}, "
+        return f"allowed are {error}same labels >= {self.agreement:.2%}"
+
     def holds(self, difference: Difference) -> bool:
         """Whether `difference` is within (NaN never is)."""
         within = self.max_abs is None or difference.max_abs <= self.max_abs

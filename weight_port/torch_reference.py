@@ -4,6 +4,7 @@ It has the key layouts of both published networks. The names are written out her
 in `dialects.py` must not find its mirror image in the reference.
 """
 
+import copy
 import dataclasses
 
 import torch
@@ -185,24 +186,31 @@ class BiSeNet(nn.Module):
         return self.conv_out(fused, size), self.conv_out16(context8, size), self.conv_out32(context16, size)
 
 
-def build(state, architecture):
-    """The reference network in evaluation mode with the weights of `state` (key -> array), loaded strictly."""
-    network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
-    weights = {key: torch.from_numpy(array.copy()) for key, array in state.items()}
-    network.load_state_dict(weights)
-    return network.eval()
-
-
-@torch.inference_mode()
-def logits(network, images):
-    """Runs the network on NHWC arrays.
+class Reference:
+    """The network with the weights of a checkpoint, in evaluation mode, for NHWC arrays.
 
     Args:
-        network: a `BiSeNet`, in evaluation mode.
-        images: `[N, H, W, 3]` float32 or float64 RGB, normalised.
-
-    Returns:
-        Three NHWC arrays `[N, H, W, num_classes]` of the same dtype, in the order of the heads.
+        state: key -> array, loaded strictly.
+        architecture: what `weight_port.recognise` says of it.
     """
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return tuple(head.permute(0, 2, 3, 1).contiguous().numpy() for head in network(x))
+
+    def __init__(self, state, architecture):
+        network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
+        network.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
+        self._networks = {"float32": network.eval()}
+
+    @torch.inference_mode()
+    def __call__(self, images):
+        """Runs the network in the precision of its input.
+
+        Args:
+            images: `[N, H, W, 3]` float32 or float64 RGB, normalised.
+
+        Returns:
+            Three arrays `[N, H, W, num_classes]` of the same dtype, in the order of the heads.
+        """
+        dtype = images.dtype.name
+        if dtype not in self._networks:
+            self._networks[dtype] = copy.deepcopy(self._networks["float32"]).to(getattr(torch, dtype))
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        return tuple(head.permute(0, 2, 3, 1).contiguous().numpy() for head in self._networks[dtype](x))

@@ -1,0 +1,97 @@
+"""Reads and edits `.tflite` files (the schema's object interface; weights stay views of the original bytes)."""
+
+import collections
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+SIGNATURE = "serving_default"
+
+_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+
+
+def _unpack(content):
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def _pack(model):
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _op_name(model, operator):
+    code = model.operatorCodes[operator.opcodeIndex]
+    # Codes past 127 live in the new field; older writers fill the old one alone.
+    return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def name_tensors(content, inputs, outputs):
+    """Names the inputs, the outputs and the main head, and adds a signature with the same names.
+
+    Args:
+        content: bytes of a `.tflite` file with one subgraph.
+        inputs: names of its inputs, in order.
+        outputs: names of its outputs, in order.
+
+    Returns:
+        The edited bytes. The tensor that the last RESIZE_BILINEAR writes is called `logits` if it is no output.
+    """
+    model = _unpack(content)
+    (graph,) = model.subgraphs
+    for operator in graph.operators:
+        if _op_name(model, operator) == "RESIZE_BILINEAR":
+            graph.tensors[operator.outputs[0]].name = "logits"
+    maps = []
+    for indices, names in ((graph.inputs, inputs), (graph.outputs, outputs)):
+        maps.append([])
+        for index, name in zip(indices, names, strict=True):
+            graph.tensors[index].name = name
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name, int(index)
+            maps[-1].append(entry)
+    signature = schema.SignatureDefT()
+    signature.signatureKey = SIGNATURE
+    signature.inputs, signature.outputs = maps
+    model.signatureDefs = [signature]
+    return _pack(model)
+
+
+def expose(content, name):
+    """Makes an inner tensor another output, behind those of the file; no weight and no op changes.
+
+    Args:
+        content: bytes of a `.tflite` file with one subgraph.
+        name: name of the tensor. If it is an output already, the bytes come back unchanged.
+
+    Raises:
+        KeyError: there is no such tensor.
+    """
+    model = _unpack(content)
+    (graph,) = model.subgraphs
+    indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
+    if indices[name] in graph.outputs:
+        return content
+    graph.outputs = [*graph.outputs, indices[name]]
+    model.signatureDefs = []
+    return _pack(model)
+
+
+def describe(content):
+    """Says what a `.tflite` file holds.
+
+    Returns:
+        dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`; `ops`: op name -> count, the commonest first.
+    """
+    model = _unpack(content)
+    (graph,) = model.subgraphs
+    ops = collections.Counter(_op_name(model, operator) for operator in graph.operators)
+
+    def tensors(indices):
+        return [
+            {"name": tensor.name.decode(), "shape": tensor.shape.tolist(), "dtype": _TYPE_NAMES[tensor.type]}
+            for tensor in (graph.tensors[index] for index in indices)
+        ]
+
+    return {"inputs": tensors(graph.inputs), "outputs": tensors(graph.outputs), "ops": dict(ops.most_common())}

@@ -1,0 +1,1 @@
+"""Running exported files, and showing what they say."""

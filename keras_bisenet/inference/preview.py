@@ -1,0 +1,61 @@
+"""Pictures of what a network says."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from keras_bisenet.labels import LABELS, PALETTE
+
+
+def colorize(labels):
+    """Paints labels in the palette; classes beyond it start over.
+
+    Args:
+        labels: `[H, W]` class ids.
+
+    Returns:
+        `[H, W, 3]` uint8 RGB.
+    """
+    return np.asarray(PALETTE, np.uint8)[np.asarray(labels) % len(PALETTE)]
+
+
+def class_name(label, num_classes):
+    """The name of a class: CelebAMask-HQ's if the network has its 19 classes, else its number."""
+    return LABELS[label] if num_classes == len(LABELS) else f"class {label}"
+
+
+def save_preview(path, photo, reference, results, num_classes):
+    """Draws a photo, its labels with a legend, and for each result where it differs from the reference.
+
+    Args:
+        path: `.png` to write.
+        photo: `[H, W, 3]` uint8 RGB.
+        reference: `[H, W]` labels of the PyTorch network.
+        results: dict, name -> `[H, W]` labels; the first one's labels are drawn.
+        num_classes: classes of the network.
+    """
+    first, labels = next(iter(results.items()))
+    panels = {"photo": photo, f"labels ({first})": colorize(labels)}
+    for name, other in results.items():
+        differs = other != reference
+        grey = np.repeat((photo.mean(-1, keepdims=True) * 0.4).astype(np.uint8), 3, axis=-1)
+        grey[differs] = (255, 40, 40)
+        panels[f"{name}: {differs.sum()} of {differs.size} pixels differ from PyTorch"] = grey
+
+    height, width = labels.shape
+    figure = Figure(figsize=(4 * len(panels), 4 * height / width + 1.1), layout="constrained")
+    for axes, (title, picture) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.imshow(picture)
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    present = np.unique(labels)
+    figure.legend(
+        handles=[
+            Patch(facecolor=colorize(label) / 255, edgecolor="grey", label=class_name(label, num_classes))
+            for label in present
+        ],
+        loc="outside lower center",
+        ncols=min(len(present), 10),
+        fontsize=8,
+    )
+    figure.savefig(path, dpi=120, format="png")

@@ -1,0 +1,141 @@
+"""Ports a PyTorch face-parsing checkpoint to Keras, exports it to TFLite, and verifies every file against PyTorch.
+
+Writes bisenet.keras, face_parsing_<precision>.tflite, report.json and preview.png. Exit status 0 only if every
+comparison holds; a .tflite that fails is left as <name>.tflite.failed.
+
+Example:
+  python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
+)
+flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
+flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
+flags.DEFINE_list("precisions", "float32,float16", "The .tflite files to write: float32, float16.")
+flags.DEFINE_enum("input", "uint8", ["uint8", "float32"], "RGB 0..255, or RGB that is normalised already.")
+flags.DEFINE_enum("output", "labels", ["labels", "logits", "probabilities", "all_heads"], "What a .tflite returns.")
+flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to verify with. Default: the bundled photo.")
+flags.DEFINE_float("tolerance", None, "Largest accepted |error| of a float32 logit. Default: Keras 1e-4, TFLite 1e-3.")
+
+
+def image_size(text):
+    """`"512"` -> (512, 512); `"480x640"` -> (480, 640): height first."""
+    sides = tuple(int(side) for side in text.split("x"))
+    return sides * (3 - len(sides))
+
+
+flags.register_validator(
+    "image_size",
+    lambda text: bool(re.fullmatch(r"\d+(x\d+)?", text)) and min(image_size(text)) >= 32,
+    "expected SIDE or HEIGHTxWIDTH in pixels, each at least 32, for example 512 or 480x640",
+)
+flags.register_validator(
+    "precisions",
+    lambda names: bool(names) and set(names) <= {"float32", "float16"} and len(set(names)) == len(names),
+    "expected a comma-separated list of float32, float16",
+)
+
+
+def run(checkpoint, output_dir, size, precisions, input_type, output, verify_images, tolerance):
+    """Does the whole job, see the flags. Returns whether every comparison holds.
+
+    Raises:
+        CheckpointError, ExportError, ImageError: with a message for the person who asked.
+    """
+    import keras_bisenet
+    import weight_port
+    from keras_bisenet.export import job, staging
+    from keras_bisenet.inference import images, preview
+    from weight_port import manifest, torch_reference, verification
+
+    steps = job.Steps()
+    checks = verification.Verification(tolerance)
+    spec = job.ExportSpec(size, input_type, output)
+    with staging.staged(output_dir) as folder:
+        with steps("read the checkpoint"):
+            path = manifest.locate(checkpoint, MANIFEST)
+            state = weight_port.load(path)
+            architecture = weight_port.recognise(state)
+            photos = {path.name: images.read(path, size) for path in images.find(verify_images or images.BUNDLED)}
+        with steps(f"port {architecture}"):
+            model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+            weight_port.port(state, model.variables, architecture)
+        job.write_files(model, folder, spec, precisions, steps)
+        with steps("verify Keras against PyTorch"):
+            reference = torch_reference.Reference(state, architecture)
+            job.verify_model(model, photos, reference, checks)
+        with steps("verify TFLite against PyTorch"):
+            expected, labels = job.verify_tflite(folder, precisions, spec, photos, reference, checks)
+        with steps("draw preview.png"):
+            photo = next(iter(photos.values()))
+            preview.save_preview(folder / "preview.png", photo, expected, labels, architecture.num_classes)
+
+        rejected = [job.tflite_name(precision) for precision in precisions if precision in checks.failed()]
+        for name in rejected:
+            (folder / name).rename(folder / f"{name}.failed")
+            pathlib.Path(output_dir, name).unlink(missing_ok=True)
+        report = {
+            "holds": not checks.failed(),
+            "checkpoint": {
+                "path": str(path),
+                "sha256": manifest.sha256(path),
+                "layout": architecture.dialect.name,
+                "backbone": architecture.backbone,
+                "classes": architecture.num_classes,
+                "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+            },
+            "options": dataclasses.asdict(spec),
+            "comparisons": [check.as_dict() for check in checks.checks],
+            "files": {file.name: job.describe(file) for file in sorted(folder.iterdir())},
+            "seconds": steps.seconds,
+            "peak_memory_bytes": job.peak_memory(),
+        }
+        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+    print(f"\n{checks.table()}\n")
+    for name, file in report["files"].items():
+        ops = ", ".join(f"{op} {count}" for op, count in file.get("ops", {}).items())
+        print(f"{file['bytes']:>12,} bytes  {name}  {ops}")
+    print(f"peak memory {report['peak_memory_bytes'] or 0:,} bytes; everything is in {output_dir}")
+    return not checks.failed()
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        holds = run(
+            FLAGS.checkpoint,
+            FLAGS.output_dir,
+            image_size(FLAGS.image_size),
+            FLAGS.precisions,
+            FLAGS.input,
+            FLAGS.output,
+            FLAGS.verify_images,
+            FLAGS.tolerance,
+        )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if not holds:
+        sys.exit("error: a comparison with PyTorch failed, see the table above and report.json")
+
+
+if __name__ == "__main__":
+    app.run(main)
