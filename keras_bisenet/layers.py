@@ -95,7 +95,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         return ops.cast(x, self.compute_dtype)
 
     def _update(self, average, value):
-        average.assign(average * self.momentum + ops.cast(value, average.dtype) * (1 - self.momentum))
+        # As plain tensors: a Keras variable times 0.9 rounds 0.9 to float32 on torch, even in float64.
+        before, value = ops.convert_to_tensor(average), ops.cast(value, average.dtype)
+        average.assign(before * self.momentum + value * (1 - self.momentum))
 
 
 @keras.saving.register_keras_serializable(package="keras_bisenet")

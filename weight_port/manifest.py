@@ -76,14 +76,16 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("keras-bisenet"))
 
 
-def _check(path, entry):
+def _check(path, entry, source=None):
+    """Compares size and hash with the manifest's; `source` names the file in the message, if not its path."""
+    source = source or path
     if not path.exists():
-        raise CheckpointError(f"{path}: the checkpoint {entry.name!r} is missing; expected {entry.bytes} bytes")
+        raise CheckpointError(f"{source}: the checkpoint {entry.name!r} is missing; expected {entry.bytes} bytes")
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
-        raise CheckpointError(f"{path}: is {size} bytes; the checkpoint {entry.name!r} has {entry.bytes}")
+        raise CheckpointError(f"{source}: is {size} bytes; the checkpoint {entry.name!r} has {entry.bytes}")
     if entry.sha256 is not None and (found := sha256(path)) != entry.sha256:
-        raise CheckpointError(f"{path}: has sha256 {found}; the checkpoint {entry.name!r} has {entry.sha256}")
+        raise CheckpointError(f"{source}: has sha256 {found}; the checkpoint {entry.name!r} has {entry.sha256}")
 
 
 def _download(entry):
@@ -110,7 +112,7 @@ def _fetch(url, path, entry):
 
     def download(url, output_file, pup):
         pooch.HTTPDownloader(progressbar=True)(url, output_file, pup)
-        _check(pathlib.Path(output_file), entry)
+        _check(pathlib.Path(output_file), entry, source=url)
 
     pooch.get_logger().setLevel("WARNING")
     pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=download)

@@ -1,0 +1,61 @@
+"""What several tests need: random networks, the published code, the shipped checkpoint."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# JAX computes in float64 only if asked before it is imported.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import numpy as np
+import pytest
+import torch
+
+from weight_port import torch_reference
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DEFAULT_CHECKPOINT = ROOT / "checkpoints" / "bisenet_resnet18_celebamask1k_fp16.pth"
+
+
+def random_state(backbone="resnet18", layout="zllrunning", num_classes=19, seed=0):
+    """A state_dict (key -> float32 array) with random weights and random batch-norm statistics.
+
+    Statistics of 0 and 1 would hide a mistake in them. The logits reach about 20, as a trained network's do: absolute
+    tolerances mean something only at that scale, so the residual branches are kept small.
+    """
+    torch.manual_seed(seed)
+    network = torch_reference.BiSeNet(num_classes, backbone, layout)
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            residual = name.endswith(".bn2")
+            module.weight.data.uniform_(0.1 if residual else 0.5, 0.3 if residual else 1.5)
+            module.bias.data.normal_(0, 0.2)
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+            module.num_batches_tracked.fill_(int(torch.randint(1, 1000, ())))
+        elif isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return {key: tensor.numpy().copy() for key, tensor in network.state_dict().items()}
+
+
+def random_images(height, width, dtype="float32", seed=0, count=1):
+    """Normalised images `[count, height, width, 3]`."""
+    return np.random.default_rng(seed).normal(size=(count, height, width, 3)).astype(dtype)
+
+
+@pytest.fixture(scope="session")
+def published_network():
+    """The published PyTorch code of this network, as facexlib ships it: `BiSeNet(num_class)`.
+
+    Only its two model files are loaded: the package itself imports detectors that this project does not need.
+    """
+    spec = importlib.util.find_spec("facexlib")
+    if spec is None:
+        pytest.fail("needs the published network: pip install --no-deps facexlib==0.3.0")
+    folder = pathlib.Path(spec.submodule_search_locations[0]) / "parsing"
+    package = importlib.util.spec_from_loader("published_parsing", loader=None, is_package=True)
+    package.submodule_search_locations = [str(folder)]
+    sys.modules["published_parsing"] = importlib.util.module_from_spec(package)
+    return importlib.import_module("published_parsing.bisenet").BiSeNet

@@ -1,0 +1,100 @@
+"""Photos are read as a person sees them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bisenet.inference import images
+from keras_bisenet.inference.images import ImageError
+
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [200, 100, 50]], [[9, 8, 7], [60, 60, 60]]], np.uint8)
+
+
+def test_rgb(tmp_path):
+    Image.fromarray(COLOURS).save(tmp_path / "a.png")
+    result = images.read(tmp_path / "a.png")
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, COLOURS)
+
+
+def test_greyscale_and_palette(tmp_path):
+    Image.fromarray(COLOURS[..., 0]).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(images.read(tmp_path / "grey.png"), COLOURS[..., :1].repeat(3, -1))
+    Image.fromarray(COLOURS).quantize(6).save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(images.read(tmp_path / "palette.png"), COLOURS)
+
+
+def test_sixteen_bit_is_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(images.read(tmp_path / "deep.png")[0, :, 0], [0, 0, 1, 128, 255])
+
+
+def test_transparent_parts_are_white(tmp_path):
+    rgba = np.concatenate([COLOURS, np.full((3, 2, 1), 255, np.uint8)], -1)
+    rgba[0, 0, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    expected = COLOURS.copy()
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), expected)
+
+
+def test_cmyk(tmp_path):
+    cmyk = np.zeros((8, 8, 4), np.uint8)
+    cmyk[..., 1:3] = 255  # magenta and yellow ink: red
+    Image.fromarray(cmyk, mode="CMYK").save(tmp_path / "a.jpg", quality=100)
+    red = images.read(tmp_path / "a.jpg").reshape(-1, 3).mean(0)
+    assert red[0] > 200
+    assert red[1:].max() < 60
+
+
+def test_exif_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    Image.fromarray(COLOURS).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), np.rot90(COLOURS, -1))
+
+
+def test_resize_is_height_first(tmp_path):
+    Image.fromarray(COLOURS).save(tmp_path / "a.png")
+    assert images.read(tmp_path / "a.png", (48, 32)).shape == (48, 32, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])
+def test_what_is_no_image(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError) as error:
+        images.read(path)
+    assert str(error.value) == (
+        f"{path}: cannot be read as an image; expected one of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    )
+
+
+def test_truncated_image(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(images.BUNDLED.read_bytes()[:50_000])
+    with pytest.raises(ImageError, match="cannot be read as an image"):
+        images.read(path)
+
+
+def test_missing_image(tmp_path):
+    with pytest.raises(ImageError) as error:
+        images.read(tmp_path / "a.png")
+    assert str(error.value) == f"{tmp_path}/a.png: no such file"
+
+
+def test_find(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in images.find(tmp_path)] == ["a.png", "b.JPG"]
+    assert images.find(tmp_path / "a.png") == [tmp_path / "a.png"]
+
+
+def test_find_nothing(tmp_path):
+    with pytest.raises(ImageError) as error:
+        images.find(tmp_path)
+    suffixes = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    assert str(error.value) == f"{tmp_path}: holds no photo; expected files ending in {suffixes}"
+    with pytest.raises(ImageError) as error:
+        images.find(tmp_path / "none")
+    assert str(error.value) == f"{tmp_path}/none: no such file or folder; expected photos ({suffixes})"

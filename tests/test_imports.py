@@ -1,0 +1,82 @@
+"""The import rules that keep the parts apart."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGES = ("keras_bisenet", "weight_port", "scripts")
+# Who may import which of this project's packages.
+ALLOWED = {
+    "keras_bisenet": {"keras_bisenet"},
+    "weight_port": {"weight_port"},
+    "scripts": {"keras_bisenet", "weight_port"},
+}
+# Third-party modules that a package must never name, with the files that are excepted.
+FORBIDDEN = {
+    "keras_bisenet": ({"torch", "absl"}, set()),
+    "weight_port": ({"tensorflow", "keras", "absl"}, set()),
+}
+
+
+def imports(path):
+    """Every module that a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [path for package in PACKAGES for path in files(package)], ids=lambda path: path.name)
+def test_import_rules(path):
+    package = path.relative_to(ROOT).parts[0]
+    roots = {module.split(".")[0] for module in imports(path)}
+    assert roots & set(PACKAGES) <= ALLOWED[package]
+    forbidden, excepted = FORBIDDEN.get(package, (set(), set()))
+    if path.name not in excepted:
+        assert not roots & forbidden
+
+
+def test_model_files_do_not_import_what_uses_them():
+    for path in (ROOT / "keras_bisenet").glob("*.py"):
+        for module in imports(path):
+            assert not module.startswith(tuple(f"keras_bisenet.{part}" for part in ("data", "training", "export")))
+
+
+@pytest.mark.parametrize("module", ["torch_reference", "onnx_reference"])
+def test_only_scripts_need_the_references(module):
+    """`torch` and `onnx` are imported at the top of these files, so nothing else may import them."""
+    for path in files("weight_port"):
+        assert f"weight_port.{module}" not in set(imports(path)), path
+
+
+def run(code, **blocked):
+    setup = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
+    return subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_keras_bisenet_adds_nothing_to_keras():
+    code = "import keras; before = set(sys.modules)\nimport keras_bisenet; print(*sorted(set(sys.modules) - before))"
+    added = run(code).split()
+    assert added
+    assert {module.split(".")[0] for module in added} == {"keras_bisenet"}
+    assert "keras_bisenet.export" not in added
+
+
+def test_keras_bisenet_works_without_torch_and_weight_port():
+    code = "import keras_bisenet, numpy; print(keras_bisenet.BiSeNet(2)(numpy.zeros((1, 32, 32, 3)))['logits'].shape)"
+    assert run(code, torch=None, weight_port=None).strip() == "(1, 32, 32, 2)"
+
+
+def test_weight_port_imports_numpy_alone():
+    blocked = dict.fromkeys(("tensorflow", "keras", "torch", "keras_bisenet", "onnx", "pooch", "safetensors"))
+    assert run("import weight_port, weight_port.manifest; print('ok')", **blocked).strip() == "ok"
