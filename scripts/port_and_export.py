@@ -53,7 +53,7 @@ flags.register_validator(
 
 
 def run(checkpoint, output_dir, size, precisions, input_type, output, verify_images, tolerance):
-    """Does the whole job, see the flags. Returns whether every comparison holds.
+    """Does the whole job, see the flags. Returns the names of the results whose comparison fails.
 
     Raises:
         CheckpointError, ExportError, ImageError: with a message for the person who asked.
@@ -113,7 +113,7 @@ def run(checkpoint, output_dir, size, precisions, input_type, output, verify_ima
         ops = ", ".join(f"{op} {count}" for op, count in file.get("ops", {}).items())
         print(f"{file['bytes']:>12,} bytes  {name}  {ops}")
     print(f"peak memory {report['peak_memory_bytes'] or 0:,} bytes; everything is in {output_dir}")
-    return not checks.failed()
+    return checks.failed()
 
 
 def main(argv):
@@ -121,7 +121,7 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
     try:
-        holds = run(
+        failed = run(
             FLAGS.checkpoint,
             FLAGS.output_dir,
             image_size(FLAGS.image_size),
@@ -133,8 +133,8 @@ def main(argv):
         )
     except ValueError as error:
         sys.exit(f"error: {error}")
-    if not holds:
-        sys.exit("error: a comparison with PyTorch failed, see the table above and report.json")
+    if failed:
+        sys.exit(f"error: a comparison with PyTorch failed: {', '.join(failed)}; see the table above and report.json")
 
 
 if __name__ == "__main__":

@@ -35,19 +35,16 @@ def save_preview(path, photo, reference, results, num_classes):
         num_classes: classes of the network.
     """
     first, labels = next(iter(results.items()))
-    panels = {"photo": photo, f"labels ({first})": colorize(labels)}
-    for name, other in results.items():
-        differs = other != reference
-        grey = np.repeat((photo.mean(-1, keepdims=True) * 0.4).astype(np.uint8), 3, axis=-1)
-        grey[differs] = (255, 40, 40)
-        panels[f"{name}: {differs.sum()} of {differs.size} pixels differ from PyTorch"] = grey
-
     height, width = labels.shape
-    figure = Figure(figsize=(4 * len(panels), 4 * height / width + 1.1), layout="constrained")
-    for axes, (title, picture) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        axes.imshow(picture)
-        axes.set_title(title, fontsize=9)
-        axes.set_axis_off()
+    figure = Figure(figsize=(4 * (len(results) + 2), 4 * height / width + 0.8), layout="constrained")
+    photo_axes, label_axes, *result_axes = figure.subplots(1, len(results) + 2)
+    _show(photo_axes, photo, "photo")
+    _show(label_axes, colorize(labels), f"labels ({first})")
+    for axes, (name, other) in zip(result_axes, results.items(), strict=True):
+        rows, columns = np.nonzero(other != reference)
+        _show(axes, photo // 3, f"{name}: {rows.size} of {labels.size} pixels differ from PyTorch")
+        # Dots wider than a pixel: a single one would not be seen.
+        axes.plot(columns, rows, ".", color="red", markersize=2)
     present = np.unique(labels)
     figure.legend(
         handles=[
@@ -59,3 +56,9 @@ def save_preview(path, photo, reference, results, num_classes):
         fontsize=8,
     )
     figure.savefig(path, dpi=120, format="png")
+
+
+def _show(axes, picture, title):
+    axes.imshow(picture)
+    axes.set_title(title, fontsize=9)
+    axes.set_axis_off()

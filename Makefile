@@ -1,0 +1,48 @@
+# `make export` and `make test` are all that a fresh machine needs (Python >= 3.11 and make).
+#
+# On Linux pip takes PyTorch with CUDA; for the much smaller CPU build:
+#   make export PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_FLAGS ?=
+EXPORT_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
+
+.PHONY: export test lint format benchmark clean
+
+export: $(VENV)/export.stamp
+	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
+
+test: $(VENV)/dev.stamp lint
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Compares latency, size and conversion with other converters, each in a virtual environment of its own (10 minutes).
+benchmark: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/run.py $(BENCHMARK_FLAGS)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]} is too old, 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/export.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export]'
+	touch $@
+
+# facexlib ships the published PyTorch code that the tests compare with; what it depends on is not needed.
+$(VENV)/dev.stamp: $(VENV)/export.stamp
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,onnx,dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps facexlib
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
