@@ -12,7 +12,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import sys
 
 from absl import app, flags, logging
@@ -34,25 +33,7 @@ flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to verif
 flags.DEFINE_float("tolerance", None, "Largest accepted |error| of a float32 logit. Default: Keras 1e-4, TFLite 1e-3.")
 
 
-def image_size(text):
-    """`"512"` -> (512, 512); `"480x640"` -> (480, 640): height first."""
-    sides = tuple(int(side) for side in text.split("x"))
-    return sides * (3 - len(sides))
-
-
-flags.register_validator(
-    "image_size",
-    lambda text: bool(re.fullmatch(r"\d+(x\d+)?", text)) and min(image_size(text)) >= 32,
-    "expected SIDE or HEIGHTxWIDTH in pixels, each at least 32, for example 512 or 480x640",
-)
-flags.register_validator(
-    "precisions",
-    lambda names: bool(names) and set(names) <= {"float32", "float16"} and len(set(names)) == len(names),
-    "expected a comma-separated list of float32, float16",
-)
-
-
-def run(checkpoint, output_dir, size, precisions, input_type, output, verify_images, tolerance):
+def run(checkpoint, output_dir, image_size, precisions, input_type, output, verify_images, tolerance):
     """Does the whole job, see the flags. Returns the names of the results whose comparison fails.
 
     Raises:
@@ -60,10 +41,12 @@ def run(checkpoint, output_dir, size, precisions, input_type, output, verify_ima
     """
     import keras_bisenet
     import weight_port
-    from keras_bisenet.export import job, staging
+    from keras_bisenet.export import job, staging, tflite
     from keras_bisenet.inference import images, preview
     from weight_port import manifest, torch_reference, verification
 
+    size = images.parse_size(image_size)
+    tflite.check_precisions(precisions)
     steps = job.Steps()
     checks = verification.Verification(tolerance)
     spec = job.ExportSpec(size, input_type, output)
@@ -124,7 +107,7 @@ def main(argv):
         failed = run(
             FLAGS.checkpoint,
             FLAGS.output_dir,
-            image_size(FLAGS.image_size),
+            FLAGS.image_size,
             FLAGS.precisions,
             FLAGS.input,
             FLAGS.output,

@@ -98,3 +98,17 @@ def test_find_nothing(tmp_path):
     with pytest.raises(ImageError) as error:
         images.find(tmp_path / "none")
     assert str(error.value) == f"{tmp_path}/none: no such file or folder; expected photos ({suffixes})"
+
+
+@pytest.mark.parametrize(("text", "size"), [("512", (512, 512)), ("480x640", (480, 640)), ("32x33", (32, 33))])
+def test_parse_size_is_height_first(text, size):
+    assert images.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["31", "512x16", "big", "-64", "64x", "64x64x64", "1e3", "", "٦٤", "64 x 64"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(ImageError) as error:
+        images.parse_size(text)
+    assert str(error.value) == (
+        f"image size is {text!r}; expected SIDE or HEIGHTxWIDTH in pixels, each at least 32, for example 512 or 480x640"
+    )

@@ -192,12 +192,16 @@ class Reference:
     Args:
         state: key -> array, loaded strictly.
         architecture: what `weight_port.recognise` says of it.
+
+    Attributes:
+        network: the `BiSeNet`, float32.
     """
 
     def __init__(self, state, architecture):
         network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
         network.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
-        self._networks = {"float32": network.eval()}
+        self.network = network.eval()
+        self._networks = {"float32": self.network}
 
     @torch.inference_mode()
     def __call__(self, images):
@@ -211,6 +215,6 @@ class Reference:
         """
         dtype = images.dtype.name
         if dtype not in self._networks:
-            self._networks[dtype] = copy.deepcopy(self._networks["float32"]).to(getattr(torch, dtype))
+            self._networks[dtype] = copy.deepcopy(self.network).to(getattr(torch, dtype))
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         return tuple(head.permute(0, 2, 3, 1).contiguous().numpy() for head in self._networks[dtype](x))

@@ -9,6 +9,16 @@ from keras_bisenet.export.errors import ExportError
 PRECISIONS = ("float32", "float16")
 
 
+def check_precisions(names):
+    """Raises `ExportError` unless there are names and all are of `PRECISIONS`."""
+    offered = ", ".join(PRECISIONS)
+    if not names:
+        raise ExportError(f"no precision is asked for; expected some of {offered}")
+    for name in names:
+        if name not in PRECISIONS:
+            raise ExportError(f"precision is {name!r}; expected one of {offered}")
+
+
 def convert(model, image_size, precision="float32", input_type="uint8", output="labels"):
     """Exports a model as a `.tflite` file of TFLite builtin ops, for one image of a fixed size.
 
@@ -27,8 +37,7 @@ def convert(model, image_size, precision="float32", input_type="uint8", output="
     Raises:
         ExportError: a value is not one of those offered.
     """
-    if precision not in PRECISIONS:
-        raise ExportError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    check_precisions([precision])
     function = graph.serving_function(model, image_size, input_type, output)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     # The detour over a SavedModel keeps the variables as resource ops; freezing the function folds them in.

@@ -1,9 +1,12 @@
 """Reads photos as a person sees them."""
 
 import pathlib
+import re
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from keras_bisenet.bisenet import MINIMUM_SIZE
 
 # A public-domain portrait (NASA), used wherever no photo is given.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"
@@ -13,6 +16,22 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 class ImageError(ValueError):
     """A photo or a folder of photos cannot be used. The message says which and why."""
+
+
+def parse_size(text):
+    """`"512"` -> (512, 512); `"480x640"` -> (480, 640): height first.
+
+    Raises:
+        ImageError: `text` is neither, or a side is too small for the network.
+    """
+    if re.fullmatch(r"[0-9]+(x[0-9]+)?", text):
+        sides = [int(side) for side in text.split("x")]
+        if min(sides) >= MINIMUM_SIZE:
+            return sides[0], sides[-1]
+    raise ImageError(
+        f"image size is {text!r}; expected SIDE or HEIGHTxWIDTH in pixels, each at least {MINIMUM_SIZE}, "
+        "for example 512 or 480x640"
+    )
 
 
 def find(path):

@@ -1,0 +1,46 @@
+"""Reads a `.tflite` file that this project exported, from uint8 photos to labels."""
+
+import pathlib
+
+from keras_bisenet.export import flatbuffer
+from keras_bisenet.export.errors import ExportError
+
+
+def read(path, num_classes):
+    """Reads the file and makes its logits one more output.
+
+    Args:
+        path: the file.
+        num_classes: classes that its network must have.
+
+    Returns:
+        The edited bytes; the (height, width) of its photos; `"float32"` or `"float16"`.
+
+    Raises:
+        ExportError: the file is missing, damaged, or another one.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+    if content[4:8] != b"TFL3":
+        raise ExportError(f"{path}: is not a TFLite model")
+    try:
+        file = flatbuffer.describe(content)
+    except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
+        raise ExportError(f"{path}: is truncated or damaged; export it again") from error
+    found = [[f"{tensor['name']} {tensor['dtype']}" for tensor in file[side]] for side in ("inputs", "outputs")]
+    if found != [["image uint8"], ["labels uint8"]]:
+        raise ExportError(
+            f"{path}: takes {', '.join(found[0])} and returns {', '.join(found[1])}; expected a file that "
+            "port_and_export.py wrote with --input uint8 --output labels"
+        )
+    try:
+        content = flatbuffer.expose(content, "logits")
+    except KeyError as error:
+        raise ExportError(f"{path}: has no tensor 'logits'; expected a file that port_and_export.py wrote") from error
+    classes = flatbuffer.describe(content)["outputs"][-1]["shape"][-1]
+    if classes != num_classes:
+        raise ExportError(f"{path}: has {classes} classes, the checkpoint {num_classes}; it is of another checkpoint")
+    _, height, width, _ = file["inputs"][0]["shape"]
+    return content, (height, width), "float16" if "DEQUANTIZE" in file["ops"] else "float32"

@@ -1,0 +1,135 @@
+"""Checks Keras and TFLite against ONNX Runtime, on an ONNX export of a face-parsing checkpoint.
+
+ONNX is a second reference here, never a step on the way to TFLite. Without --onnx the checkpoint is exported to one
+self-contained file, input `image`: normalised float32 RGB [1, 3, H, W]; with --onnx your own export is inspected and
+compared. Exit status 0 only if every comparison holds.
+
+Examples:
+  python scripts/check_onnx.py --checkpoint 79999_iter.pth
+  python scripts/check_onnx.py --checkpoint 79999_iter.pth --onnx model.onnx --tflite face_parsing_float32.tflite
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
+)
+flags.DEFINE_string("onnx", None, "An ONNX file of this checkpoint to check. Default: one is exported.")
+flags.DEFINE_string("output", "build/face_parsing/bisenet.onnx", "The file to export to; nothing is with --onnx.")
+flags.DEFINE_string(
+    "tflite", None, "A file by port_and_export.py with uint8 input and labels. Default: one is converted in memory."
+)
+flags.DEFINE_string(
+    "image_size", "512", "Size of the photos: SIDE or HEIGHTxWIDTH. A size that --onnx or --tflite fixes wins."
+)
+flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to compare on. Default: the bundled photo.")
+
+
+def run(checkpoint, onnx, output, tflite, image_size, verify_images):
+    """Does the whole job, see the flags. Returns whether every comparison holds.
+
+    Raises:
+        CheckpointError, ExportError, ImageError, OnnxError, ValueError: with a message for the person who asked.
+        ModuleNotFoundError: ONNX or ONNX Runtime is not installed.
+    """
+    import numpy as np
+    from keras import ops
+
+    import keras_bisenet
+    import weight_port
+    from keras_bisenet.export import flatbuffer, job, labels_file, staging
+    from keras_bisenet.export import tflite as converter
+    from keras_bisenet.inference import images
+    from keras_bisenet.inference.runner import TFLiteRunner
+    from keras_bisenet.preprocessing import normalize
+    from weight_port import manifest, onnx_file, onnx_reference, torch_reference, verification
+
+    size = asked = images.parse_size(image_size)
+    steps = job.Steps()
+    checks = verification.Verification()
+    heads, precision, content = keras_bisenet.HEADS, "float32", None
+    with steps("read the checkpoint"):
+        state = weight_port.load(manifest.locate(checkpoint, MANIFEST))
+        architecture = weight_port.recognise(state)
+    if tflite is not None:
+        with steps(f"read {tflite}"):
+            content, size, precision = labels_file.read(tflite, architecture.num_classes)
+    if onnx is not None:
+        with steps(f"check {onnx}"):
+            file = onnx_file.inspect(onnx)
+        print(file)
+        fixed = file.image_size(size)
+        if tflite is not None and fixed != size:
+            raise ValueError(
+                f"{onnx} takes images of {fixed[0]}x{fixed[1]}, {tflite} of {size[0]}x{size[1]}; expected the same"
+            )
+        size = fixed
+    if size != asked:
+        print(f"image size {size[0]}x{size[1]}, which is fixed in the file; --image_size is not used")
+    photos = {path.name: images.read(path, size) for path in images.find(verify_images or images.BUNDLED)}
+    with steps(f"port {architecture}"):
+        model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+        weight_port.port(state, model.variables, architecture)
+    if onnx is None:
+        output = pathlib.Path(output)
+        with steps(f"export to {output}"), staging.staged(output.parent) as folder:
+            network = torch_reference.Reference(state, architecture).network
+            onnx_reference.export(network, size, folder / output.name, heads)
+        file = onnx_file.inspect(output)
+        print(file)
+    reference = onnx_reference.OnnxReference(file, size, architecture.num_classes, heads)
+    if content is None:
+        with steps("convert to float32 TFLite"):
+            content = flatbuffer.expose(converter.convert(model, size), "logits")
+    with steps("compare with ONNX Runtime"):
+        runner = TFLiteRunner(content)
+        for image, photo in photos.items():
+            inputs = ops.convert_to_numpy(normalize(photo[np.newaxis]))
+            expected = reference(inputs)
+            results = model.predict_on_batch(inputs)
+            for head, logits in expected.items():
+                checks.add("keras", image, head, logits, ops.convert_to_numpy(results[head]))
+            results = runner(photo[np.newaxis])
+            checks.add(precision, image, heads[0], expected[heads[0]], results["logits"], results["labels"])
+    print(f"\n{checks.table()}\n")
+    return not checks.failed()
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        holds = run(
+            FLAGS.checkpoint,
+            FLAGS.onnx,
+            FLAGS.output,
+            FLAGS.tflite,
+            FLAGS.image_size,
+            FLAGS.verify_images,
+        )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "onnxruntime", "onnxscript"):
+            raise
+        sys.exit(
+            f"error: {error.name} is not installed: pip install 'keras-bisenet[onnx]', or "
+            "pip install onnx onnxruntime onnxscript"
+        )
+    if not holds:
+        hint = f": is {FLAGS.onnx} of this checkpoint, and does it take normalised RGB?" if FLAGS.onnx else ""
+        sys.exit(f"error: a comparison with ONNX Runtime failed, see the table above{hint}")
+
+
+if __name__ == "__main__":
+    app.run(main)
