@@ -7,6 +7,10 @@ weights: `<name>` alone, or `<name>_conv` and `<name>_bn` where it has both.
 import keras
 from keras import ops
 
+# torch.nn.BatchNorm2d: eps=1e-5 and momentum=0.1. Keras weighs the old average where PyTorch weighs the new value.
+EPSILON = 1e-5
+MOMENTUM = 0.9
+
 # torch.nn.init.kaiming_normal_(a=1), which the original network starts from: variance 1 / fan_in, not truncated.
 KERNEL_INITIALIZER = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="untruncated_normal")
 
@@ -42,8 +46,7 @@ def conv(x, filters, kernel_size, strides=1, *, name):
 
 def batch_norm(x, *, name):
     """`torch.nn.BatchNorm2d` over the channels of `x`."""
-    # PyTorch's eps=1e-5 and momentum=0.1: Keras weighs the old average where PyTorch weighs the new value.
-    return BatchNorm(epsilon=1e-5, momentum=0.9, name=name)(x)
+    return BatchNorm(epsilon=EPSILON, momentum=MOMENTUM, name=name)(x)
 
 
 def conv_bn_relu(x, filters, kernel_size, *, name):

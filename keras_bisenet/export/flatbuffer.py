@@ -1,4 +1,4 @@
-"""Reads and edits `.tflite` files (the schema's object interface; weights stay views of the original bytes)."""
+"""Reads and edits `.tflite` files, through the schema's object interface."""
 
 import collections
 
@@ -11,11 +11,13 @@ _OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() i
 _TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
 
-def _unpack(content):
+def unpack(content):
+    """The file as a `schema.ModelT`; weights stay views of the bytes."""
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
-def _pack(model):
+def pack(model):
+    """A `schema.ModelT` as bytes of a file."""
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -27,27 +29,19 @@ def _op_name(model, operator):
     return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
-def name_tensors(content, inputs, outputs):
-    """Names the inputs, the outputs and the main head, and adds a signature with the same names.
+def set_signature(model, inputs, outputs):
+    """Gives a model the signature `serving_default`.
 
     Args:
-        content: bytes of a `.tflite` file with one subgraph.
+        model: `schema.ModelT` with one subgraph.
         inputs: names of its inputs, in order.
         outputs: names of its outputs, in order.
-
-    Returns:
-        The edited bytes. The tensor that the last RESIZE_BILINEAR writes is called `logits` if it is no output.
     """
-    model = _unpack(content)
     (graph,) = model.subgraphs
-    for operator in graph.operators:
-        if _op_name(model, operator) == "RESIZE_BILINEAR":
-            graph.tensors[operator.outputs[0]].name = "logits"
     maps = []
     for indices, names in ((graph.inputs, inputs), (graph.outputs, outputs)):
         maps.append([])
         for index, name in zip(indices, names, strict=True):
-            graph.tensors[index].name = name
             entry = schema.TensorMapT()
             entry.name, entry.tensorIndex = name, int(index)
             maps[-1].append(entry)
@@ -55,7 +49,6 @@ def name_tensors(content, inputs, outputs):
     signature.signatureKey = SIGNATURE
     signature.inputs, signature.outputs = maps
     model.signatureDefs = [signature]
-    return _pack(model)
 
 
 def expose(content, name):
@@ -68,14 +61,14 @@ def expose(content, name):
     Raises:
         KeyError: there is no such tensor.
     """
-    model = _unpack(content)
+    model = unpack(content)
     (graph,) = model.subgraphs
     indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
     if indices[name] in graph.outputs:
         return content
     graph.outputs = [*graph.outputs, indices[name]]
     model.signatureDefs = []
-    return _pack(model)
+    return pack(model)
 
 
 def describe(content):
@@ -84,7 +77,7 @@ def describe(content):
     Returns:
         dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`; `ops`: op name -> count, the commonest first.
     """
-    model = _unpack(content)
+    model = unpack(content)
     (graph,) = model.subgraphs
     ops = collections.Counter(_op_name(model, operator) for operator in graph.operators)
 

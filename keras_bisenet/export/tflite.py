@@ -1,8 +1,6 @@
-"""Converts the deployment graph to TFLite."""
+"""Exports a model to TFLite."""
 
-import tensorflow as tf
-
-from keras_bisenet.export import flatbuffer, graph
+from keras_bisenet.export import graph
 from keras_bisenet.export.errors import ExportError
 
 # What `--precisions` offers.
@@ -27,8 +25,8 @@ def convert(model, image_size, precision="float32", input_type="uint8", output="
         image_size: (height, width).
         precision: `"float32"`, or `"float16"`: weights in half precision, computed with in float32 (or in float16 on
             a GPU).
-        input_type: see `graph.serving_function`.
-        output: see `graph.serving_function`.
+        input_type: see `graph.build`.
+        output: see `graph.build`.
 
     Returns:
         The file as bytes. Its input is called `image`, its outputs `graph.OUTPUTS[output]`; the signature
@@ -38,12 +36,4 @@ def convert(model, image_size, precision="float32", input_type="uint8", output="
         ExportError: a value is not one of those offered.
     """
     check_precisions([precision])
-    function = graph.serving_function(model, image_size, input_type, output)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-    # The detour over a SavedModel keeps the variables as resource ops; freezing the function folds them in.
-    converter.experimental_lower_to_saved_model = False
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision == "float16":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-    return flatbuffer.name_tensors(converter.convert(), ["image"], graph.OUTPUTS[output])
+    return graph.build(model, image_size, input_type, output, half_precision=precision == "float16")
