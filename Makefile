@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
 EXPORT_FLAGS ?=
+BENCHMARK_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 
 .PHONY: export test lint format benchmark clean
@@ -26,9 +27,9 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Compares latency, size and conversion with other converters, each in a virtual environment of its own (10 minutes).
+# Compares latency, size and conversion with other converters, each in a virtual environment of its own (6 minutes).
 benchmark: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/run.py $(BENCHMARK_FLAGS)
+	$(BIN)/python benchmarks/run.py --pip_flags="$(PIP_FLAGS)" $(BENCHMARK_FLAGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]} is too old, 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -38,7 +38,7 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     """Does the whole job, see the flags. Returns whether every comparison holds.
 
     Raises:
-        CheckpointError, ExportError, ImageError, OnnxError, ValueError: with a message for the person who asked.
+        CheckpointError, ExportError, ImageError, OnnxError: with a message for the person who asked.
         ModuleNotFoundError: ONNX or ONNX Runtime is not installed.
     """
     import numpy as np
@@ -52,6 +52,7 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     from keras_bisenet.inference.runner import TFLiteRunner
     from keras_bisenet.preprocessing import normalize
     from weight_port import manifest, onnx_file, onnx_reference, torch_reference, verification
+    from weight_port.errors import OnnxError
 
     size = asked = images.parse_size(image_size)
     steps = job.Steps()
@@ -69,7 +70,7 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
         print(file)
         fixed = file.image_size(size)
         if tflite is not None and fixed != size:
-            raise ValueError(
+            raise OnnxError(
                 f"{onnx} takes images of {fixed[0]}x{fixed[1]}, {tflite} of {size[0]}x{size[1]}; expected the same"
             )
         size = fixed
@@ -108,6 +109,10 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference.images import ImageError
+    from weight_port.errors import CheckpointError, OnnxError
+
     try:
         holds = run(
             FLAGS.checkpoint,
@@ -117,7 +122,7 @@ def main(argv):
             FLAGS.image_size,
             FLAGS.verify_images,
         )
-    except ValueError as error:
+    except (CheckpointError, ExportError, ImageError, OnnxError) as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         if error.name not in ("onnx", "onnxruntime", "onnxscript"):

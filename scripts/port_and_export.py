@@ -46,6 +46,7 @@ def run(checkpoint, output_dir, image_size, precisions, input_type, output, veri
     from weight_port import manifest, torch_reference, verification
 
     size = images.parse_size(image_size)
+    precisions = list(dict.fromkeys(precisions))
     tflite.check_precisions(precisions)
     steps = job.Steps()
     checks = verification.Verification(tolerance)
@@ -55,7 +56,7 @@ def run(checkpoint, output_dir, image_size, precisions, input_type, output, veri
             path = manifest.locate(checkpoint, MANIFEST)
             state = weight_port.load(path)
             architecture = weight_port.recognise(state)
-            photos = {path.name: images.read(path, size) for path in images.find(verify_images or images.BUNDLED)}
+            photos = {file.name: images.read(file, size) for file in images.find(verify_images or images.BUNDLED)}
         with steps(f"port {architecture}"):
             model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
             weight_port.port(state, model.variables, architecture)
@@ -69,10 +70,14 @@ def run(checkpoint, output_dir, image_size, precisions, input_type, output, veri
             photo = next(iter(photos.values()))
             preview.save_preview(folder / "preview.png", photo, expected, labels, architecture.num_classes)
 
-        rejected = [job.tflite_name(precision) for precision in precisions if precision in checks.failed()]
-        for name in rejected:
-            (folder / name).rename(folder / f"{name}.failed")
-            pathlib.Path(output_dir, name).unlink(missing_ok=True)
+        for precision in precisions:
+            name = job.tflite_name(precision)
+            stale = f"{name}.failed"
+            if precision in checks.failed():
+                (folder / name).rename(folder / stale)
+                stale = name
+            # What an earlier run left under the other name is no part of this one.
+            pathlib.Path(output_dir, stale).unlink(missing_ok=True)
         report = {
             "holds": not checks.failed(),
             "checkpoint": {
@@ -103,6 +108,10 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference.images import ImageError
+    from weight_port import CheckpointError
+
     try:
         failed = run(
             FLAGS.checkpoint,
@@ -114,7 +123,7 @@ def main(argv):
             FLAGS.verify_images,
             FLAGS.tolerance,
         )
-    except ValueError as error:
+    except (CheckpointError, ExportError, ImageError) as error:
         sys.exit(f"error: {error}")
     if failed:
         sys.exit(f"error: a comparison with PyTorch failed: {', '.join(failed)}; see the table above and report.json")

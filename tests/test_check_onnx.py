@@ -21,7 +21,7 @@ from keras_bisenet import HEADS, BiSeNet
 from keras_bisenet.export import flatbuffer, labels_file, tflite
 from keras_bisenet.export.errors import ExportError
 from weight_port import onnx_file, torch_reference
-from weight_port.onnx_file import OnnxError
+from weight_port.errors import OnnxError
 from weight_port.onnx_reference import OnnxReference
 
 SIZE = (65, 97)

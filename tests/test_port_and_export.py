@@ -111,7 +111,8 @@ def test_keras_file_gives_the_labels_of_the_tflite_file(job):
 
 def test_a_failed_comparison_rejects_its_files(tmp_path):
     """An impossible tolerance: exit 1, the failed file has no final name, the one that holds has."""
-    (tmp_path / "face_parsing_float32.tflite").write_bytes(b"of an earlier run")
+    for name in ("face_parsing_float32.tflite", "face_parsing_float16.tflite.failed"):
+        (tmp_path / name).write_bytes(b"of an earlier run")
     process = command("--output_dir", tmp_path, "--image_size", "64", "--tolerance", "1e-12")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == (

@@ -7,9 +7,7 @@ import pathlib
 
 import onnx
 
-
-class OnnxError(ValueError):
-    """An ONNX file cannot be used. The message says what was found, what was expected and what to do."""
+from weight_port.errors import OnnxError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,29 @@
+"""Child process: one whole conversion, from a checkpoint to a file, with the Python of the converter.
+
+Runs where only the converter and its own dependencies are installed; `weight_port` needs no more than numpy and torch.
+"""
+
+import importlib
+
+import weight_port
+from benchmarks import jobs
+
+
+def convert(converter, checkpoint, image_size, output, options):
+    """Converts a checkpoint.
+
+    Args:
+        converter: name of a module in `benchmarks.converters`. Its `convert(state, architecture, image_size, output,
+            **options)` takes what `weight_port.load` and `weight_port.recognise` give, and writes the file `output`.
+        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
+        image_size: (height, width).
+        output: path of the file.
+        options: dict of keyword arguments for the converter.
+    """
+    state = weight_port.load(checkpoint)
+    module = importlib.import_module(f"benchmarks.converters.{converter}")
+    module.convert(state, weight_port.recognise(state), tuple(image_size), output, **options)
+
+
+if __name__ == "__main__":
+    jobs.answer(convert)
