@@ -11,9 +11,6 @@ from keras import ops
 EPSILON = 1e-5
 MOMENTUM = 0.9
 
-# torch.nn.init.kaiming_normal_(a=1), which the original network starts from: variance 1 / fan_in, not truncated.
-KERNEL_INITIALIZER = keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="untruncated_normal")
-
 
 def conv(x, filters, kernel_size, strides=1, *, name):
     """`torch.nn.Conv2d(..., padding=kernel_size // 2, bias=False)`.
@@ -39,9 +36,17 @@ def conv(x, filters, kernel_size, strides=1, *, name):
         strides,
         padding=padding,
         use_bias=False,
-        kernel_initializer=KERNEL_INITIALIZER,
+        kernel_initializer=_kernel_initializer(),
         name=name,
     )(x)
+
+
+def _kernel_initializer():
+    """`torch.nn.init.kaiming_normal_(a=1)`, which the original starts from: variance 1 / fan_in, not truncated.
+
+    One for each layer: a Keras initialiser that is asked twice gives the same numbers twice.
+    """
+    return keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="untruncated_normal")
 
 
 def batch_norm(x, *, name):
@@ -85,7 +90,8 @@ class BatchNorm(keras.layers.BatchNormalization):
             mean, variance = ops.moments(x, axes=(0, 1, 2), synchronized=self.synchronized)
             count = ops.cast(ops.prod(ops.shape(x)[:3]), precise)
             self._update(self.moving_mean, mean)
-            self._update(self.moving_variance, variance * (count / (count - 1)))
+            # A single value has no variance (PyTorch refuses to train on one; here it counts as 0).
+            self._update(self.moving_variance, variance * (count / ops.maximum(count - 1, 1)))
         x = ops.batch_normalization(
             x,
             mean=ops.cast(mean, precise),

@@ -108,3 +108,20 @@ def test_batch_norm_and_its_moving_statistics(training):
     # PyTorch averages the unbiased variance; over 40 values the biased one differs by 2.5 %.
     np.testing.assert_allclose(layer.moving_variance.numpy(), network.running_var.numpy(), rtol=1e-12)
     np.testing.assert_allclose(layer.moving_mean.numpy(), network.running_mean.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_batch_norm_of_a_single_value_stays_finite():
+    """A batch of one image after the global mean."""
+    layer = layers.BatchNorm(epsilon=1e-5, momentum=0.9)
+    layer(np.ones((1, 1, 1, 3), np.float32), training=True)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9, rtol=1e-6)
+
+
+def test_convolutions_start_from_different_kernels_of_the_right_variance():
+    inputs = keras.Input((8, 8, 64))
+    x = layers.conv(inputs, 64, 3, name="first")
+    model = keras.Model(inputs, layers.conv(x, 64, 3, name="second"))
+    first, second = (ops.convert_to_numpy(model.get_layer(name).kernel) for name in ("first", "second"))
+    assert np.abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+    for kernel in (first, second):
+        np.testing.assert_allclose(kernel.var(), 1 / (3 * 3 * 64), rtol=0.05)
