@@ -26,7 +26,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
-flags.DEFINE_list("precisions", "float32,float16", "The .tflite files to write: float32, float16.")
+flags.DEFINE_list("precisions", "float32,float16", "The .tflite files to write: float32, float16, dynamic.")
 flags.DEFINE_enum("input", "uint8", ["uint8", "float32"], "RGB 0..255, or RGB that is normalised already.")
 flags.DEFINE_enum("output", "labels", ["labels", "logits", "probabilities", "all_heads"], "What a .tflite returns.")
 flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to verify with. Default: the bundled photo.")

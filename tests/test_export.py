@@ -138,10 +138,52 @@ def test_float16_file(trained, photo, labels_file):
     assert difference.max_abs > 1e-4, "no rounding at all: these are not half-precision weights"
 
 
+def test_dynamic_file(trained, photo, labels_file):
+    content = tflite.convert(trained.model, SIZE, "dynamic")
+    assert len(content) < 0.26 * len(labels_file)
+    description, float_description = flatbuffer.describe(content), flatbuffer.describe(labels_file)
+    assert description["ops"] == float_description["ops"]
+    assert description["activations"] == float_description["activations"]
+    kernels = [
+        array
+        for key, array in weight_port.load(DEFAULT_CHECKPOINT).items()
+        if array.ndim == 4 and not key.startswith(("conv_out16.", "conv_out32."))
+    ]
+    assert description["weights"]["int8"] == sum(kernel.size for kernel in kernels)
+    # One bias a channel, the mean of the photos, and the 1 that is added to the fusion's gate.
+    assert description["weights"]["float32"] == 4 * (sum(len(kernel) for kernel in kernels) + 3 + 1)
+    results = TFLiteRunner(flatbuffer.expose(content, "logits"))(photo[np.newaxis])
+    difference = parity.compare(trained.expected(photo)["logits"], results["logits"], results["labels"])
+    assert parity.TOLERANCES["dynamic"].holds(difference), difference
+    assert difference.max_abs > 1e-2, "no rounding at all: these are not 8-bit kernels"
+
+
+def test_every_quantised_kernel_is_within_half_a_step_per_channel(trained):
+    """The whole numbers times their scales are the folded kernels, to half a step of each channel's own scale."""
+    models = [
+        flatbuffer.unpack(tflite.convert(trained.model, (64, 64), precision)) for precision in ("float32", "dynamic")
+    ]
+    constants = []
+    for model in models:
+        (file,) = model.subgraphs
+        constants.append({tensor.name: (tensor, model.buffers[tensor.buffer].data) for tensor in file.tensors})
+    kernels = [name for name in constants[0] if name.endswith(b"_kernel")]
+    assert len(kernels) == 32
+    for name in kernels:
+        tensor, data = constants[0][name]
+        exact = data.view(np.float32).reshape(tensor.shape)
+        tensor, data = constants[1][name]
+        scale = np.asarray(tensor.quantization.scale)[:, np.newaxis, np.newaxis, np.newaxis]
+        rounded = data.view(np.int8).reshape(tensor.shape)
+        assert tensor.quantization.quantizedDimension == 0
+        assert np.abs(rounded).max() <= 127
+        assert (np.abs(rounded * scale - exact) <= scale * 0.5001).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "int4"}, "precision is 'int4'; expected one of float32, float16"),
+        ({"precision": "int4"}, "precision is 'int4'; expected one of float32, float16, dynamic"),
         ({"output": "masks"}, "output is 'masks'; expected one of labels, logits, probabilities, all_heads"),
         ({"input_type": "int8"}, "input is 'int8'; expected one of uint8, float32"),
         ({"image_size": (64, 31)}, "image size is 64x31; each side must be at least 32"),

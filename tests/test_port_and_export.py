@@ -217,8 +217,8 @@ def test_no_space_left(tmp_path, megabytes):
             "error: image size is '31'; expected SIDE or HEIGHTxWIDTH in pixels, each at least 32, for example 512 or "
             "480x640",
         ),
-        (["--precisions", "float32,float8"], "error: precision is 'float8'; expected one of float32, float16"),
-        (["--precisions", ""], "error: no precision is asked for; expected some of float32, float16"),
+        (["--precisions", "float32,float8"], "error: precision is 'float8'; expected one of float32, float16, dynamic"),
+        (["--precisions", ""], "error: no precision is asked for; expected some of float32, float16, dynamic"),
         (["--output", "mask"], "flag --output=mask: value should be one of <labels|logits|probabilities|all_heads>"),
         (["--input", "int8"], "flag --input=int8: value should be one of <uint8|float32>"),
         (["stray", "more"], "unexpected arguments: stray more; every option is a flag, see --help"),

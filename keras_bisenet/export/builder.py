@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_bisenet.export import flatbuffer
 
-_TENSOR_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3}
+_TENSOR_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int8": 9}
 _SAME, _VALID = schema.Padding.SAME, schema.Padding.VALID
 _NONE, _RELU = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
 # The first version of an op serves for all that is built here, but for this one: from half precision to float32.
@@ -30,11 +30,13 @@ class Builder:
     that is given to them; the names of inputs and outputs are also those of the signature.
 
     Args:
-        half_precision: store weights as float16, and widen them to float32 when the file is loaded.
+        weights: how they are stored. `"float32"`; `"float16"`: widened to float32 when the file is loaded; `"int8"`:
+            kernels as whole numbers -127..127 times a scale for each output channel, which the runtime multiplies with
+            activations that it quantises on the fly.
     """
 
-    def __init__(self, half_precision=False):
-        self._half_precision = half_precision
+    def __init__(self, weights="float32"):
+        self._weights = weights
         self._tensors, self._operators, self._codes = [], [], {}
         # By convention buffer 0 is empty.
         self._buffers = [schema.BufferT()]
@@ -158,7 +160,7 @@ class Builder:
         model.version = 3
         model.operatorCodes = [_operator_code(name) for name in self._codes]
         model.subgraphs, model.buffers = [graph], self._buffers
-        if self._half_precision:
+        if self._weights == "float16":
             model.metadata = [self._metadata("reduced_precision_support", b"fp16accfp32")]
         flatbuffer.set_signature(model, list(self._inputs), list(outputs))
         return flatbuffer.pack(model)
@@ -186,10 +188,23 @@ class Builder:
         return self._tensor(name, array.shape, array.dtype.name, buffer)
 
     def _weight(self, array, name):
-        if not self._half_precision:
-            return self._constant(array.astype(np.float32), name)
-        half = self._constant(array.astype(np.float16), f"{name}_half")
-        return self._op("DEQUANTIZE", [half], array.shape, name)
+        if self._weights == "float16":
+            half = self._constant(array.astype(np.float16), f"{name}_half")
+            return self._op("DEQUANTIZE", [half], array.shape, name)
+        if self._weights == "int8" and array.ndim == 4:
+            return self._quantised_kernel(array, name)
+        return self._constant(array.astype(np.float32), name)
+
+    def _quantised_kernel(self, kernel, name):
+        """`[O, h, w, I]` kernel as int8, one scale an output channel; a channel of zeros gets the scale 1."""
+        scale = np.abs(kernel).max((1, 2, 3)) / 127
+        scale[scale == 0] = 1
+        rounded = np.round(kernel / scale[:, np.newaxis, np.newaxis, np.newaxis])
+        value = self._constant(rounded.astype(np.int8), name)
+        quantization = schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = scale.astype(np.float32), np.zeros(scale.size, np.int64)
+        self._tensors[value.index].quantization = quantization
+        return value
 
     def _op(self, code, inputs, shape, name, options=None, dtype="float32"):
         output = self._tensor(name, shape, dtype)

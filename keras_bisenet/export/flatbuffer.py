@@ -75,7 +75,9 @@ def describe(content):
     """Says what a `.tflite` file holds.
 
     Returns:
-        dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`; `ops`: op name -> count, the commonest first.
+        dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`; `ops`: op name -> count, the commonest first;
+        `weights`: dtype -> bytes of the constants; `activations`: dtype -> how many ops compute it. These two tell
+        float16, dynamic-range and full int8 files apart, whatever they are called.
     """
     model = unpack(content)
     (graph,) = model.subgraphs
@@ -87,4 +89,17 @@ def describe(content):
             for tensor in (graph.tensors[index] for index in indices)
         ]
 
-    return {"inputs": tensors(graph.inputs), "outputs": tensors(graph.outputs), "ops": dict(ops.most_common())}
+    weights, activations = collections.Counter(), collections.Counter()
+    for tensor in graph.tensors:
+        data = model.buffers[tensor.buffer].data
+        if data is not None:
+            weights[_TYPE_NAMES[tensor.type]] += len(data)
+    for operator in graph.operators:
+        activations.update(_TYPE_NAMES[graph.tensors[index].type] for index in operator.outputs)
+    return {
+        "inputs": tensors(graph.inputs),
+        "outputs": tensors(graph.outputs),
+        "ops": dict(ops.most_common()),
+        "weights": dict(weights.most_common()),
+        "activations": dict(activations.most_common()),
+    }

@@ -22,7 +22,7 @@ OUTPUTS = {"labels": ("labels",), "logits": ("logits",), "probabilities": ("prob
 INPUTS = ("uint8", "float32")
 
 
-def build(model, image_size, input_type="uint8", output="labels", half_precision=False):
+def build(model, image_size, input_type="uint8", output="labels", weights="float32"):
     """Builds the `.tflite` file of a model, for one image of a fixed size.
 
     Args:
@@ -32,7 +32,7 @@ def build(model, image_size, input_type="uint8", output="labels", half_precision
             `keras_bisenet.normalize`.
         output: `"labels"`: uint8 `[1, H, W]` class ids; `"logits"`: float32 `[1, H, W, classes]`; `"probabilities"`:
             the same after a softmax; `"all_heads"`: three logit tensors.
-        half_precision: store the weights as float16.
+        weights: how they are stored, see `Builder`.
 
     Returns:
         The file as bytes. Its input is called `image`, its outputs `OUTPUTS[output]`. The heads' logits carry the names
@@ -49,7 +49,7 @@ def build(model, image_size, input_type="uint8", output="labels", half_precision
         raise ExportError(f"image size is {image_size[0]}x{image_size[1]}; each side must be at least {MINIMUM_SIZE}")
     if output == "labels" and model.num_classes > 256:
         raise ExportError(f"{model.num_classes} classes do not fit into uint8 labels; use the output 'logits'")
-    builder = Builder(half_precision)
+    builder = Builder(weights)
     image = builder.input("image", (1, *image_size, 3), input_type)
     return builder.finish(write(model, builder, image, output))
 
