@@ -184,6 +184,7 @@ def test_tar_of_early_pytorch(tmp_path):
         (torch.ones(2), "a Tensor"),
         ({}, "a dictionary of nothing"),
         ({"epoch": 3, "weights": {}}, "a dictionary of 'epoch', 'weights'"),
+        ({0: torch.ones(1), 1: torch.ones(1)}, "a dictionary of 0, 1"),
     ],
 )
 def test_no_state_dict(tmp_path, content, found):
@@ -194,12 +195,30 @@ def test_no_state_dict(tmp_path, content, found):
     )
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.eye(3).to_sparse(), torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)],
+    ids=["sparse", "quantised"],
+)
+def test_tensors_that_are_no_plain_arrays(tmp_path, tensor):
+    path = tmp_path / "c.pth"
+    torch.save({"a": tensor}, path)
+    assert message(path) == f"{path}: holds quantised or sparse tensors; expected plain ones, of the float network"
+
+
 def test_safetensors_of_another_dtype(tmp_path):
     import safetensors.torch
 
     path = tmp_path / "c.safetensors"
     safetensors.torch.save_file({"a": torch.ones(2, dtype=torch.bool)}, path)
     assert message(path) == f"{path}: a is BOOL; expected one of BF16, F64, F32, F16, I64, I32"
+
+
+def test_without_safetensors_it_says_so(tmp_path, monkeypatch):
+    save(tmp_path / "c.safetensors", {"a": np.ones(2, np.float32)})
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    path = tmp_path / "c.safetensors"
+    assert message(path) == f"{path}: reading a .safetensors file needs safetensors: pip install safetensors"
 
 
 def test_without_torch_a_pth_says_so_and_safetensors_still_reads(tmp_path):

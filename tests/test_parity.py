@@ -44,7 +44,7 @@ def test_what_is_promised():
         "keras": (1e-4, 0.9999),
         "float32": (1e-3, 0.9998),
         "float16": (None, 0.998),
-        "dynamic": (None, 0.995),
+        "dynamic": (None, 0.99),
     }
 
 

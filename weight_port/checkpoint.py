@@ -85,7 +85,11 @@ def _read_torch(path):
                     "nothing was executed. Expected a state_dict: save it with torch.save(model.state_dict(), path)"
                 ) from error
             raise CheckpointError(f"{path}: is truncated or damaged; download it again") from error
-    return _map_tensors(content, lambda tensor: _torch_array(tensor, torch)) if isinstance(content, dict) else content
+    return (
+        _map_tensors(content, lambda tensor: _torch_array(path, tensor, torch))
+        if isinstance(content, dict)
+        else content
+    )
 
 
 def _map_tensors(content, convert):
@@ -96,15 +100,22 @@ def _map_tensors(content, convert):
     }
 
 
-def _torch_array(value, torch):
+def _torch_array(path, value, torch):
     if not isinstance(value, torch.Tensor):
         return value
+    if value.layout != torch.strided or value.is_quantized:
+        raise CheckpointError(f"{path}: holds quantised or sparse tensors; expected plain ones, of the float network")
     value = value.detach()
     return (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).numpy()
 
 
 def _read_safetensors(path):
-    import safetensors
+    try:
+        import safetensors
+    except ModuleNotFoundError:
+        raise CheckpointError(
+            f"{path}: reading a .safetensors file needs safetensors: pip install safetensors"
+        ) from None
 
     try:
         tensors = safetensors.deserialize(path.read_bytes())
@@ -131,7 +142,7 @@ def _find_state_dict(content, path):
         for name in NESTED_UNDER:
             if isinstance(content.get(name), dict):
                 return _find_state_dict(content[name], path)
-        if content and all(isinstance(value, np.ndarray) for value in content.values()):
+        if content and all(isinstance(key, str) and isinstance(array, np.ndarray) for key, array in content.items()):
             return content
     found = (
         f"a dictionary of {', '.join(map(repr, content)) or 'nothing'}"

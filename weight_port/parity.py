@@ -45,13 +45,14 @@ class Tolerance:
 # A mapping mistake shows at any precision; float64 leaves only rounding of about 1e-13, so 1e-9 proves the mapping.
 # float32 rounding through 50 convolutions was measured at 1e-5 (logits reach 20). TFLite folds batch norm into the
 # kernels and XNNPACK sums in another order. Half-precision weights carry 11 bits: a rounding of 5e-4 each, and only
-# labels are promised. So with 8-bit kernels, where single photos were measured at 99.63 to 99.92 %.
+# labels are promised. So with 8-bit kernels, where 31 photos were measured at 99.54 to 99.92 %,
+# 99.83 % on average.
 TOLERANCES = {
     "keras_float64": Tolerance(1e-9, 1.0),
     "keras": Tolerance(1e-4, 0.9999),
     "float32": Tolerance(1e-3, 0.9998),
     "float16": Tolerance(None, 0.998),
-    "dynamic": Tolerance(None, 0.995),
+    "dynamic": Tolerance(None, 0.99),
 }
 
 
