@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 EXPORT_FLAGS ?=
 BENCHMARK_FLAGS ?=
-PYTEST_FLAGS ?= -n 2
+PYTEST_FLAGS ?= -n 2 --dist loadfile
 
 .PHONY: export test lint format benchmark clean
 

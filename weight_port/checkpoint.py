@@ -7,6 +7,7 @@ import tempfile
 
 import numpy as np
 
+from weight_port import files
 from weight_port.errors import CheckpointError
 
 # Where training scripts put the weights in a larger dictionary.
@@ -33,35 +34,14 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
         CheckpointError: the file is missing, is no checkpoint, is damaged, or holds pickled code.
     """
     path = pathlib.Path(path)
-    _check_is_checkpoint(path)
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    return _strip_prefixes(_find_state_dict(read(path), path))
-
-
-def _check_is_checkpoint(path):
-    """Names the usual wrong files before a reader stumbles over them."""
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: is not a file; expected a .pth, .pt or .safetensors checkpoint")
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if not head:
-        raise CheckpointError(f"{path}: is empty (0 bytes); download it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path}: is a git-lfs pointer, not the checkpoint; run 'git lfs pull' to fetch it")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise CheckpointError(
-            f"{path}: is a web page, not a checkpoint; the link led to a download page: fetch it with a browser"
-        )
+    files.check(path, "checkpoint", "a .pth, .pt or .safetensors checkpoint", CheckpointError)
     if tarfile.is_tarfile(path):
         raise CheckpointError(
             f"{path}: is in the tar format of PyTorch before 0.1.10, which cannot be read safely; "
             "load and save it once with an old PyTorch, or take a newer release of it"
         )
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    return _strip_prefixes(_find_state_dict(read(path), path))
 
 
 def _read_torch(path):

@@ -7,6 +7,7 @@ import pathlib
 
 import onnx
 
+from weight_port import files
 from weight_port.errors import OnnxError
 
 
@@ -118,26 +119,13 @@ def inspect(path: str | os.PathLike) -> OnnxFile:
 
 def _parse(path):
     """Reads the file without the weights that lie outside of it; names the usual wrong files."""
-    if not path.exists():
-        raise OnnxError(f"{path}: no such file")
-    if not path.is_file():
-        raise OnnxError(f"{path}: is not a file; expected an .onnx model")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise OnnxError(f"{path}: cannot be read: {error.strerror}") from error
-    head = content[:512]
-    if not head:
-        raise OnnxError(f"{path}: is empty (0 bytes); export or download it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise OnnxError(f"{path}: is a git-lfs pointer, not the model; run 'git lfs pull' to fetch it")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise OnnxError(f"{path}: is a web page, not a model; the link led to a download page: fetch it with a browser")
+    files.check(path, "model", "an .onnx model", OnnxError)
+    content = path.read_bytes()
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError is another class in each of its implementations
         # The first field of an ONNX file is the version of its format.
-        if head.startswith(b"\x08"):
+        if content.startswith(b"\x08"):
             raise OnnxError(f"{path}: is truncated or damaged; export or download it again") from error
         raise OnnxError(f"{path}: is not an ONNX model") from error
     if not model.ir_version or not model.graph.node:

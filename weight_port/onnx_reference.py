@@ -4,6 +4,7 @@ Nothing here lies on the way to TFLite (imports onnx and onnxruntime).
 """
 
 import contextlib
+import importlib
 import logging
 import os
 import warnings
@@ -36,8 +37,10 @@ def export(network, size: tuple[int, int], path: str | os.PathLike, heads: Seque
         ModuleNotFoundError: onnxscript, which torch's exporter needs, is not installed.
         OSError: the file cannot be written.
     """
-    import onnxscript  # noqa: F401  imported here, its absence has its own name in the error
     import torch
+
+    # Asked for by name, so that the error names it if it is missing, and not one of the exporter's own parts.
+    importlib.import_module("onnxscript")
 
     with _quiet_exporter():
         program = torch.onnx.export(
