@@ -79,7 +79,7 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     photos = {path.name: images.read(path, size) for path in images.find(verify_images or images.BUNDLED)}
     with steps(f"port {architecture}"):
         model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
-        weight_port.port(state, model.variables, architecture)
+        weight_port.apply(state, model.variables, architecture)
     if onnx is None:
         output = pathlib.Path(output)
         with steps(f"export to {output}"), staging.staged(output.parent) as folder:

@@ -59,7 +59,7 @@ def run(checkpoint, output_dir, image_size, precisions, input_type, output, veri
             photos = {file.name: images.read(file, size) for file in images.find(verify_images or images.BUNDLED)}
         with steps(f"port {architecture}"):
             model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
-            weight_port.port(state, model.variables, architecture)
+            weight_port.apply(state, model.variables, architecture)
         job.write_files(model, folder, spec, precisions, steps)
         with steps("verify Keras against PyTorch"):
             reference = torch_reference.Reference(state, architecture)

@@ -38,7 +38,7 @@ def photo():
 def model():
     state = random_state()
     model = BiSeNet(19, "resnet18")
-    weight_port.port(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognise(state))
     return model
 
 

@@ -79,7 +79,7 @@ def exported(finished, folder):
 def keras_model(state):
     architecture = weight_port.recognise(state)
     model = BiSeNet(architecture.num_classes, architecture.backbone)
-    weight_port.port(state, model.variables, architecture)
+    weight_port.apply(state, model.variables, architecture)
     return model
 
 

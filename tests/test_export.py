@@ -25,7 +25,7 @@ class Network:
     def __init__(self, state):
         architecture = weight_port.recognise(state)
         self.model = BiSeNet(architecture.num_classes, architecture.backbone)
-        weight_port.port(state, self.model.variables, architecture)
+        weight_port.apply(state, self.model.variables, architecture)
         self.reference = torch_reference.Reference(state, architecture)
 
     def expected(self, photo):

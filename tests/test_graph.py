@@ -66,7 +66,7 @@ def network(request):
     state = random_state(request.param, num_classes=7)
     architecture = weight_port.recognise(state)
     model = BiSeNet(7, request.param)
-    weight_port.port(state, model.variables, architecture)
+    weight_port.apply(state, model.variables, architecture)
     return model, torch_reference.Reference(state, architecture)
 
 

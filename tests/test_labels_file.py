@@ -16,7 +16,7 @@ CLASSES = 11
 def keras_model():
     state = random_state(num_classes=CLASSES)
     model = BiSeNet(CLASSES)
-    weight_port.port(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognise(state))
     return model
 
 

@@ -47,7 +47,7 @@ def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone):
     state = random_state(backbone, layout, num_classes=6)
     architecture = weight_port.recognise(state)
     model = model_for(architecture)
-    passengers = weight_port.port(state, model.variables, architecture)
+    passengers = weight_port.apply(state, model.variables, architecture)
     again = weight_port.reverse(weight_port.keras_weights(model.variables), architecture.dialect, passengers)
     assert again.keys() == state.keys()
     for key, array in state.items():
@@ -86,7 +86,7 @@ def test_torchvision_backbone(backbone, classifier):
     assert str(architecture) == f"a {backbone} backbone (torchvision layout)"
     model = BiSeNet(3, backbone)
     head_before = weight_port.keras_weights(model.get_layer("conv_out_logits").variables)
-    weight_port.port(state, model.variables, architecture)
+    weight_port.apply(state, model.variables, architecture)
     kernel = weight_port.keras_weights(model.variables)["backbone_layer3_1_conv2/kernel"]
     np.testing.assert_array_equal(kernel, state["layer3.1.conv2.weight"].transpose(2, 3, 1, 0))
     head_after = weight_port.keras_weights(model.get_layer("conv_out_logits").variables)
@@ -97,7 +97,7 @@ def error_of(state, num_classes=19, backbone="resnet18"):
     model = BiSeNet(num_classes, backbone)
     before = weight_port.keras_weights(model.variables)
     with pytest.raises(CheckpointError) as error:
-        weight_port.port(state, model.variables, weight_port.recognise(state))
+        weight_port.apply(state, model.variables, weight_port.recognise(state))
     after = weight_port.keras_weights(model.variables)
     assert all(np.array_equal(before[path], after[path]) for path in before), "a refused checkpoint changed the model"
     return str(error.value)

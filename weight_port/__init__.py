@@ -2,14 +2,14 @@
 
 from weight_port.checkpoint import load, save
 from weight_port.errors import CheckpointError
-from weight_port.port import Architecture, keras_weights, port, recognise, recognise_backbone, reverse
+from weight_port.port import Architecture, apply, keras_weights, recognise, recognise_backbone, reverse
 
 __all__ = [
     "Architecture",
     "CheckpointError",
+    "apply",
     "keras_weights",
     "load",
-    "port",
     "recognise",
     "recognise_backbone",
     "reverse",

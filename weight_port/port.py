@@ -108,7 +108,7 @@ def key_map(paths: Iterable[str], dialect: Dialect) -> dict[str, str]:
     return keys
 
 
-def port(state: StateDict, variables: Iterable, architecture: Architecture) -> dict[str, np.ndarray]:
+def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> dict[str, np.ndarray]:
     """Assigns every tensor of a state_dict to its Keras weight. Checks all of it first, so it fails whole.
 
     Args:
@@ -166,7 +166,7 @@ def reverse(
     Args:
         weights: Keras weight path -> array; a kernel is `[H, W, I, O]`. See `keras_weights`.
         dialect: the PyTorch layout to write.
-        passengers: what `port` returned. What it does not hold is zero.
+        passengers: what `apply` returned. What it does not hold is zero.
 
     Returns:
         PyTorch key -> array, the values of `weights` bit for bit; a kernel is `[O, I, H, W]`.

@@ -15,5 +15,5 @@ def convert(state, architecture, image_size, output, precision):
         precision: see `tflite.convert`.
     """
     model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
-    weight_port.port(state, model.variables, architecture)
+    weight_port.apply(state, model.variables, architecture)
     pathlib.Path(output).write_bytes(tflite.convert(model, image_size, precision=precision))
