@@ -4,6 +4,7 @@ import pathlib
 
 from keras_bisenet.export import flatbuffer
 from keras_bisenet.export.errors import ExportError
+from keras_bisenet.export.tflite import PRECISIONS
 
 
 def read(path, num_classes):
@@ -14,7 +15,7 @@ def read(path, num_classes):
         num_classes: classes that its network must have.
 
     Returns:
-        The edited bytes; the (height, width) of its photos; `"float32"` or `"float16"`.
+        The edited bytes; the (height, width) of its photos; its precision, one of `tflite.PRECISIONS`.
 
     Raises:
         ExportError: the file is missing, damaged, or another one.
@@ -43,4 +44,7 @@ def read(path, num_classes):
     if classes != num_classes:
         raise ExportError(f"{path}: has {classes} classes, the checkpoint {num_classes}; it is of another checkpoint")
     _, height, width, _ = file["inputs"][0]["shape"]
-    return content, (height, width), "float16" if "DEQUANTIZE" in file["ops"] else "float32"
+    # The biases of a dynamic file are float32 still: the largest part of the weights tells.
+    stored = max(file["weights"], key=file["weights"].get)
+    precision = next(name for name, weights in PRECISIONS.items() if weights == stored)
+    return content, (height, width), precision
