@@ -14,11 +14,8 @@ ALLOWED = {
     "weight_port": {"weight_port"},
     "scripts": {"keras_bisenet", "weight_port"},
 }
-# Third-party modules that a package must never name, with the files that are excepted.
-FORBIDDEN = {
-    "keras_bisenet": ({"torch", "absl"}, set()),
-    "weight_port": ({"tensorflow", "keras", "absl"}, set()),
-}
+# Third-party modules that a package must never name.
+FORBIDDEN = {"keras_bisenet": {"torch", "absl"}, "weight_port": {"tensorflow", "keras", "absl"}, "scripts": set()}
 
 
 def imports(path):
@@ -41,9 +38,7 @@ def test_import_rules(path):
     package = path.relative_to(ROOT).parts[0]
     roots = {module.split(".")[0] for module in imports(path)}
     assert roots & set(PACKAGES) <= ALLOWED[package]
-    forbidden, excepted = FORBIDDEN.get(package, (set(), set()))
-    if path.name not in excepted:
-        assert not roots & forbidden
+    assert not roots & FORBIDDEN[package]
 
 
 def test_model_files_do_not_import_what_uses_them():

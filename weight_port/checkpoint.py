@@ -124,11 +124,9 @@ def _find_state_dict(content, path):
                 return _find_state_dict(content[name], path)
         if content and all(isinstance(key, str) and isinstance(array, np.ndarray) for key, array in content.items()):
             return content
-    found = (
-        f"a dictionary of {', '.join(map(repr, content)) or 'nothing'}"
-        if isinstance(content, dict)
-        else (f"a {type(content).__name__}")
-    )
+    found = f"a {type(content).__name__}"
+    if isinstance(content, dict):
+        found = f"a dictionary of {', '.join(map(repr, content)) or 'nothing'}"
     raise CheckpointError(
         f"{path}: holds {found}; expected a state_dict, plain or under {', '.join(map(repr, NESTED_UNDER))}"
     )

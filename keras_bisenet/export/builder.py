@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_bisenet.export import flatbuffer
 
-_TENSOR_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int8": 9}
+_TENSOR_TYPES = {dtype: code for code, dtype in flatbuffer.DTYPES.items()}
 _SAME, _VALID = schema.Padding.SAME, schema.Padding.VALID
 _NONE, _RELU = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
 # The first version of an op serves for all that is built here, but for this one: from half precision to float32.

@@ -7,8 +7,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 SIGNATURE = "serving_default"
 
+# Code of a tensor's type in the file -> its dtype.
+DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+
 _OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-_TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
 
 def unpack(content):
@@ -85,7 +87,7 @@ def describe(content):
 
     def tensors(indices):
         return [
-            {"name": tensor.name.decode(), "shape": tensor.shape.tolist(), "dtype": _TYPE_NAMES[tensor.type]}
+            {"name": tensor.name.decode(), "shape": tensor.shape.tolist(), "dtype": DTYPES[tensor.type]}
             for tensor in (graph.tensors[index] for index in indices)
         ]
 
@@ -93,9 +95,9 @@ def describe(content):
     for tensor in graph.tensors:
         data = model.buffers[tensor.buffer].data
         if data is not None:
-            weights[_TYPE_NAMES[tensor.type]] += len(data)
+            weights[DTYPES[tensor.type]] += len(data)
     for operator in graph.operators:
-        activations.update(_TYPE_NAMES[graph.tensors[index].type] for index in operator.outputs)
+        activations.update(DTYPES[graph.tensors[index].type] for index in operator.outputs)
     return {
         "inputs": tensors(graph.inputs),
         "outputs": tensors(graph.outputs),
