@@ -46,4 +46,4 @@ $(VENV)/dev.stamp: $(VENV)/export.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info tests/browser/node_modules
