@@ -1,4 +1,4 @@
-"""Writes a set of files so that they appear whole or not at all."""
+"""Writes a set of files and folders so that they appear whole or not at all."""
 
 import contextlib
 import pathlib
@@ -10,9 +10,10 @@ from keras_bisenet.export.errors import ExportError
 
 @contextlib.contextmanager
 def staged(output_dir):
-    """A scratch folder whose files move into `output_dir` when the block ends without an error.
+    """A scratch folder whose content moves into `output_dir` when the block ends without an error.
 
-    Each file gets its name by an atomic rename on the same disk. When the block fails, `output_dir` is left as it was.
+    Each file gets its name by an atomic rename on the same disk. A folder replaces an older one as a whole, which is
+    gone for a moment in between. When the block fails, `output_dir` is left as it was.
 
     Args:
         output_dir: folder, made if need be.
@@ -30,8 +31,9 @@ def staged(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
         scratch = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output_dir))
         yield scratch
-        for path in sorted(scratch.iterdir()):
-            path.replace(output_dir / path.name)
+        # Folders first: one that cannot be moved is found out before any file is replaced.
+        for path in sorted(scratch.iterdir(), key=lambda path: (path.is_file(), path.name)):
+            _move(path, output_dir / path.name)
         made = []
     except OSError as error:
         reason = error.strerror or str(error)
@@ -42,3 +44,18 @@ def staged(output_dir):
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _move(path, target):
+    """Moves a file or folder to `target`, which may exist. Where that fails, `target` is as it was."""
+    if not (path.is_dir() and target.is_dir()):
+        path.replace(target)
+        return
+    # A folder cannot be renamed to one that holds something: that one steps aside, into the scratch folder.
+    aside = pathlib.Path(tempfile.mkdtemp(dir=path.parent), target.name)
+    target.rename(aside)
+    try:
+        path.rename(target)
+    except BaseException:  # an interruption too: what stays aside is deleted
+        aside.rename(target)
+        raise
