@@ -1,10 +1,12 @@
-"""Ports a PyTorch face-parsing checkpoint to Keras, exports it to TFLite, and verifies every file against PyTorch.
+"""Ports a PyTorch face-parsing checkpoint to Keras, exports it, and verifies every file against PyTorch.
 
-Writes bisenet.keras, face_parsing_<precision>.tflite, report.json and preview.png. Exit status 0 only if every
-comparison holds; a .tflite that fails is left as <name>.tflite.failed.
+Writes bisenet.keras, face_parsing_<precision>.tflite or saved_model/, report.json and preview.png. Exit status 0 only
+if every comparison holds; what fails is left as <name>.failed.
 
-Example:
+Examples:
   python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
+  python scripts/port_and_export.py --precisions int8 --calibration_images photos
+  python scripts/port_and_export.py --target mediapipe
 """
 
 import dataclasses
@@ -26,69 +28,86 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
-flags.DEFINE_list("precisions", "float32,float16", "The .tflite files to write: float32, float16, dynamic.")
-flags.DEFINE_enum("input", "uint8", ["uint8", "float32"], "RGB 0..255, or RGB that is normalised already.")
-flags.DEFINE_enum("output", "labels", ["labels", "logits", "probabilities", "all_heads"], "What a .tflite returns.")
+flags.DEFINE_enum("target", "litert", ["litert", "mediapipe", "saved_model"], "What is to run the files.")
+flags.DEFINE_list("precisions", None, "The .tflite files: float32, float16, dynamic, int8. Default: float32,float16.")
+flags.DEFINE_enum("input", None, ["uint8", "float32"], "RGB 0..255 (default), or RGB that is normalised already.")
+flags.DEFINE_enum(
+    "output",
+    None,
+    ["labels", "logits", "probabilities", "all_heads"],
+    "What a file returns. Default: labels; logits for mediapipe.",
+)
+flags.DEFINE_string("calibration_images", None, "Photos for int8, a folder. Default: variations of the bundled photo.")
+flags.DEFINE_integer("calibration_count", None, "How many photos int8 is made with. Default: 32.", lower_bound=1)
+flags.DEFINE_string("author", "", "Author of the model, for the metadata of the .tflite files.")
+flags.DEFINE_string("license", None, "Its terms, for the same. Default: those in the manifest.")
 flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to verify with. Default: the bundled photo.")
 flags.DEFINE_float("tolerance", None, "Largest accepted |error| of a float32 logit. Default: Keras 1e-4, TFLite 1e-3.")
 
 
-def run(checkpoint, output_dir, image_size, precisions, input_type, output, verify_images, tolerance):
-    """Does the whole job, see the flags. Returns the names of the results whose comparison fails.
+def run(options):
+    """Does the whole job. Returns the names of the results whose comparison fails.
+
+    Args:
+        options: the flags' values, as attributes.
 
     Raises:
         CheckpointError, ExportError, ImageError: with a message for the person who asked.
     """
     import keras_bisenet
     import weight_port
-    from keras_bisenet.export import job, staging, tflite
+    from keras_bisenet.export import calibration, job, metadata, staging
+    from keras_bisenet.export.spec import resolve
     from keras_bisenet.inference import images, preview
+    from keras_bisenet.labels import class_names
     from weight_port import manifest, torch_reference, verification
 
-    size = images.parse_size(image_size)
-    precisions = list(dict.fromkeys(precisions))
-    tflite.check_precisions(precisions)
+    calibrated = options.calibration_images is not None or options.calibration_count is not None
+    size = images.parse_size(options.image_size)
+    spec = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
     steps = job.Steps()
-    checks = verification.Verification(tolerance)
-    spec = job.ExportSpec(size, input_type, output)
-    with staging.staged(output_dir) as folder:
-        with steps("read the checkpoint"):
-            path = manifest.locate(checkpoint, MANIFEST)
+    checks = verification.Verification(options.tolerance)
+    with staging.staged(options.output_dir) as folder:
+        with steps("read checkpoint and photos"):
+            path = manifest.locate(options.checkpoint, MANIFEST)
             state = weight_port.load(path)
             architecture = weight_port.recognise(state)
-            photos = {file.name: images.read(file, size) for file in images.find(verify_images or images.BUNDLED)}
+            files = images.find(options.verify_images or images.BUNDLED)
+            photos = {file.name: images.read(file, size) for file in files}
+            examples = calibration.Photos()
+            if "int8" in spec.precisions:
+                examples = calibration.choose(size, options.calibration_images, options.calibration_count)
         with steps(f"port {architecture}"):
             model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
             weight_port.apply(state, model.variables, architecture)
-        job.write_files(model, folder, spec, precisions, steps)
+        info = metadata.ModelInfo(
+            class_names(architecture.num_classes),
+            manifest.sha256(path),
+            options.author,
+            manifest.licence(options.checkpoint, MANIFEST) if options.license is None else options.license,
+        )
+        job.write_files(model, folder, spec, info, examples.images, steps)
         with steps("verify Keras against PyTorch"):
             reference = torch_reference.Reference(state, architecture)
             job.verify_model(model, photos, reference, checks)
-        with steps("verify TFLite against PyTorch"):
-            expected, labels = job.verify_tflite(folder, precisions, spec, photos, reference, checks)
+        with steps("verify the files against PyTorch"):
+            expected, labels = job.verify_files(folder, spec, photos, reference, checks)
         with steps("draw preview.png"):
             photo = next(iter(photos.values()))
             preview.save_preview(folder / "preview.png", photo, expected, labels, architecture.num_classes)
-
-        for precision in precisions:
-            name = job.tflite_name(precision)
-            stale = f"{name}.failed"
-            if precision in checks.failed():
-                (folder / name).rename(folder / stale)
-                stale = name
-            # What an earlier run left under the other name is no part of this one.
-            pathlib.Path(output_dir, stale).unlink(missing_ok=True)
+        job.reject(folder, pathlib.Path(options.output_dir), labels, checks.failed())
         report = {
             "holds": not checks.failed(),
             "checkpoint": {
                 "path": str(path),
-                "sha256": manifest.sha256(path),
+                "sha256": info.checkpoint_sha256,
                 "layout": architecture.dialect.name,
                 "backbone": architecture.backbone,
                 "classes": architecture.num_classes,
                 "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
             },
             "options": dataclasses.asdict(spec),
+            "calibration": examples.as_dict(),
             "comparisons": [check.as_dict() for check in checks.checks],
             "files": {file.name: job.describe(file) for file in sorted(folder.iterdir())},
             "seconds": steps.seconds,
@@ -98,9 +117,10 @@ def run(checkpoint, output_dir, image_size, precisions, input_type, output, veri
 
     print(f"\n{checks.table()}\n")
     for name, file in report["files"].items():
-        ops = ", ".join(f"{op} {count}" for op, count in file.get("ops", {}).items())
-        print(f"{file['bytes']:>12,} bytes  {name}  {ops}")
-    print(f"peak memory {report['peak_memory_bytes'] or 0:,} bytes; everything is in {output_dir}")
+        print(f"{file['bytes']:>12,} bytes  {name}  {file.get('kind', '')}".rstrip())
+    if examples.images:
+        print(f"int8 was made with {examples}")
+    print(f"peak memory {report['peak_memory_bytes'] or 0:,} bytes; everything is in {options.output_dir}")
     return checks.failed()
 
 
@@ -113,16 +133,7 @@ def main(argv):
     from weight_port import CheckpointError
 
     try:
-        failed = run(
-            FLAGS.checkpoint,
-            FLAGS.output_dir,
-            FLAGS.image_size,
-            FLAGS.precisions,
-            FLAGS.input,
-            FLAGS.output,
-            FLAGS.verify_images,
-            FLAGS.tolerance,
-        )
+        failed = run(FLAGS)
     except (CheckpointError, ExportError, ImageError) as error:
         sys.exit(f"error: {error}")
     if failed:

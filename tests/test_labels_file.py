@@ -71,8 +71,8 @@ def test_tflite_of_another_kind(tflite_file, tmp_path):
     assert str(error.value) == f"{tflite_file}: has 11 classes, the checkpoint 19; it is of another checkpoint"
 
 
-@pytest.mark.parametrize("precision", list(tflite.PRECISIONS))
-def test_precision_is_told_from_the_weights(keras_model, tmp_path, precision):
+@pytest.mark.parametrize("precision", tflite.PRECISIONS)
+def test_precision_is_told_from_the_file(keras_model, tmp_path, precision):
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite.convert(keras_model, (32, 48), precision))
     assert labels_file.read(path, CLASSES)[1:] == ((32, 48), precision)

@@ -13,6 +13,7 @@ import torch
 from conftest import DEFAULT_CHECKPOINT, ROOT, random_state
 from PIL import Image
 
+from keras_bisenet import LABELS
 from keras_bisenet.inference import images
 
 
@@ -56,7 +57,14 @@ def test_report(job):
         "classes": 19,
         "parameters": 13_300_416,
     }
-    assert report["options"] == {"image_size": [96, 160], "input_type": "uint8", "output": "labels"}
+    assert report["options"] == {
+        "target": "litert",
+        "image_size": [96, 160],
+        "input_type": "uint8",
+        "output": "labels",
+        "precisions": ["float32", "float16"],
+    }
+    assert report["calibration"] is None
     compared = {(check["name"], check["head"]) for check in report["comparisons"]}
     heads = ("logits", "logits16", "logits32")
     assert compared == {(name, head) for name in ("keras_float64", "keras") for head in heads} | {
@@ -73,7 +81,11 @@ def test_report(job):
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
     tflite = report["files"]["face_parsing_float32.tflite"]
     assert tflite["outputs"] == [{"name": "labels", "shape": [1, 96, 160], "dtype": "uint8"}]
-    assert tflite["ops"]["CONV_2D"] == 32
+    assert tflite["ops"]["CONV_2D"] == 38
+    assert tflite["kind"] == "float32 weights, float32 activations"
+    assert tflite["metadata"]["labels"] == list(LABELS)
+    assert tflite["metadata"]["checkpoint_sha256"] == report["checkpoint"]["sha256"]
+    assert tflite["metadata"]["license"] == "non-commercial research only (CelebAMask-HQ agreement)"
     assert sum(report["seconds"].values()) > 1
     assert 0.3e9 < report["peak_memory_bytes"] < 3 * 2**30
 
@@ -127,7 +139,68 @@ def test_a_failed_comparison_rejects_its_files(tmp_path):
     ]
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["holds"] is False
-    assert report["files"]["face_parsing_float32.tflite.failed"]["ops"]["CONV_2D"] == 32
+    assert report["files"]["face_parsing_float32.tflite.failed"]["ops"]["CONV_2D"] == 38
+
+
+def test_int8_says_what_it_is_and_what_it_was_made_with(tmp_path):
+    """Some of the photos of a folder, one of which is no photo."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.png", "b.jpg", "c.png"):
+        Image.open(images.BUNDLED).save(photos / name)
+    (photos / "d.jpg").write_bytes(b"no photo")
+    out = tmp_path / "out"
+    flags = [
+        "--precisions",
+        "int8,dynamic",
+        "--calibration_images",
+        photos,
+        "--author",
+        "A. Nother",
+        "--license",
+        "MIT",
+    ]
+    process = command("--output_dir", out, "--image_size", "96x160", *flags)
+    assert process.returncode == 0, process.stderr
+    assert f"int8 was made with 3 photos: {photos}, 1 more cannot be read: d.jpg" in process.stdout
+    report = json.loads((out / "report.json").read_text())
+    assert report["calibration"] == {"source": str(photos), "photos": 3, "skipped": ["d.jpg"]}
+    int8, dynamic = (report["files"][f"face_parsing_{precision}.tflite"] for precision in ("int8", "dynamic"))
+    assert int8["kind"] == ("int8 weights, int8 activations; float32 in CONV_2D 1, DEQUANTIZE 1, RESIZE_BILINEAR 1")
+    assert int8["float_ops"] == {"DEQUANTIZE": 1, "CONV_2D": 1, "RESIZE_BILINEAR": 1}
+    assert dynamic["kind"] == "int8 weights, float32 activations (dynamic range, not full int8)"
+    assert (int8["metadata"]["author"], int8["metadata"]["license"]) == ("A. Nother", "MIT")
+
+
+def test_saved_model(tmp_path):
+    """The folder takes the place of an older one, and of one that failed."""
+    for stale in ("saved_model", "saved_model.failed"):
+        (tmp_path / stale / "1").mkdir(parents=True)
+        (tmp_path / stale / "1" / "stale").write_text("")
+    process = command("--target", "saved_model", "--output_dir", tmp_path, "--image_size", "96x160")
+    assert process.returncode == 0, process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bisenet.keras",
+        "preview.png",
+        "report.json",
+        "saved_model",
+    ]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["comparisons"][-1]["name"] == "saved_model"
+    files = report["files"]["saved_model"]["files"]
+    assert set(files) >= {"1/saved_model.pb", "1/assets/labels.txt"}
+    assert "1/stale" not in files
+    assert report["files"]["saved_model"]["bytes"] == sum(file["bytes"] for file in files.values())
+
+
+def test_mediapipe_gets_scores_and_says_how_to_read_them(tmp_path):
+    flags = ["--target", "mediapipe", "--precisions", "float16", "--image_size", "96x160"]
+    process = command("--output_dir", tmp_path, *flags)
+    assert process.returncode == 0, process.stderr
+    file = json.loads((tmp_path / "report.json").read_text())["files"]["face_parsing_float16.tflite"]
+    assert file["inputs"] == [{"name": "image", "shape": [1, 96, 160, 3], "dtype": "uint8"}]
+    assert file["outputs"] == [{"name": "logits", "shape": [1, 96, 160, 19], "dtype": "float32"}]
+    assert file["metadata"]["activation"] == "SOFTMAX"
 
 
 def test_other_layout_backbone_classes_photos_and_output(tmp_path):
@@ -181,6 +254,15 @@ def test_refused_photos(tmp_path):
     check_refused(process, message, tmp_path / "out")
 
 
+def test_refused_calibration_photos(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"no photo")
+    flags = ["--precisions", "int8", "--calibration_images", tmp_path / "photos"]
+    process = command(*flags, "--output_dir", tmp_path / "out")
+    message = f"error: {tmp_path}/photos: none of its 1 photos can be read; expected photos of faces"
+    check_refused(process, message, tmp_path / "out")
+
+
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
     process = command("--output_dir", tmp_path / "file" / "out")
@@ -217,10 +299,19 @@ def test_no_space_left(tmp_path, megabytes):
             "error: image size is '31'; expected SIDE or HEIGHTxWIDTH in pixels, each at least 32, for example 512 or "
             "480x640",
         ),
-        (["--precisions", "float32,float8"], "error: precision is 'float8'; expected one of float32, float16, dynamic"),
-        (["--precisions", ""], "error: no precision is asked for; expected some of float32, float16, dynamic"),
+        (
+            ["--precisions", "float32,float8"],
+            "error: precision is 'float8'; expected one of float32, float16, dynamic, int8",
+        ),
+        (["--precisions", ""], "error: no precision is asked for; expected some of float32, float16, dynamic, int8"),
         (["--output", "mask"], "flag --output=mask: value should be one of <labels|logits|probabilities|all_heads>"),
         (["--input", "int8"], "flag --input=int8: value should be one of <uint8|float32>"),
+        (["--target", "tfjs"], "flag --target=tfjs: value should be one of <litert|mediapipe|saved_model>"),
+        (["--calibration_count", "0"], "flag --calibration_count=0: 0 is not a positive integer"),
+        (
+            ["--target", "mediapipe", "--input", "float32"],
+            "error: the target mediapipe has no input 'float32'; expected uint8",
+        ),
         (["stray", "more"], "unexpected arguments: stray more; every option is a flag, see --help"),
     ],
 )

@@ -27,7 +27,8 @@ def test_default_command_keeps_its_promises(workplace):
     report = json.loads((workplace / "build" / "face_parsing" / "report.json").read_text())
     assert report["holds"]
     assert report["options"]["image_size"] == [512, 512]
-    assert report["files"]["face_parsing_float32.tflite"]["bytes"] <= 52_700_000
+    # 13.2 million weights, and 1.3 MB for the larger kernels of the faster convolutions.
+    assert report["files"]["face_parsing_float32.tflite"]["bytes"] <= 53_900_000
     assert report["files"]["face_parsing_float16.tflite"]["bytes"] <= 26_400_000
     assert report["peak_memory_bytes"] <= 3 * 2**30
 

@@ -63,6 +63,12 @@ def locate(checkpoint: str, manifest: str | os.PathLike) -> pathlib.Path:
     return _download(entry)
 
 
+def licence(checkpoint: str, manifest: str | os.PathLike) -> str:
+    """The terms of a checkpoint of the manifest; empty for any other file."""
+    entry = read(manifest).get(checkpoint)
+    return entry.licence if entry else ""
+
+
 def sha256(path: str | os.PathLike) -> str:
     """The file's SHA-256 in hex."""
     with pathlib.Path(path).open("rb") as file:

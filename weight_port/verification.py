@@ -54,7 +54,7 @@ class Verification:
             reference, result, labels: see `parity.compare`.
         """
         tolerance = parity.TOLERANCES[name]
-        if self._max_abs is not None and name in ("keras", "float32"):
+        if self._max_abs is not None and name in ("keras", "float32", "saved_model"):
             tolerance = dataclasses.replace(tolerance, max_abs=self._max_abs)
         self.checks.append(Check(name, image, head, parity.compare(reference, result, labels), tolerance))
 

@@ -1,29 +1,15 @@
 """Builds a `.tflite` file op by op."""
 
-import dataclasses
-
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_bisenet.export import flatbuffer
+from keras_bisenet.export.writer import TENSOR_TYPES, Writer
 
-_TENSOR_TYPES = {dtype: code for code, dtype in flatbuffer.DTYPES.items()}
 _SAME, _VALID = schema.Padding.SAME, schema.Padding.VALID
 _NONE, _RELU = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
-# The first version of an op serves for all that is built here, but for this one: from half precision to float32.
-_VERSIONS = {"DEQUANTIZE": 3}
 
 
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """A tensor of the graph: its place in the file, its shape and dtype."""
-
-    index: int
-    shape: tuple[int, ...]
-    dtype: str
-
-
-class Builder:
+class Builder(Writer):
     """A TFLite graph under construction, NHWC.
 
     Each method adds the ops that it is named after and returns the `Value` that they compute. Tensors carry the name
@@ -33,51 +19,79 @@ class Builder:
         weights: how they are stored. `"float32"`; `"float16"`: widened to float32 when the file is loaded; `"int8"`:
             kernels as whole numbers -127..127 times a scale for each output channel, which the runtime multiplies with
             activations that it quantises on the fly.
+        favours_speed: whether a faster graph is worth larger kernels; nothing here looks at it, `graph` does.
     """
 
-    def __init__(self, weights="float32"):
+    def __init__(self, weights="float32", favours_speed=False):
+        super().__init__()
+        self.favours_speed = favours_speed
         self._weights = weights
-        self._tensors, self._operators, self._codes = [], [], {}
-        # By convention buffer 0 is empty.
-        self._buffers = [schema.BufferT()]
-        self._inputs = {}
+        if weights == "float16":
+            self._metadata["reduced_precision_support"] = b"fp16accfp32"
 
-    def input(self, name, shape, dtype):
-        """An input of the file."""
-        self._inputs[name] = self._tensor(name, shape, dtype)
-        return self._inputs[name]
-
-    def conv(self, x, kernel, bias, strides=1, *, relu=False, name):
+    def conv(self, x, kernel, bias, strides=1, *, padded=False, relu=False, name):
         """Convolution with PyTorch's padding `kernel // 2`.
 
         Args:
             x: `[1, H, W, I]`.
-            kernel: `[h, w, I, O]` array, h and w odd.
+            kernel: `[h, w, I, O]` array, h and w odd unless `padded`.
             bias: `[O]` array.
             strides: step in both directions.
+            padded: whether `x` has its padding already.
             relu: whether a ReLU follows.
             name: name of the result.
         """
-        side = kernel.shape[0]
-        if strides > 1 and side > 1:
-            x = self.pad(x, side // 2, name=f"{name}_pad")
+        kernel = kernel.transpose(3, 0, 1, 2)
+        # LiteRT's GPU delegates lose the stride of a 1x1 convolution with 8-bit kernels, and give wrong labels.
+        stored = "float16" if self._weights == "int8" and strides > kernel.shape[1] else self._weights
+        kernel, bias = self._weight(kernel, f"{name}_kernel", stored), self._weight(bias, f"{name}_bias")
+        return self._convolve(x, kernel, bias, strides, padded, relu, name)
+
+    def _convolve(self, x, kernel, bias, strides, padded, relu, name):
+        """`conv` with `[O, h, w, I]` kernel and `[O]` bias in the file already."""
+        channels, *sides, _ = kernel.shape
+        if strides > 1 and not padded:
+            # At an even size SAME pads more behind than in front; PyTorch pads both sides alike.
+            x, padded = self.pad(x, sides[0] // 2, name=f"{name}_pad") if sides[0] > 1 else x, True
         options = schema.Conv2DOptionsT()
-        options.padding = _SAME if strides == 1 else _VALID
+        options.padding = _VALID if padded else _SAME
         options.strideH = options.strideW = strides
         options.dilationHFactor = options.dilationWFactor = 1
         options.fusedActivationFunction = _RELU if relu else _NONE
         _, height, width, _ = x.shape
-        if strides > 1:
-            height, width = ((size - side) // strides + 1 for size in (height, width))
-        weights = self._weight(kernel.transpose(3, 0, 1, 2), f"{name}_kernel"), self._weight(bias, f"{name}_bias")
-        return self._op("CONV_2D", [x, *weights], (1, height, width, kernel.shape[3]), name, options)
+        if padded:
+            height, width = ((size - side) // strides + 1 for size, side in zip((height, width), sides, strict=True))
+        return self._op("CONV_2D", [x, kernel, bias], (1, height, width, channels), name, options)
+
+    def centre(self, image, mean, *, name):
+        """A uint8 photo as what a convolution takes: `[1, H, W, 3]` float32, `image - mean`.
+
+        Args:
+            image: `[1, H, W, 3]` uint8.
+            mean: `[3]`.
+            name: name of the result.
+        """
+        return self.add(self.cast(image, "float32", name=f"{name}_float32"), -np.asarray(mean), name=name)
+
+    def quantize(self, x, low, high, *, name):  # noqa: ARG002 (what int8 needs)
+        """`x` as what a convolution takes, if its values are `low` to `high`: here, as it is."""
+        return x
+
+    def dequantize(self, x, *, name):  # noqa: ARG002 (what int8 needs)
+        """`x` in float32: here, as it is."""
+        return x
 
     def pad(self, x, amount, *, name):
-        """Zeros on all four sides."""
-        paddings = self._constant(np.array([[0, 0], [amount] * 2, [amount] * 2, [0, 0]], np.int32), f"{name}_sides")
-        _, height, width, channels = x.shape
-        shape = (1, height + 2 * amount, width + 2 * amount, channels)
-        return self._op("PAD", [x, paddings], shape, name, schema.PadOptionsT())
+        """Zeros around `x`.
+
+        Args:
+            x: `[1, H, W, C]`.
+            amount: how many on all four sides, or ((above, below), (left, right)).
+            name: name of the result.
+        """
+        sides = np.array([(0, 0), *np.broadcast_to(amount, (2, 2)), (0, 0)], np.int32)
+        shape = tuple(int(size) for size in x.shape + sides.sum(1))
+        return self._op("PAD", [x, self._constant(sides, f"{name}_sides")], shape, name, schema.PadOptionsT())
 
     def max_pool(self, x, *, name):
         """3x3, stride 2, over what a ReLU gives: zeros pad as well as PyTorch's -inf, which mobile GPUs refuse."""
@@ -105,15 +119,48 @@ class Builder:
         options.fusedActivationFunction = _RELU if relu else _NONE
         return self._elementwise("ADD", x, y, options, name)
 
+    def subtract(self, x, y, *, relu=False, name):
+        """Difference, see `add`."""
+        options = schema.SubOptionsT()
+        options.fusedActivationFunction = _RELU if relu else _NONE
+        return self._elementwise("SUB", x, y, options, name)
+
     def multiply(self, x, y, *, name):
         """Product, see `add`."""
         return self._elementwise("MUL", x, y, schema.MulOptionsT(), name)
 
-    def concatenate(self, x, y, *, name):
-        """Channels of `x`, then those of `y`."""
+    def concatenate(self, *values, name):
+        """The channels of each, one after the other."""
+        return self._concatenate(values, 3, name)
+
+    def reshape(self, x, shape, *, name):
+        """The same numbers in the same order as another shape."""
+        options = schema.ReshapeOptionsT()
+        options.newShape = list(shape)
+        return self._op(
+            "RESHAPE", [x, self._constant(np.array(shape, np.int32), f"{name}_shape")], shape, name, options
+        )
+
+    def part(self, x, begin, shape, *, name):
+        """What lies in a box: its first corner, and its shape."""
+        box = (
+            self._constant(np.array(side, np.int32), f"{name}_{i}") for i, side in (("begin", begin), ("size", shape))
+        )
+        return self._op("SLICE", [x, *box], shape, name, schema.SliceOptionsT())
+
+    def depth_to_space(self, x, *, name):
+        """`[1, H, W, 4C]` -> `[1, 2H, 2W, C]`: C channels go to even rows and columns, the next to odd columns."""
+        options = schema.DepthToSpaceOptionsT()
+        options.blockSize = 2
+        _, height, width, channels = x.shape
+        return self._op("DEPTH_TO_SPACE", [x], (1, 2 * height, 2 * width, channels // 4), name, options)
+
+    def _concatenate(self, values, axis, name):
         options = schema.ConcatenationOptionsT()
-        options.axis = 3
-        return self._op("CONCATENATION", [x, y], (*x.shape[:3], x.shape[3] + y.shape[3]), name, options)
+        options.axis = axis
+        shape = list(values[0].shape)
+        shape[axis] = sum(value.shape[axis] for value in values)
+        return self._op("CONCATENATION", values, tuple(shape), name, options)
 
     def resize_nearest(self, x, like, *, name):
         """`x` at the height and width of `like`: output i reads input `floor(i * in / out)`."""
@@ -133,90 +180,29 @@ class Builder:
     def argmax(self, x, *, name):
         """Channel of the largest value: `[1, H, W]` int32."""
         options = schema.ArgMaxOptionsT()
-        options.outputType = _TENSOR_TYPES["int32"]
+        options.outputType = TENSOR_TYPES["int32"]
         axis = self._constant(np.array(3, np.int32), f"{name}_axis")
         return self._op("ARG_MAX", [x, axis], x.shape[:3], name, options, "int32")
 
     def cast(self, x, dtype, *, name):
         options = schema.CastOptionsT()
-        options.inDataType, options.outDataType = _TENSOR_TYPES[x.dtype], _TENSOR_TYPES[dtype]
+        options.inDataType, options.outDataType = TENSOR_TYPES[x.dtype], TENSOR_TYPES[dtype]
         return self._op("CAST", [x], x.shape, name, options, dtype)
 
-    def finish(self, outputs):
-        """The file.
-
-        Args:
-            outputs: dict, name -> `Value`.
-
-        Returns:
-            bytes.
-        """
-        graph = schema.SubGraphT()
-        graph.name = "main"
-        graph.tensors, graph.operators = self._tensors, self._operators
-        graph.inputs = [value.index for value in self._inputs.values()]
-        graph.outputs = [value.index for value in outputs.values()]
-        model = schema.ModelT()
-        model.version = 3
-        model.operatorCodes = [_operator_code(name) for name in self._codes]
-        model.subgraphs, model.buffers = [graph], self._buffers
-        if self._weights == "float16":
-            model.metadata = [self._metadata("reduced_precision_support", b"fp16accfp32")]
-        flatbuffer.set_signature(model, list(self._inputs), list(outputs))
-        return flatbuffer.pack(model)
-
-    def _metadata(self, name, content):
-        entry = schema.MetadataT()
-        entry.name, entry.buffer = name, self._buffer(content)
-        return entry
-
-    def _buffer(self, content):
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(content, np.uint8)
-        self._buffers.append(buffer)
-        return len(self._buffers) - 1
-
-    def _tensor(self, name, shape, dtype, buffer=0):
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = name, list(shape), _TENSOR_TYPES[dtype]
-        tensor.buffer, tensor.hasRank = buffer, True
-        self._tensors.append(tensor)
-        return Value(len(self._tensors) - 1, tuple(shape), dtype)
-
-    def _constant(self, array, name):
-        buffer = self._buffer(np.ascontiguousarray(array).tobytes())
-        return self._tensor(name, array.shape, array.dtype.name, buffer)
-
-    def _weight(self, array, name):
-        if self._weights == "float16":
+    def _weight(self, array, name, stored=None):
+        stored = stored or self._weights
+        if stored == "float16":
             half = self._constant(array.astype(np.float16), f"{name}_half")
             return self._op("DEQUANTIZE", [half], array.shape, name)
-        if self._weights == "int8" and array.ndim == 4:
-            return self._quantised_kernel(array, name)
+        if stored == "int8" and array.ndim == 4:
+            return self._scaled(*round_kernel(array), name)
         return self._constant(array.astype(np.float32), name)
 
-    def _quantised_kernel(self, kernel, name):
-        """`[O, h, w, I]` kernel as int8, one scale an output channel; a channel of zeros gets the scale 1."""
-        scale = np.abs(kernel).max((1, 2, 3)) / 127
-        scale[scale == 0] = 1
-        rounded = np.round(kernel / scale[:, np.newaxis, np.newaxis, np.newaxis])
-        value = self._constant(rounded.astype(np.int8), name)
-        quantization = schema.QuantizationParametersT()
-        quantization.scale, quantization.zeroPoint = scale.astype(np.float32), np.zeros(scale.size, np.int64)
-        self._tensors[value.index].quantization = quantization
+    def _scaled(self, array, scale, name):
+        """A constant of whole numbers, which stand for themselves times `scale`: `[O]`, one an output channel."""
+        value = self._constant(array, name)
+        self._set_quantization(value, scale, np.zeros(scale.size, np.int64))
         return value
-
-    def _op(self, code, inputs, shape, name, options=None, dtype="float32"):
-        output = self._tensor(name, shape, dtype)
-        operator = schema.OperatorT()
-        operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))
-        operator.inputs, operator.outputs = [value.index for value in inputs], [output.index]
-        if options is not None:
-            operator.builtinOptions = options
-            kind = type(options).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-        self._operators.append(operator)
-        return output
 
     def _elementwise(self, code, x, y, options, name):
         if isinstance(y, np.ndarray):
@@ -228,10 +214,17 @@ class Builder:
         return self._op(code, [x, size], (1, *like.shape[1:3], x.shape[3]), name, options)
 
 
-def _operator_code(name):
-    code = schema.OperatorCodeT()
-    code.builtinCode = getattr(schema.BuiltinOperator, name)
-    # Readers from before 2020 know this field alone, a signed byte.
-    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-    code.version = _VERSIONS.get(name, 1)
-    return code
+def round_kernel(kernel, least=0.0):
+    """An `[O, h, w, I]` kernel in 8 bits.
+
+    Args:
+        kernel: array.
+        least: `[O]`, what each scale has to be at least.
+
+    Returns:
+        int8 array of -127..127, and the scales `[O]` float32: their product is the kernel, to half a scale. A channel
+        of zeros gets the scale 1.
+    """
+    scale = np.maximum(np.abs(kernel).max((1, 2, 3)) / 127, least).astype(np.float32)
+    scale[scale == 0] = 1
+    return np.round(kernel / scale[:, np.newaxis, np.newaxis, np.newaxis]).astype(np.int8), scale

@@ -18,9 +18,16 @@ def unpack(content):
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
+class _AlignedBuilder(flatbuffers.Builder):
+    """Lets buffers begin at multiples of 16 bytes, as the schema demands; the generated Python forgets it."""
+
+    def StartVector(self, size, count, alignment):  # noqa: N802
+        return super().StartVector(size, count, 16 if size == 1 else alignment)
+
+
 def pack(model):
     """A `schema.ModelT` as bytes of a file."""
-    builder = flatbuffers.Builder(1 << 20)
+    builder = _AlignedBuilder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
@@ -73,13 +80,22 @@ def expose(content, name):
     return pack(model)
 
 
+def expose_all(content):
+    """Makes what every op computes an output; see `expose`."""
+    model = unpack(content)
+    (graph,) = model.subgraphs
+    graph.outputs = [index for operator in graph.operators for index in operator.outputs]
+    model.signatureDefs = []
+    return pack(model)
+
+
 def describe(content):
     """Says what a `.tflite` file holds.
 
     Returns:
         dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`; `ops`: op name -> count, the commonest first;
-        `weights`: dtype -> bytes of the constants; `activations`: dtype -> how many ops compute it. These two tell
-        float16, dynamic-range and full int8 files apart, whatever they are called.
+        `weights`: dtype -> bytes of the constants; `activations`: dtype -> how many ops compute it; `float_ops`: like
+        `ops`, those that compute float32; `kind`: what the file is, in words, whatever it is called.
     """
     model = unpack(content)
     (graph,) = model.subgraphs
@@ -91,17 +107,33 @@ def describe(content):
             for tensor in (graph.tensors[index] for index in indices)
         ]
 
-    weights, activations = collections.Counter(), collections.Counter()
+    weights, activations, float_ops = collections.Counter(), collections.Counter(), collections.Counter()
     for tensor in graph.tensors:
         data = model.buffers[tensor.buffer].data
         if data is not None:
             weights[DTYPES[tensor.type]] += len(data)
     for operator in graph.operators:
-        activations.update(DTYPES[graph.tensors[index].type] for index in operator.outputs)
+        dtypes = [DTYPES[graph.tensors[index].type] for index in operator.outputs]
+        activations.update(dtypes)
+        float_ops[_op_name(model, operator)] += "float32" in dtypes
     return {
         "inputs": tensors(graph.inputs),
         "outputs": tensors(graph.outputs),
         "ops": dict(ops.most_common()),
         "weights": dict(weights.most_common()),
         "activations": dict(activations.most_common()),
+        "float_ops": dict((+float_ops).most_common()),
+        "kind": _kind(weights, activations, +float_ops),
     }
+
+
+def _kind(weights, activations, float_ops):
+    if not weights or not activations:
+        return "no network"
+    stored, computed = weights.most_common(1)[0][0], activations.most_common(1)[0][0]
+    kind = f"{stored} weights, {computed} activations"
+    if stored == "int8" and computed == "float32":
+        kind += " (dynamic range, not full int8)"
+    elif computed != "float32" and float_ops:
+        kind += f"; float32 in {', '.join(f'{op} {count}' for op, count in float_ops.most_common())}"
+    return kind

@@ -1,10 +1,10 @@
 """The steps of one export: write the files, verify each against a reference, describe them."""
 
 import contextlib
-import dataclasses
 import hashlib
 import pathlib
 import re
+import shutil
 import sys
 import time
 
@@ -12,18 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_bisenet.bisenet import HEADS, BiSeNet
-from keras_bisenet.export import flatbuffer, graph, tflite
+from keras_bisenet.export import flatbuffer, graph, metadata, saved_model, tflite
 from keras_bisenet.inference.runner import TFLiteRunner
 from keras_bisenet.preprocessing import normalize
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportSpec:
-    """What every `.tflite` file of an export has in common: the arguments of `tflite.convert` by the same names."""
-
-    image_size: tuple[int, int]
-    input_type: str = "uint8"
-    output: str = "labels"
 
 
 class Steps:
@@ -50,22 +41,26 @@ def tflite_name(precision):
     return f"face_parsing_{precision}.tflite"
 
 
-def write_files(model, folder, spec, precisions, steps):
-    """Writes `bisenet.keras` and a `.tflite` for each precision into `folder`.
+def write_files(model, folder, spec, info, photos, steps):
+    """Writes `bisenet.keras`, and a `.tflite` for each precision or a SavedModel, into `folder`.
 
     Args:
         model: a `BiSeNet`.
         folder: `pathlib.Path`.
         spec: `ExportSpec`.
-        precisions: keys of `tflite.PRECISIONS`.
+        info: `metadata.ModelInfo`.
+        photos: list of `[*spec.image_size, 3]` uint8 RGB to calibrate int8 on.
         steps: `Steps`.
     """
     with steps("save bisenet.keras"):
         model.save(folder / "bisenet.keras")
-    for precision in precisions:
+    for precision in spec.precisions:
         with steps(f"convert to {precision} TFLite"):
-            content = tflite.convert(model, precision=precision, **dataclasses.asdict(spec))
-            (folder / tflite_name(precision)).write_bytes(content)
+            content = tflite.convert(model, spec.image_size, precision, spec.input_type, spec.output, photos)
+            (folder / tflite_name(precision)).write_bytes(metadata.attach(content, info))
+    if spec.target == saved_model.NAME:
+        with steps("write the SavedModel"):
+            saved_model.write(model, folder, spec.image_size, spec.output, info.labels)
 
 
 def verify_model(model, photos, reference, verification):
@@ -89,42 +84,66 @@ def verify_model(model, photos, reference, verification):
             verification.add(name, image, head, expected, ops.convert_to_numpy(results[head]))
 
 
-def verify_tflite(folder, precisions, spec, photos, reference, verification):
-    """Runs every `.tflite` of `folder` in LiteRT and compares it with the reference.
+def verify_files(folder, spec, photos, reference, verification):
+    """Runs every `.tflite` of `folder` in LiteRT, or the SavedModel in TensorFlow, and compares with the reference.
 
     A file that returns labels or probabilities is run with its logits as one more output: the same weights, ops and
     kernels.
 
     Args:
-        folder, precisions, spec: see `write_files`.
+        folder, spec: see `write_files`.
         photos, reference, verification: see `verify_model`.
 
     Returns:
-        The labels `[H, W]` of the first photo: the reference's, and dict precision -> those of its file.
+        The labels `[H, W]` of the first photo: the reference's, and dict precision (or `"saved_model"`) -> those of
+        its file.
     """
     heads = HEADS if spec.output == "all_heads" else ("logits",)
     runners = {
         precision: TFLiteRunner(flatbuffer.expose((folder / tflite_name(precision)).read_bytes(), "logits"))
-        for precision in precisions
+        for precision in spec.precisions
     }
+    if spec.target == saved_model.NAME:
+        runners[saved_model.NAME] = saved_model.Runner(folder)
     reference_labels, labels = None, {}
     for image, photo in photos.items():
         inputs = ops.convert_to_numpy(normalize(photo[np.newaxis]))
         expected = dict(zip(HEADS, reference(inputs), strict=True))
         if reference_labels is None:
             reference_labels = expected["logits"][0].argmax(-1)
-        for precision, runner in runners.items():
+        for name, runner in runners.items():
             results = runner(photo[np.newaxis] if spec.input_type == "uint8" else inputs)
             for head in heads:
                 said = _labels(results, head, spec.output)
-                verification.add(precision, image, head, expected[head], results[head], said)
-            labels.setdefault(precision, _labels(results, "logits", spec.output)[0])
+                verification.add(name, image, head, expected[head], results[head], said)
+            labels.setdefault(name, _labels(results, "logits", spec.output)[0])
     return reference_labels, labels
+
+
+def reject(folder, output_dir, results, failed):
+    """Renames what failed, and removes from the output what an earlier run has left there under the other name.
+
+    Args:
+        folder: `pathlib.Path` of the files.
+        output_dir: `pathlib.Path` of where they go.
+        results: names of what was verified: precisions, or `"saved_model"`.
+        failed: names of what failed; others are passed over.
+    """
+    for result in results:
+        name = result if result == saved_model.NAME else tflite_name(result)
+        stale = output_dir / f"{name}.failed"
+        if result in failed:
+            (folder / name).rename(folder / stale.name)
+            stale = output_dir / name
+        if stale.is_dir():
+            shutil.rmtree(stale)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def _labels(results, head, output):
     """What the file itself says, the way its user would read it."""
-    if output == "labels":
+    if "labels" in results:
         return results["labels"]
     return results[head if output == "all_heads" else graph.OUTPUTS[output][0]].argmax(-1)
 
@@ -143,9 +162,19 @@ def peak_memory():
 
 
 def describe(path):
-    """A file of an export as a dict: `bytes`, `sha256`; for a `.tflite` also `inputs`, `outputs` and `ops`."""
+    """A file of an export as a dict, or a folder.
+
+    Returns:
+        dict: `bytes`; of a file also `sha256`; of a `.tflite` also what `flatbuffer.describe` and `metadata.read` say;
+        of a folder `files`: the same of each file, by its path in the folder.
+    """
+    if path.is_dir():
+        files = {
+            file.relative_to(path).as_posix(): describe(file) for file in sorted(path.rglob("*")) if file.is_file()
+        }
+        return {"bytes": sum(file["bytes"] for file in files.values()), "files": files}
     content = path.read_bytes()
     entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     if ".tflite" in path.suffixes:
-        entry |= flatbuffer.describe(content)
+        entry |= flatbuffer.describe(content) | {"metadata": metadata.read(content)}
     return entry

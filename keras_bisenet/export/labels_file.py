@@ -4,7 +4,6 @@ import pathlib
 
 from keras_bisenet.export import flatbuffer
 from keras_bisenet.export.errors import ExportError
-from keras_bisenet.export.tflite import PRECISIONS
 
 
 def read(path, num_classes):
@@ -44,7 +43,7 @@ def read(path, num_classes):
     if classes != num_classes:
         raise ExportError(f"{path}: has {classes} classes, the checkpoint {num_classes}; it is of another checkpoint")
     _, height, width, _ = file["inputs"][0]["shape"]
-    # The biases of a dynamic file are float32 still: the largest part of the weights tells.
+    # Some weights are float32 in any file: the largest part tells.
     stored = max(file["weights"], key=file["weights"].get)
-    precision = next(name for name, weights in PRECISIONS.items() if weights == stored)
+    precision = "dynamic" if stored == "int8" and "int8" not in file["activations"] else stored
     return content, (height, width), precision

@@ -72,6 +72,23 @@ def write(model, folder, image_size, output="labels", class_names=LABELS):
     return path
 
 
+class Runner:
+    """A SavedModel that `write` has written, run like a `TFLiteRunner`.
+
+    Args:
+        folder: that which `write` was given.
+    """
+
+    def __init__(self, folder):
+        self._model = tf.saved_model.load(str(pathlib.Path(folder, NAME, VERSION)))
+
+    def __call__(self, image):
+        """Runs `[N, H, W, 3]` uint8 RGB. Returns a dict: what `serving_default` gives, and `logits`."""
+        image = tf.constant(image)
+        results = self._model.signatures["serving_default"](image=image) | {"logits": self._model.logits(image)}
+        return {name: result.numpy() for name, result in results.items()}
+
+
 def _check(model, image_size, output, class_names):
     if keras.backend.backend() != "tensorflow":
         raise ExportError(

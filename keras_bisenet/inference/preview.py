@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from keras_bisenet.labels import LABELS, PALETTE
+from keras_bisenet.labels import PALETTE, class_names
 
 
 def colorize(labels):
@@ -17,11 +17,6 @@ def colorize(labels):
         `[H, W, 3]` uint8 RGB.
     """
     return np.asarray(PALETTE, np.uint8)[np.asarray(labels) % len(PALETTE)]
-
-
-def class_name(label, num_classes):
-    """The name of a class: CelebAMask-HQ's if the network has its 19 classes, else its number."""
-    return LABELS[label] if num_classes == len(LABELS) else f"class {label}"
 
 
 def save_preview(path, photo, reference, results, num_classes):
@@ -45,12 +40,9 @@ def save_preview(path, photo, reference, results, num_classes):
         _show(axes, photo // 3, f"{name}: {rows.size} of {labels.size} pixels differ from PyTorch")
         # Dots wider than a pixel: a single one would not be seen.
         axes.plot(columns, rows, ".", color="red", markersize=2)
-    present = np.unique(labels)
+    present, names = np.unique(labels), class_names(num_classes)
     figure.legend(
-        handles=[
-            Patch(facecolor=colorize(label) / 255, edgecolor="grey", label=class_name(label, num_classes))
-            for label in present
-        ],
+        handles=[Patch(facecolor=colorize(label) / 255, edgecolor="grey", label=names[label]) for label in present],
         loc="outside lower center",
         ncols=min(len(present), 10),
         fontsize=8,

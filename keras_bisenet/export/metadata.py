@@ -1,0 +1,213 @@
+"""TFLite Metadata: what a `.tflite` file says about itself, to people and to the libraries that open it.
+
+A flatbuffer inside the file describes the model and each of its tensors; the labels lie in a zip archive behind the
+file, as `labels.txt` (`unzip model.tflite` gives it). MediaPipe Tasks, the TFLite Task Library and Netron read them;
+LiteRT runs the file as if they were not there.
+"""
+
+import dataclasses
+import io
+import zipfile
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_bisenet import __version__
+from keras_bisenet.export import flatbuffer, metadata_schema
+from keras_bisenet.preprocessing import MEAN, STD
+
+LABELS_FILE = "labels.txt"
+
+# Entries of the model's own list of metadata. The hash has one to itself, which any reader of the file finds without
+# this schema; people see it at the end of the description.
+_METADATA, _CHECKPOINT = "TFLITE_METADATA", "checkpoint_sha256"
+# Entry of the subgraph that tells MediaPipe's ImageSegmenter how probabilities are made of the output.
+_SEGMENTER = "SEGMENTER_METADATA"
+_IDENTIFIER, _SEGMENTER_IDENTIFIER = b"M001", b"V001"
+_ACTIVATIONS = ("NONE", "SIGMOID", "SOFTMAX")
+# What the one output of a file has to be for ImageSegmenter -> how probabilities are made of it.
+_OUTPUT_ACTIVATIONS = {"logits": "SOFTMAX", "probabilities": "NONE"}
+# Version of the schema that brought the newest field in use: in any file, and in one with the entry above.
+_PARSER, _SEGMENTER_PARSER = "1.0.0", "1.5.0"
+
+# Codes of the schema's enums and unions.
+_RGB, _GRAYSCALE = 1, 2
+_AXIS_LABELS, _VALUE_LABELS = 2, 3
+_IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1
+
+_OUTPUTS = {
+    "labels": f"Class of each pixel: a line of {LABELS_FILE}, counted from 0.",
+    "logits": "Score of each class at each pixel; softmax makes probabilities of them.",
+    "logits16": "Scores of the first auxiliary head, which is there for training.",
+    "logits32": "Scores of the second auxiliary head, which is there for training.",
+    "probabilities": "Probability of each class at each pixel.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What a file cannot tell of itself.
+
+    Attributes:
+        labels: names of the classes, in the order of the channels.
+        checkpoint_sha256: SHA-256 of the checkpoint that the weights come from, hexadecimal.
+        author: who made the model; empty if nobody is to be named.
+        license: the terms of the weights; empty if there are none to tell.
+        name, description, version: of the model.
+    """
+
+    labels: tuple[str, ...]
+    checkpoint_sha256: str
+    author: str = ""
+    license: str = ""
+    name: str = "BiSeNet face parsing"
+    description: str = "Tells which part of a face, or of what surrounds it, each pixel of a photo shows."
+    version: str = __version__
+
+
+def attach(content, info):
+    """Writes metadata into a finished file. Weights and ops stay as they are; the same input gives the same bytes.
+
+    A file whose one output is `logits` or `probabilities` also tells the activation function, with which MediaPipe's
+    ImageSegmenter opens it if its input is uint8.
+
+    Args:
+        content: bytes of a `.tflite` file as `tflite.convert` makes it.
+        info: `ModelInfo`.
+
+    Returns:
+        bytes. When they are packed anew, as `flatbuffer.expose` does, the label file is lost and all else is kept.
+
+    Raises:
+        ValueError: the file has metadata already, or its channels are not as many as the labels.
+    """
+    model = flatbuffer.unpack(content)
+    if _METADATA in _entries(model):
+        raise ValueError("the file has metadata already")
+    file = flatbuffer.describe(content)
+    for output in file["outputs"]:
+        if output["shape"][3:] not in ([], [len(info.labels)]):
+            raise ValueError(f"{output['name']} has {output['shape'][3]} channels; there are {len(info.labels)} labels")
+    metadata = metadata_schema.pack("ModelMetadata", _model(file, info), _IDENTIFIER)
+    _add_entry(model, _METADATA, metadata)
+    _add_entry(model, _CHECKPOINT, info.checkpoint_sha256.encode())
+    return _append_file(flatbuffer.pack(model), LABELS_FILE, "\n".join(info.labels))
+
+
+def read(content):
+    """Reads what `attach` has written.
+
+    Args:
+        content: bytes of a `.tflite` file.
+
+    Returns:
+        dict: `name`, `description`, `version`, `author`, `license`, `labels` (a list), `checkpoint_sha256`,
+        `activation` (`"SOFTMAX"` or `"NONE"`; None where MediaPipe's ImageSegmenter is not served). An author or a
+        license that was empty is missing. Empty if the file has no metadata.
+    """
+    entries = _entries(flatbuffer.unpack(content))
+    if _METADATA not in entries:
+        return {}
+    values = metadata_schema.unpack(entries[_METADATA], "ModelMetadata", _IDENTIFIER)
+    result = {key: values[key] for key in ("name", "description", "version", "author", "license") if key in values}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        result["labels"] = archive.read(LABELS_FILE).decode().split("\n")
+    result[_CHECKPOINT] = entries[_CHECKPOINT].decode()
+    result["activation"] = None
+    for entry in values["subgraph_metadata"][0].get("custom_metadata", ()):
+        if entry["name"] == _SEGMENTER:
+            options = metadata_schema.unpack(entry["data"], "ImageSegmenterOptions", _SEGMENTER_IDENTIFIER)
+            result["activation"] = _ACTIVATIONS[options.get("activation", 0)]
+    return result
+
+
+def _model(file, info):
+    """The table ModelMetadata of a file that is given as `flatbuffer.describe` tells it."""
+    graph = {
+        "input_tensor_metadata": [_image(tensor) for tensor in file["inputs"]],
+        "output_tensor_metadata": [_output(tensor, len(info.labels)) for tensor in file["outputs"]],
+    }
+    (output, *more), parser = [tensor["name"] for tensor in file["outputs"]], _PARSER
+    if not more and output in _OUTPUT_ACTIVATIONS:
+        activation = _ACTIVATIONS.index(_OUTPUT_ACTIVATIONS[output])
+        options = {"activation": activation, "min_parser_version": "1.0.0"}
+        data = metadata_schema.pack("ImageSegmenterOptions", options, _SEGMENTER_IDENTIFIER)
+        graph["custom_metadata"] = [{"name": _SEGMENTER, "data": data}]
+        parser = _SEGMENTER_PARSER
+    values = {
+        "name": info.name,
+        "description": f"{info.description} SHA-256 of the checkpoint: {info.checkpoint_sha256}",
+        "version": info.version,
+        "subgraph_metadata": [graph],
+        "author": info.author,
+        "license": info.license,
+        "min_parser_version": parser,
+    }
+    return {field: value for field, value in values.items() if value}
+
+
+def _image(tensor):
+    """The table TensorMetadata of the input."""
+    values = {"name": tensor["name"], "content": _picture(_RGB)}
+    if tensor["dtype"] != "float32":
+        # Without a process unit readers put in the photo as it is.
+        description = "Photo in RGB, 0 to 255. The model normalises it."
+        return values | {"description": description, "stats": {"max": [255], "min": [0]}}
+    # In the schema's terms: what a reader does with values of 0 to 255.
+    mean, std = 255 * np.array(MEAN), 255 * np.array(STD)
+    return values | {
+        "description": "Photo in RGB, normalised with ImageNet's mean and standard deviation.",
+        "process_units": [{"options_type": _NORMALIZATION_OPTIONS, "options": {"mean": mean, "std": std}}],
+        "stats": {"max": (255 - mean) / std, "min": -mean / std},
+    }
+
+
+def _output(tensor, num_classes):
+    """The table TensorMetadata of an output."""
+    name = tensor["name"]
+    labels = {
+        "name": LABELS_FILE,
+        "description": "Names of the classes, one a line.",
+        "type": _VALUE_LABELS if name == "labels" else _AXIS_LABELS,
+    }
+    values = {
+        "name": name,
+        "description": _OUTPUTS[name],
+        # Axes 1 and 2 are those of the picture.
+        "content": _picture(_GRAYSCALE) | {"range": {"min": 1, "max": 2}},
+        "associated_files": [labels],
+    }
+    largest = {"labels": num_classes - 1, "probabilities": 1}
+    if name in largest:
+        values["stats"] = {"max": [largest[name]], "min": [0]}
+    return values
+
+
+def _picture(color_space):
+    """The table Content of a tensor that holds pictures."""
+    return {"content_properties_type": _IMAGE_PROPERTIES, "content_properties": {"color_space": color_space}}
+
+
+def _entries(model):
+    """The model's own metadata: name -> bytes."""
+    return {entry.name.decode(): model.buffers[entry.buffer].data.tobytes() for entry in model.metadata or ()}
+
+
+def _add_entry(model, name, content):
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    entry.name, entry.buffer = name, len(model.buffers)
+    model.buffers = [*model.buffers, buffer]
+    model.metadata = [*(model.metadata or ()), entry]
+
+
+def _append_file(content, name, text):
+    """Puts a zip archive with one file behind `content`; its offsets count from the beginning of `content`."""
+    stream = io.BytesIO()
+    stream.write(content)
+    # Its time is always 1980 and its system always Unix, so that equal models make equal files.
+    entry = zipfile.ZipInfo(name)
+    entry.create_system, entry.external_attr = 3, 0o644 << 16
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(entry, text)
+    return stream.getvalue()

@@ -1,0 +1,78 @@
+"""What an export is to be, and which wishes go together."""
+
+import dataclasses
+
+from keras_bisenet.export import graph, saved_model, tflite
+from keras_bisenet.export.errors import ExportError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """Inputs, outputs and precisions that a target offers; the first output and `default` are what it takes unasked."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    precisions: tuple[str, ...] = tflite.PRECISIONS
+    default: tuple[str, ...] = ("float32", "float16")
+
+
+# What `--target` offers. MediaPipe's ImageSegmenter makes its masks of scores and feeds photos as they are; a
+# SavedModel is no `.tflite` and has no precisions.
+TARGETS = {
+    "litert": _Target(graph.INPUTS, tuple(graph.OUTPUTS)),
+    "mediapipe": _Target(("uint8",), ("logits", "probabilities")),
+    "saved_model": _Target(("uint8",), saved_model.OUTPUTS, (), ()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSpec:
+    """What all files of an export have in common, and which precisions of a `.tflite` there are.
+
+    Attributes:
+        target: key of `TARGETS`.
+        image_size: (height, width).
+        input_type, output: see `graph.build`.
+        precisions: some of `tflite.PRECISIONS`; none for a SavedModel.
+    """
+
+    target: str
+    image_size: tuple[int, int]
+    input_type: str
+    output: str
+    precisions: tuple[str, ...]
+
+
+def resolve(target, image_size, input_type=None, output=None, precisions=None, calibrated=False):
+    """Fills in what is not asked for.
+
+    Args:
+        target: key of `TARGETS`.
+        image_size: (height, width).
+        input_type, output, precisions: see `ExportSpec`; None for the target's own.
+        calibrated: whether photos to calibrate on are asked for.
+
+    Returns:
+        `ExportSpec`.
+
+    Raises:
+        ExportError: there is no such target or precision, or the target does not go with a wish.
+    """
+    if target not in TARGETS:
+        raise ExportError(f"target is {target!r}; expected one of {', '.join(TARGETS)}")
+    offer = TARGETS[target]
+    for what, wish, offered in (("input", input_type, offer.inputs), ("output", output, offer.outputs)):
+        if wish not in (None, *offered):
+            raise ExportError(f"the target {target} has no {what} {wish!r}; expected {' or '.join(offered)}")
+    if precisions is None:
+        precisions = offer.default
+    elif offer.precisions:
+        tflite.check_precisions(precisions)
+    else:
+        raise ExportError(f"the target {target} is float32 alone; leave the precisions out")
+    if calibrated and "int8" not in precisions:
+        found = ", ".join(precisions) or "none"
+        raise ExportError(f"photos to calibrate on serve the precision int8 alone; found {found}; leave them out")
+    return ExportSpec(
+        target, image_size, input_type or "uint8", output or offer.outputs[0], tuple(dict.fromkeys(precisions))
+    )
