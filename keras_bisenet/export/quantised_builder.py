@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from keras_bisenet.export.builder import Builder, round_kernel
+from keras_bisenet.export.builder import Builder, pairs_columns, round_kernel
 from keras_bisenet.export.writer import Value
 
 # Ops that choose among their inputs or repeat them: what comes out is on the scale of what goes in.
-_KEEP_THE_SCALE = ("CONCATENATION", "MAX_POOL_2D", "PAD", "RESIZE_NEAREST_NEIGHBOR")
+_KEEP_THE_SCALE = ("CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR")
 # Of these, the ones that repeat each value as often as any other, borders aside.
 _KEEP_THE_MEAN = ("PAD", "RESIZE_NEAREST_NEIGHBOR")
 
@@ -74,6 +74,8 @@ class QuantisedBuilder(Builder):
         stored = rounded * scale.astype(np.float64)[:, np.newaxis, np.newaxis, np.newaxis]
         bias = bias + ((kernel - stored) * x.mean - stored * x.offset).sum((1, 2, 3))
         steps = x.scale * scale.astype(np.float64)
+        if pairs_columns(x, strides, padded):
+            x, rounded, strides, padded = self._pair_columns(x, rounded, name)
         kernel = self._scaled(rounded, scale, f"{name}_kernel")
         bias = self._scaled(np.round(bias / steps).astype(np.int32), steps, f"{name}_bias")
         return self._convolve(x, kernel, bias, strides, padded, relu, name)
