@@ -11,7 +11,7 @@ EXPORT_FLAGS ?=
 BENCHMARK_FLAGS ?=
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
-.PHONY: export test lint format benchmark clean
+.PHONY: export test lint format benchmark quantisation clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
@@ -27,9 +27,15 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Compares latency, size and conversion with other converters, each in a virtual environment of its own (6 minutes).
+# Compares our files with those of other converters and runtimes, each in a virtual environment of its own (an hour, 9 GB
+# of disk, and g++ for torch.compile).
 benchmark: $(VENV)/export.stamp
 	$(BIN)/python benchmarks/run.py --pip_flags="$(PIP_FLAGS)" $(BENCHMARK_FLAGS)
+
+# What each choice of the int8 export brings; needs labelled photos (10 minutes):
+#   make quantisation DATA=folder
+quantisation: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/quantisation.py --data $(DATA)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]} is too old, 3.11 or newer is needed: make PYTHON=python3.11")'

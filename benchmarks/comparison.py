@@ -1,4 +1,4 @@
-"""The comparison itself: environments, conversions, rounds.
+"""The comparison itself: environments, conversions, labels, rounds.
 
 Every conversion and every turn is a process of its own, started fresh and gone before the next one starts, and the
 contestants take turns: A B C A B C. A fresh process a turn, rather than one that waits between its turns, because where
@@ -8,9 +8,11 @@ spread that one can see, where a process that lives through all rounds would kee
 
 import dataclasses
 import json
+import shutil
 
 from benchmarks import environments, figures, machine, processes
-from benchmarks.contestants import PROJECT
+from benchmarks.contestants import OURS, PROJECT
+from benchmarks.inputs import Inputs
 from benchmarks.measure import STAGES
 
 
@@ -24,6 +26,7 @@ class Settings:
 
     Attributes:
         image_size: (height, width).
+        photos, calibration_images, calibration_count: see `benchmarks.reference.write`.
         threads: threads that a contestant may use while it is timed.
         conversions: how often each file is made.
         rounds: turns of each contestant.
@@ -32,6 +35,9 @@ class Settings:
     """
 
     image_size: tuple[int, int]
+    photos: str | None
+    calibration_images: str | None
+    calibration_count: int
     threads: int
     conversions: int
     rounds: int
@@ -43,7 +49,7 @@ class Comparison:
     """Runs the contestants and keeps what they did.
 
     Args:
-        contestants: ours first.
+        contestants: the first one of ours first; without it there is nothing to compare.
         checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
         settings: `Settings`.
         work_dir: `pathlib.Path` of a folder for environments, files and logs.
@@ -59,49 +65,72 @@ class Comparison:
         self._settings = settings
         self._folder = work_dir
         self._logs = work_dir / "logs"
-        for folder in (self._logs, work_dir / "files"):
+        for folder in (self._logs, work_dir / "files", work_dir / "said"):
             folder.mkdir(parents=True, exist_ok=True)
         self._environments = environments.Environments(work_dir / "environments", self._logs, pip_flags)
         self._failures = {}
+        self._agreements = {}
         self._conversions = {contestant.name: [] for contestant in contestants}
         self._turns = {contestant.name: [] for contestant in contestants}
+        self._turn_peaks = {contestant.name: [] for contestant in contestants}
 
     def run(self):
         """Does all of it.
 
         Returns:
-            list of dicts, one a contestant, see `_result`; dict, environment -> package -> version.
+            dict: `contestants`: list of dicts, see `_result`; `packages`: environment -> package -> version; `photos`
+            and `calibration_photos`: how many there were.
 
         Raises:
-            BenchmarkError: the reference or our own entry fails. A peer that fails becomes a row that says so.
+            BenchmarkError: the reference or the first contestant fails. Another that fails becomes a row that says so.
         """
         print("run the PyTorch reference ...", flush=True)
+        settings = self._settings
         try:
-            self._job(PROJECT, "reference", "reference", output=self._inputs, **self._job_size())
+            self._job(
+                PROJECT,
+                "reference",
+                "reference",
+                checkpoint=self._checkpoint,
+                image_size=settings.image_size,
+                photos=settings.photos,
+                calibration_images=settings.calibration_images,
+                calibration_count=settings.calibration_count,
+                output=self._inputs,
+            )
         except processes.ProcessError as error:
             raise BenchmarkError(f"the PyTorch reference failed: {error}") from error
-        for number in range(self._settings.conversions):
-            self._each("convert", number, self._settings.conversions, self._convert)
-        for number in range(self._settings.rounds):
-            self._each("time", number, self._settings.rounds, self._take_turn)
-        ours = figures.round_medians(self._turns[self._contestants[0].name], "total")
-        return [self._result(contestant, ours) for contestant in self._contestants], self._environments.versions()
+        for number in range(settings.conversions):
+            self._each(f"convert {number + 1}/{settings.conversions}", self._convert)
+        self._each("compare labels", self._compare_labels)
+        for number in range(settings.rounds):
+            self._each(f"time {number + 1}/{settings.rounds}", self._take_turn)
+        inputs = Inputs.load(self._inputs)
+        return {
+            "contestants": [self._result(contestant) for contestant in self._contestants],
+            "packages": self._environments.versions(),
+            "photos": len(inputs.photos),
+            "calibration_photos": len(inputs.calibration),
+        }
 
     @property
     def _inputs(self):
-        return str(self._folder / "inputs.npz")
-
-    def _job_size(self):
-        return {"checkpoint": self._checkpoint, "image_size": self._settings.image_size}
+        return str(self._folder / "inputs")
 
     def _job(self, environment, module, log, **job):
         python = self._environments.python(environment)
         return processes.run_job(python, module, job, self._logs / f"{log}.log")
 
-    def _file(self, contestant):
-        return self._folder / "files" / f"{contestant.name}{contestant.suffix}"
+    def _files(self, contestant):
+        """The folder that holds what was converted, and nothing else."""
+        return self._folder / "files" / contestant.name
 
-    def _each(self, verb, number, total, act):
+    def _model(self, contestant):
+        if contestant.convert is None:
+            return self._checkpoint
+        return str(self._files(contestant) / f"model{contestant.suffix}")
+
+    def _each(self, doing, act):
         """Lets every contestant that has not failed yet act once."""
         for contestant in self._contestants:
             if contestant.name in self._failures:
@@ -112,59 +141,74 @@ class Comparison:
                 if contestant is self._contestants[0]:
                     raise BenchmarkError(f"{contestant.name} failed: {error}") from error
                 self._failures[contestant.name] = said = machine.without_folders(str(error))
-            print(f"{verb} {number + 1}/{total}  {contestant.name}: {said}", flush=True)
+            print(f"{doing}  {contestant.name}: {said}", flush=True)
 
     def _convert(self, contestant):
         step = contestant.convert
+        if step is None:
+            return "runs the checkpoint itself"
         # A converter that writes nothing must not pass with the file of an earlier time.
-        self._file(contestant).unlink(missing_ok=True)
+        shutil.rmtree(self._files(contestant), ignore_errors=True)
+        self._files(contestant).mkdir()
         finished = self._job(
             step.environment,
             "convert",
             f"convert_{contestant.name}",
             converter=step.module,
-            output=str(self._file(contestant)),
+            checkpoint=self._checkpoint,
+            inputs=self._inputs,
+            output=self._model(contestant),
             options=dict(step.options),
-            **self._job_size(),
         )
         self._conversions[contestant.name].append(finished)
         return f"{finished.seconds:.1f} s, {finished.peak_bytes / 1e6:,.0f} MB"
 
-    def _take_turn(self, contestant):
+    def _run(self, module, contestant, **job):
+        """Starts a runner; returns what it wrote and `processes.Finished`."""
         step = contestant.run
-        result = self._folder / "files" / f"{contestant.name}.turn.json"
-        self._job(
+        output = self._folder / "said" / f"{module}_{contestant.name}.json"
+        finished = self._job(
             step.environment,
-            "measure",
-            f"time_{contestant.name}",
+            module,
+            f"{module}_{contestant.name}",
             runner=step.module,
-            model=str(self._file(contestant)),
+            model=self._model(contestant),
             threads=self._settings.threads,
             inputs=self._inputs,
-            warmups=self._settings.warmups,
-            runs=self._settings.runs,
-            output=str(result),
+            output=str(output),
             options=dict(step.options),
+            **job,
         )
-        turn = json.loads(result.read_text(encoding="utf-8"))
+        return json.loads(output.read_text(encoding="utf-8")), finished
+
+    def _compare_labels(self, contestant):
+        agreements, _ = self._run("agreement", contestant)
+        self._agreements[contestant.name] = {"mean": sum(agreements) / len(agreements), "worst": min(agreements)}
+        return f"{self._agreements[contestant.name]['mean']:.4%}"
+
+    def _take_turn(self, contestant):
+        turn, finished = self._run("measure", contestant, warmups=self._settings.warmups, runs=self._settings.runs)
         self._turns[contestant.name].append(turn)
+        self._turn_peaks[contestant.name].append(finished.peak_bytes)
         return f"{figures.round_medians([turn], 'total')[0]:.1f} ms"
 
-    def _result(self, contestant, ours):
+    def _result(self, contestant):
         """What the report is made of; JSON types only. A contestant that failed has no figures but `failure`."""
-        result = {"name": contestant.name, "title": contestant.title, "limit": contestant.limit}
-        if contestant.name in self._failures:
-            return {**result, "failure": self._failures[contestant.name]}
-        conversions, turns = self._conversions[contestant.name], self._turns[contestant.name]
-        round_ms = figures.round_medians(turns, "total")
+        name = contestant.name
+        result = {key: getattr(contestant, key) for key in ("name", "title", "precision", "runtime")}
+        result["ours"] = contestant in OURS
+        result["failure"] = self._failures.get(name)
+        if result["failure"] is not None:
+            return result
+        turns, conversions = self._turns[name], self._conversions[name]
+        converted = contestant.convert is not None
         return {
             **result,
-            "failure": None,
-            "round_ms": round_ms,
-            "ours_over_this": figures.ratios(ours, round_ms),
+            "round_ms": figures.round_medians(turns, "total"),
             "stage_ms": {stage: figures.spread(figures.round_medians(turns, stage)).median for stage in STAGES},
-            "label_agreement": turns[-1]["agreement"],
-            "file_bytes": self._file(contestant).stat().st_size,
+            "run_peak_bytes": self._turn_peaks[name],
+            "label_agreement": self._agreements[name],
+            "file_bytes": sum(file.stat().st_size for file in self._files(contestant).iterdir()) if converted else None,
             "conversion_seconds": [finished.seconds for finished in conversions],
             "conversion_peak_bytes": [finished.peak_bytes for finished in conversions],
         }

@@ -7,22 +7,24 @@ import importlib
 
 import weight_port
 from benchmarks import jobs
+from benchmarks.inputs import Inputs
 
 
-def convert(converter, checkpoint, image_size, output, options):
+def convert(converter, checkpoint, inputs, output, options):
     """Converts a checkpoint.
 
     Args:
-        converter: name of a module in `benchmarks.converters`. Its `convert(state, architecture, image_size, output,
-            **options)` takes what `weight_port.load` and `weight_port.recognise` give, and writes the file `output`.
+        converter: name of a module in `benchmarks.converters`. Its `convert(state, architecture, inputs, output,
+            **options)` takes what `weight_port.load` and `weight_port.recognise` give, and the `Inputs`: their image
+            size and, to calibrate, their photos. It writes the file `output`, and beside it only what belongs to it.
         checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
-        image_size: (height, width).
+        inputs: path of the folder that `benchmarks.reference` wrote.
         output: path of the file.
         options: dict of keyword arguments for the converter.
     """
     state = weight_port.load(checkpoint)
     module = importlib.import_module(f"benchmarks.converters.{converter}")
-    module.convert(state, weight_port.recognise(state), tuple(image_size), output, **options)
+    module.convert(state, weight_port.recognise(state), Inputs.load(inputs), output, **options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Medians, spreads and ratios."""
 
 import dataclasses
+import math
 import statistics
 
 
@@ -30,12 +31,18 @@ def ratios(ours, others):
     both and leaves their ratio.
 
     Args:
-        ours, others: lists of one number a round.
+        ours, others: lists of one number a round; nothing over nothing is 1.
 
     Raises:
         ValueError: they are not equally long.
     """
-    return [mine / other for mine, other in zip(ours, others, strict=True)]
+    return [_ratio(mine, other) for mine, other in zip(ours, others, strict=True)]
+
+
+def _ratio(mine, other):
+    if other == 0:
+        return math.inf if mine else 1.0
+    return mine / other
 
 
 def round_medians(turns, stage):

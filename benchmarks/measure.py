@@ -1,4 +1,4 @@
-"""Child process: one turn of one contestant. Times photo -> labels, and compares the labels with PyTorch's."""
+"""Child process: one turn of one contestant. Times photo -> labels."""
 
 import importlib
 import json
@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from benchmarks import jobs
+from benchmarks.inputs import Inputs
 
 # The parts of a run, in order, by the names of the runner's methods.
 STAGES = ("prepare", "run", "labels")
@@ -23,10 +24,7 @@ def measure(runner, photo, warmups, runs):
         runs: runs that count.
 
     Returns:
-        Milliseconds `[runs, len(STAGES)]`, and the labels of the last run.
-
-    Raises:
-        ValueError: what the runner returns are no labels `[H, W]`.
+        Milliseconds `[runs, len(STAGES)]`.
     """
     clock = time.perf_counter
     milliseconds = []
@@ -36,33 +34,30 @@ def measure(runner, photo, warmups, runs):
         after_prepare = clock()
         outputs = runner.run(prepared)
         after_run = clock()
-        labels = runner.labels(outputs)
+        runner.labels(outputs)
         end = clock()
         milliseconds.append(np.diff([start, after_prepare, after_run, end]) * 1000)
-    if labels.shape != photo.shape[:2] or labels.dtype.kind not in "iu":
-        raise ValueError(f"expected whole numbers {photo.shape[:2]}, found {labels.dtype.name} {labels.shape}")
-    return np.array(milliseconds[warmups:]), labels
+    return np.array(milliseconds[warmups:])
 
 
 def take_turn(runner, model, threads, inputs, warmups, runs, output, options):
-    """Writes a JSON object: `total`: milliseconds of every run; one list for each of `STAGES`; `agreement`: 0..1.
+    """Writes a JSON object: `total`: milliseconds of every run on the first photo; one list for each of `STAGES`.
 
     Args:
         runner: name of a module in `benchmarks.runners`.
         model: path of the contestant's file.
         threads: threads it may use.
-        inputs: path of the file that `benchmarks.reference` wrote.
+        inputs: path of the folder that `benchmarks.reference` wrote.
         warmups, runs: see `measure`.
         output: path of the JSON file.
         options: dict of keyword arguments for the runner.
     """
     module = importlib.import_module(f"benchmarks.runners.{runner}")
-    with np.load(inputs) as file:
-        inputs = dict(file)
-    milliseconds, labels = measure(module.Runner(model, threads, inputs, **options), inputs["photo"], warmups, runs)
+    inputs = Inputs.load(inputs)
+    photo = np.array(inputs.photos[0])
+    milliseconds = measure(module.Runner(model, threads, inputs, **options), photo, warmups, runs)
     turn = {stage: column.tolist() for stage, column in zip(STAGES, milliseconds.T, strict=True)}
     turn["total"] = milliseconds.sum(axis=1).tolist()
-    turn["agreement"] = float((labels == inputs["labels"]).mean())
     pathlib.Path(output).write_text(json.dumps(turn), encoding="utf-8")
 
 

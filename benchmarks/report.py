@@ -1,68 +1,83 @@
 """Writes RESULTS.md from the results alone."""
 
-from benchmarks import figures
+from benchmarks import figures, limits
 from benchmarks.contestants import PINS, PROJECT, PROJECT_PACKAGES
-from benchmarks.measure import STAGES
+
+# The tables: title, the precisions in it, and our file whose latency is divided by that of each row.
+GROUPS = (
+    ("float32", ("float32",), "ours"),
+    ("8-bit", ("int8", "dynamic"), "ours_int8"),
+)
 
 _HEAD = (
-    "contestant",
     "photo to labels, ms",
     "ours / this",
-    "before + network + after, ms",
-    "labels as PyTorch",
-    "file, bytes",
+    "labels as PyTorch: mean",
+    "worst photo",
+    "file, MB",
+    "memory, MB",
     "conversion, s",
     "conversion memory, MB",
 )
 
 _READING = """\
 Each number is a median, with the smallest and the largest in brackets. A contestant gets a uint8 RGB photo and returns
-a label for each pixel. *Before* and *after* are what its user does in numpy around the file (normalisation, argmax;
-written for speed, without copies), each a median of its own. *Ours / this* divides the latencies round by round: below
-1 ours is faster. Absolute times drift with whatever else the machine does, ratios hardly; compare those. *Labels as
-PyTorch* is the part of the bundled photo's pixels that get the label that the PyTorch network gives. A conversion is
-one whole process, from starting Python and reading the checkpoint to the written file; its memory is the peak of its
-largest process."""
+a label for each pixel. Ours do so inside the file; around the others stands what their user does in numpy
+(normalisation, argmax; written for speed, without copies). *Ours / this* divides latencies round by round, below 1 ours
+is faster: in the float32 table our float32 file over the row, in the 8-bit table our int8 file. Absolute times drift
+with whatever else the machine does, ratios hardly; compare those. *Labels as PyTorch* is the part of the pixels that
+get the label that the PyTorch network gives in float32. A *file* counts with all that belongs to it. *Memory* is the
+peak of the process that runs one photo after the other, with its Python. A conversion is one whole process, from
+starting Python and reading the checkpoint, through every step between, to the written file; its memory is the peak of
+its largest process. PyTorch runs the checkpoint itself."""
 
 
-def verdicts(results):
-    """Compares every contestant that has a limit with it.
+def groups(results):
+    """Sorts the contestants into `GROUPS`.
 
     Returns:
-        list of (sentence, whether it holds).
+        list of (title, entries, ratios): entries in the order of `results`; ratios: name -> ours / this in each round,
+        empty where either failed or ours did not take part. Groups without entries are left out.
     """
-    said = []
-    for entry in results["contestants"]:
-        if entry["failure"] is not None:
-            said.append((f"{entry['name']} failed: {entry['failure']}", False))
-        elif entry["limit"] is not None:
-            ratio = figures.spread(entry["ours_over_this"]).median
-            holds = ratio <= entry["limit"]
-            sentence = f"ours / {entry['name']} is {ratio:.4f}, required is at most {entry['limit']:.2f}"
-            said.append((f"{sentence}: {'holds' if holds else 'DOES NOT HOLD'}", holds))
-    return said
+    by_name = {entry["name"]: entry for entry in results["contestants"]}
+    sorted_out = []
+    for title, precisions, base in GROUPS:
+        entries = [entry for entry in results["contestants"] if entry["precision"] in precisions]
+        ours = by_name.get(base, {}).get("round_ms")
+        ratios = {
+            entry["name"]: figures.ratios(ours, entry["round_ms"]) if ours and entry["failure"] is None else []
+            for entry in entries
+        }
+        if entries:
+            sorted_out.append((title, entries, ratios))
+    return sorted_out
 
 
-def _row(entry):
+def _row(entry, ratios):
     if entry["failure"] is not None:
         reason = entry["failure"].replace("|", "\\|")
-        return (entry["title"], f"failed: {reason}", *["-"] * (len(_HEAD) - 2))
-    stages = " + ".join(f"{entry['stage_ms'][stage]:.1f}" for stage in STAGES)
-    megabytes = [peak / 1e6 for peak in entry["conversion_peak_bytes"]]
+        return (entry["title"], f"failed: {reason}", *["-"] * (len(_HEAD) - 1))
+    name = f"**{entry['title']}**" if entry["ours"] else entry["title"]
     return (
-        entry["title"],
-        figures.spread(entry["round_ms"]).text(1),
-        figures.spread(entry["ours_over_this"]).text(3),
-        stages,
-        f"{entry['label_agreement']:.4%}",
-        f"{entry['file_bytes']:,}",
-        figures.spread(entry["conversion_seconds"]).text(1),
-        figures.spread(megabytes).text(0),
+        name,
+        _text(entry["round_ms"], 1),
+        _text(ratios, 3),
+        f"{entry['label_agreement']['mean']:.4%}",
+        f"{entry['label_agreement']['worst']:.4%}",
+        _text([] if entry["file_bytes"] is None else [entry["file_bytes"] / 1e6], 2),
+        _text([peak / 1e6 for peak in entry["run_peak_bytes"]], 0),
+        _text(entry["conversion_seconds"], 1),
+        _text([peak / 1e6 for peak in entry["conversion_peak_bytes"]], 0),
     )
 
 
-def _table(rows):
-    lines = [_HEAD, ["---", *["---:"] * (len(_HEAD) - 1)], *rows]
+def _text(numbers, digits):
+    return figures.spread(numbers).text(digits) if numbers else "-"
+
+
+def _table(title, entries, ratios):
+    head = (title, *_HEAD)
+    lines = [head, ["---", *["---:"] * len(_HEAD)], *[_row(entry, ratios[entry["name"]]) for entry in entries]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -77,23 +92,25 @@ def markdown(results, picture):
 
     Args:
         results: dict: `command`, `date`, `machine` (`machine.describe`), `settings` (`comparison.Settings` as a dict),
-            `packages` and `contestants` (`comparison.Comparison.run`).
+            and what `comparison.Comparison.run` returns.
         picture: name of the plot beside it.
     """
     settings, computer = results["settings"], results["machine"]
     height, width = settings["image_size"]
+    tables = [part for group in groups(results) for part in (_table(*group), "")]
     packages = [f"- packages, {name}: {_packages(name, held)}" for name, held in results["packages"].items()]
     return "\n".join(
         [
-            "# Our export beside other converters",
+            "# Our export beside other converters and runtimes",
             "",
             "Written by the command below; not edited by hand.",
             "",
-            *[f"- {sentence}" for sentence, _ in verdicts(results)],
-            "",
-            _table([_row(entry) for entry in results["contestants"]]),
-            "",
+            *tables,
             f"![Latency of each contestant]({picture})",
+            "",
+            "## What was required",
+            "",
+            *[f"- {sentence}" for sentence, _ in limits.verdicts(results)],
             "",
             "## How to read it",
             "",
@@ -106,8 +123,9 @@ def markdown(results, picture):
             f"- CPU: {computer['cpu']}, {computer['cores']} cores; {settings['threads']} threads",
             f"- load before the start: {computer['load']:.2f}; far above 0, other programs had a part in these times",
             f"- system: {computer['system']}, Python {computer['python']}",
-            f"- photo: {height} x {width} (height x width)",
-            f"- {settings['rounds']} rounds in which the contestants take turns, each turn a fresh process: "
+            f"- photos: {height} x {width} (height x width); {results['photos']} to compare labels on, the first one "
+            f"timed; {results['calibration_photos']} to calibrate on, the same for all",
+            f"- rounds in which the contestants take turns: {settings['rounds']}, each turn a fresh process: "
             f"{settings['warmups']} runs to warm up, then the median of {settings['runs']}",
             f"- conversions of each: {settings['conversions']}",
             *packages,

@@ -1,8 +1,8 @@
-"""Compares our uint8 -> labels .tflite with the same network from other converters, side by side on this machine.
+"""Compares our uint8 -> labels .tflite files with the same network from other converters and in other runtimes.
 
-Makes a virtual environment for each peer, converts one checkpoint with each, runs the files in turns, and writes
-RESULTS.md, results.json and results.png. Exit status 0 only if every contestant ran and every limit holds. Needs Linux
-or macOS, and a network connection for the first run.
+Makes a virtual environment for each peer, converts one checkpoint with each, compares their labels with PyTorch's, runs
+them in turns, and writes RESULTS.md, results.json and results.png. Exit status 0 only if every contestant ran and every
+limit holds. Needs Linux or macOS, a C++ compiler for torch.compile, and a network connection for the first run.
 
 Example:
   python benchmarks/run.py --threads 2
@@ -21,7 +21,7 @@ from absl import app, flags
 # Python looks in this folder; the modules are found as `benchmarks.<module>`, from every environment alike.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks import comparison, contestants, machine, processes, report
+from benchmarks import comparison, contestants, limits, machine, processes, report
 from weight_port import CheckpointError, manifest
 
 PEERS = {peer.name: peer for peer in contestants.PEERS}
@@ -31,6 +31,17 @@ flags.DEFINE_string(
     "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
 )
 flags.DEFINE_integer("image_size", 512, "Side of the photo.", lower_bound=32)
+flags.DEFINE_string(
+    "photos",
+    None,
+    "Photo or folder to compare labels on; the first photo is timed. The bundled photo by default.",
+)
+flags.DEFINE_string(
+    "calibration_images",
+    None,
+    "Folder of photos that every int8 contestant is calibrated on. Variations of the bundled photo by default.",
+)
+flags.DEFINE_integer("calibration_count", 32, "How many photos to calibrate on.", lower_bound=1)
 flags.DEFINE_list("peers", list(PEERS), f"Whom to compare with: {', '.join(PEERS)}.")
 flags.DEFINE_integer("threads", 2, "Threads that a contestant may use.", lower_bound=1)
 flags.DEFINE_integer("conversions", 3, "How often each file is made.", lower_bound=1)
@@ -70,15 +81,18 @@ def run(checkpoint, names, settings, work_dir, pip_flags, output, arguments):
     # Children work in the repository root, whatever folder this was started in.
     path, work_dir, output = (pathlib.Path(name).absolute() for name in (path, work_dir, output))
     output.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [contestants.OURS, *(PEERS[name] for name in names)]
-    entries, packages = comparison.Comparison(chosen, path, settings, work_dir, shlex.split(pip_flags)).run()
+    chosen = [*contestants.OURS, *(PEERS[name] for name in names)]
+    found = comparison.Comparison(chosen, path, settings, work_dir, shlex.split(pip_flags)).run()
+    told = {
+        name: machine.without_folders(value) if isinstance(value, str) else value
+        for name, value in dataclasses.asdict(settings).items()
+    }
     results = {
         "command": shlex.join(["python", "benchmarks/run.py", *map(machine.without_folders, arguments)]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": computer,
-        "settings": dataclasses.asdict(settings),
-        "packages": packages,
-        "contestants": entries,
+        "settings": told,
+        **found,
     }
     # Imported last: the memory of this process is the floor of what its children are found to use.
     from benchmarks import plot
@@ -88,7 +102,7 @@ def run(checkpoint, names, settings, work_dir, pip_flags, output, arguments):
     picture.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     output.write_text(report.markdown(results, picture.name), encoding="utf-8")
     print(f"wrote {output}, {picture.with_suffix('.json').name} and {picture.name}")
-    return [sentence for sentence, holds in report.verdicts(results) if not holds]
+    return [sentence for sentence, holds in limits.verdicts(results) if not holds]
 
 
 def main(argv):
@@ -96,8 +110,19 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     if not hasattr(os, "wait4"):
         sys.exit("error: this system does not tell the memory of a child process; Linux and macOS do")
+    photos, calibration_images = (
+        str(pathlib.Path(name).absolute()) if name else None for name in (FLAGS.photos, FLAGS.calibration_images)
+    )
     settings = comparison.Settings(
-        (FLAGS.image_size, FLAGS.image_size), FLAGS.threads, FLAGS.conversions, FLAGS.rounds, FLAGS.warmups, FLAGS.runs
+        (FLAGS.image_size, FLAGS.image_size),
+        photos,
+        calibration_images,
+        FLAGS.calibration_count,
+        FLAGS.threads,
+        FLAGS.conversions,
+        FLAGS.rounds,
+        FLAGS.warmups,
+        FLAGS.runs,
     )
     try:
         broken = run(

@@ -1,5 +1,6 @@
 """A `.tflite` that takes a normalised image and returns logits, with numpy around it."""
 
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.numpy_processing import NumpyProcessing
@@ -7,6 +8,8 @@ from benchmarks.numpy_processing import NumpyProcessing
 
 class Runner:
     """See `benchmarks.runners`. Reads and writes the interpreter's own memory, which saves copying 20 MB of logits.
+
+    Image and logits are float32 or int8.
 
     Args:
         path, threads, inputs: see `benchmarks.runners`.
@@ -19,7 +22,8 @@ class Runner:
         (image,), (logits,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._image = self._interpreter.tensor(image["index"])
         self._logits = self._interpreter.tensor(logits["index"])
-        self._processing = NumpyProcessing(inputs["mean"], inputs["std"], inputs["photo"].shape[:2], layout)
+        quantization = image["quantization"] if image["dtype"] == np.int8 else None
+        self._processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, layout, quantization)
 
     def prepare(self, photo):
         self._processing.normalize(photo, self._image())

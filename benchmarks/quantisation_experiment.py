@@ -1,0 +1,133 @@
+"""Makes files, runs them on photos and compares their labels."""
+
+import numpy as np
+import tqdm
+
+from benchmarks import quantisation_choices
+from benchmarks.quantisation_choices import AS_IT_IS
+from keras_bisenet.export import tflite
+from keras_bisenet.export.network import Network
+from keras_bisenet.inference.runner import TFLiteRunner
+
+
+class Experiment:
+    """Compares files of one network with its float32 file.
+
+    Args:
+        model: a `BiSeNet`.
+        photos: list of `[H, W, 3]` uint8 RGB, all of one size.
+        truth: `[N, H, W]` class ids of these photos.
+        calibration_photos: list of photos of that size for the choices and the parts.
+    """
+
+    def __init__(self, model, photos, truth, calibration_photos):
+        self._model, self._photos, self._truth = model, photos, truth
+        self._size = photos[0].shape[:2]
+        network = Network.of(model)
+        self._parts = quantisation_choices.parts(network)
+        self._calibrated = quantisation_choices.Calibrated(network, calibration_photos)
+        self._expected = self._labels(tflite.convert(model, self._size), "float32")
+        self._base = self._agreement(AS_IT_IS)
+
+    def files(self, calibrations):
+        """Makes and compares a file of each precision.
+
+        Args:
+            calibrations: dict, what photos are called -> list of photos, for the int8 files.
+
+        Returns:
+            list of rows, see `quantisation_report.markdown`.
+        """
+        made = [(precision, precision, None) for precision in tflite.PRECISIONS if precision != "int8"]
+        made += [(f"int8, calibrated on {name}", "int8", photos) for name, photos in calibrations.items()]
+        rows = []
+        for name, precision, photos in made:
+            content = tflite.convert(self._model, self._size, precision, photos=photos)
+            labels = self._labels(content, name)
+            rows.append(
+                {
+                    "name": name,
+                    "precision": precision,
+                    "same_labels": _summary(agreement(labels, self._expected)),
+                    "mean_iou": mean_iou(labels, self._truth, self._model.num_classes),
+                    "bytes": len(content),
+                }
+            )
+        return rows
+
+    def choices(self):
+        """Compares the file as the export makes it, and one for each other choice: list of rows."""
+        base = {"name": AS_IT_IS.name, "same_labels": _summary(self._base)}
+        others = [{"name": choice.name, **self._compared(choice)} for choice in quantisation_choices.choices()]
+        return [base, *others]
+
+    def parts(self):
+        """Compares files with one part of the network in int8, and with all but that part in int8: list of rows."""
+        return [
+            {
+                "name": name,
+                "only": self._compared(quantisation_choices.only(name, beginnings)),
+                "all_but": self._compared(quantisation_choices.all_but(name, beginnings)),
+            }
+            for name, beginnings in self._parts.items()
+        ]
+
+    def _compared(self, choice):
+        found = self._agreement(choice)
+        return {"same_labels": _summary(found), "change": change(found, self._base)}
+
+    def _agreement(self, choice):
+        found = agreement(self._labels(self._calibrated.file(choice), choice.name), self._expected)
+        print(f"{choice.name}: {found.mean():.3%} same labels", flush=True)
+        return found
+
+    def _labels(self, content, name):
+        runner = TFLiteRunner(content)
+        photos = tqdm.tqdm(self._photos, name, unit=" photos", leave=False)
+        return np.concatenate([runner(photo[np.newaxis])["labels"] for photo in photos])
+
+
+def _summary(agreements):
+    return {"mean": float(agreements.mean()), "worst": float(agreements.min())}
+
+
+def agreement(labels, expected):
+    """Part of the pixels of each photo that have the expected label.
+
+    Args:
+        labels, expected: `[N, H, W]` class ids.
+
+    Returns:
+        `[N]` float64, 0..1.
+    """
+    return (labels == expected).mean((1, 2))
+
+
+def change(agreements, base):
+    """By how much agreements are better on average, photo by photo.
+
+    Args:
+        agreements, base: `[N]`, of the same photos.
+
+    Returns:
+        dict: `mean`, and `error`: its standard error.
+    """
+    difference = agreements - base
+    return {"mean": float(difference.mean()), "error": float(difference.std(ddof=1) / np.sqrt(len(difference)))}
+
+
+def mean_iou(labels, truth, num_classes):
+    """Intersection over union, summed over all photos, averaged over the classes.
+
+    Args:
+        labels, truth: `[N, H, W]` class ids below `num_classes`.
+        num_classes: how many classes there are.
+
+    Returns:
+        float, 0..1. A class that neither `labels` nor `truth` has is left out; one that only one of them has counts 0.
+    """
+    pairs = truth.astype(np.int64) * num_classes + labels
+    confusion = np.bincount(pairs.ravel(), minlength=num_classes**2).reshape(num_classes, num_classes)
+    shared = np.diag(confusion)
+    either = confusion.sum(0) + confusion.sum(1) - shared
+    return float((shared[either > 0] / either[either > 0]).mean())
