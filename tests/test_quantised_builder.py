@@ -101,7 +101,7 @@ def test_parameters_hold_the_ends_to_half_a_step_and_zero_exactly():
     for magnitude in (1e-6, 1.0, 1e6):
         for low, high in np.sort(random.normal(size=(200, 2)) * magnitude):
             scale, zero_point = parameters(low, high)
-            assert scale == np.float32(scale)
+            assert scale == float(np.float32(scale))
             assert zero_point in range(-128, 128)
             for end, whole in ((min(low, 0), -128), (max(high, 0), 127)):
                 assert abs(scale * (whole - zero_point) - end) <= 0.5001 * scale
@@ -191,8 +191,8 @@ def test_each_channel_of_a_kernel_has_its_own_scale():
 def test_bias_does_not_overflow_where_the_kernel_is_tiny(compute, size):
     """A batch norm may leave a channel little but its bias, which is counted in steps of the kernel."""
     x, low, high = on_steps((1, 8, 8, 4), 0.5)
-    kernel, bias = np.random.default_rng(0).normal(size=(3, 3, 4, 3)), np.array([700.0, -900.0, 5.0])
-    kernel[..., :2] *= size
+    kernel, bias = np.random.default_rng(0).normal(size=(3, 3, 4, 4)), np.array([700.0, -900.0, 0.0, 5.0])
+    kernel[..., :3] *= size
 
     def write(b, x):
         return b.conv(b.quantize(x, low, high, name="x"), kernel, bias, name="y")
@@ -203,6 +203,7 @@ def test_bias_does_not_overflow_where_the_kernel_is_tiny(compute, size):
     allowed = HALF * (step(statistic) + 36 * 127.5 * np.abs(kernel).max((0, 1, 2)) / 127)
     assert (np.abs(compute(write, {"y": statistic}, x=x) - expected) <= allowed).all()
     whole, steps, _ = constant(file(write, {"y": statistic}, x=x), "y_bias")
+    assert steps.min() > 0
     assert (np.abs(whole * steps.astype(np.float64) - bias) <= np.maximum(steps, 1e-6)).all()
 
 
@@ -218,10 +219,14 @@ def test_conv_computes_in_float_behind_dequantize(compute):
     np.testing.assert_allclose(compute(write, x=x), exact(write, x=x), rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("side", [3, 7])
-def test_around_a_photo_lies_its_mean_colour(compute, side):
+# A photo of even width is taken by pairs of columns.
+PHOTOS = pytest.mark.parametrize(("width", "side"), [(17, 3), (17, 7), (18, 3), (18, 7)])
+
+
+@PHOTOS
+def test_around_a_photo_lies_its_mean_colour(compute, width, side):
     """The float network subtracts the mean, then pads with zeros: black pixels around the photo would be far off."""
-    photo = np.random.default_rng(0).integers(0, 256, (1, 14, 17, 3), np.uint8)
+    photo = np.random.default_rng(0).integers(0, 256, (1, 14, width, 3), np.uint8)
     mean = np.array([123.7, 116.3, 103.5])
     kernel, scales = kernel_on_steps(side, 3, 4)
 
@@ -231,9 +236,27 @@ def test_around_a_photo_lies_its_mean_colour(compute, side):
     expected = exact(write, photo=photo)
     statistic = seen(expected)
     # The bias counts in steps of the kernel; and around the photo the mean is rounded to whole colours.
-    around = np.pad(np.zeros((14, 17)), side, constant_values=1)[np.newaxis, ..., np.newaxis]
+    around = np.pad(np.zeros((14, width)), side, constant_values=1)[np.newaxis, ..., np.newaxis]
     rounding = conv(around * np.abs(mean - mean.round()), np.abs(kernel))[:, side:-side:2, side:-side:2]
     allowed = HALF * (step(statistic) + scales) + rounding
+    assert (np.abs(compute(write, {"y": statistic}, photo=photo) - expected) <= allowed).all()
+
+
+@PHOTOS
+def test_rounding_a_kernel_matters_by_how_far_a_photo_is_from_the_mean(compute, width, side):
+    """Not by how far it is from black, though that is what the whole numbers count from."""
+    random = np.random.default_rng(0)
+    mean = np.array([120.0, 110.0, 100.0])
+    photo = (mean + random.integers(-4, 5, (1, 14, width, 3))).astype(np.uint8)
+    kernel = random.normal(size=(side, side, 3, 4))
+
+    def write(b, photo):
+        return b.conv(b.centre(photo, mean, name="centred"), kernel, np.zeros(4), 2, name="y")
+
+    expected = exact(write, photo=photo)
+    statistic = seen(expected)
+    kernel_error = np.broadcast_to(HALF * np.abs(kernel).max((0, 1, 2)) / 127, kernel.shape)
+    allowed = HALF * step(statistic) + conv(np.abs(photo - mean), kernel_error, 2) + kernel_error[0, 0, 0]
     assert (np.abs(compute(write, {"y": statistic}, photo=photo) - expected) <= allowed).all()
 
 

