@@ -165,6 +165,11 @@ class Segmenter:
         content = tflite.convert(model, size, **options)
         path.write_bytes(metadata.attach(content, metadata.ModelInfo(LABELS, SHA256)))
         self.size = size
+        # MediaPipe's kernels may add up in another order than LiteRT's. Seen: 1 pixel of 2.7 million with another
+        # label, a tie; masks 4e-6 off. In int8 the two round some results to the next step: 3 pixels of 10,000 with
+        # another label, whose best scores lie within 0.018; masks 0.007 off.
+        int8 = options.get("precision") == "int8"
+        self.tie, self.other_labels, self.mask_error = (0.05, 1e-3, 2e-2) if int8 else (1e-4, 1e-4, 2e-5)
         self._own = TFLiteRunner(content)
         self._path = path
 
@@ -213,15 +218,12 @@ def softmax(logits):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def assert_same_labels(logits, labels):
-    """All labels are equal, but where two scores are: MediaPipe's kernels may add up in another order than LiteRT's.
-
-    Seen: one such pixel of 2.7 million.
-    """
+def assert_same_labels(segmenter, logits, labels):
+    """All labels are equal, but where the two best scores are almost."""
     best, second = np.sort(logits, -1)[..., -1:-3:-1].transpose(2, 0, 1)
     differ = labels != logits.argmax(-1)
-    assert not (differ & (best - second > 1e-4)).any()
-    assert differ.mean() < 1e-4
+    assert not (differ & (best - second > segmenter.tie)).any()
+    assert differ.mean() < segmenter.other_labels
 
 
 def test_labels_by_name(segmenter):
@@ -234,9 +236,8 @@ def test_photo_of_the_size_of_the_model(segmenter):
     labels, masks = segmenter(photo)
     logits = segmenter.own(photo)
     assert len(np.unique(labels)) > 8
-    assert_same_labels(logits, labels)
-    # Seen: 5e-7 and 7e-7, the rounding of float32.
-    np.testing.assert_allclose(masks, softmax(logits), rtol=0, atol=1e-5)
+    assert_same_labels(segmenter, logits, labels)
+    np.testing.assert_allclose(masks, softmax(logits), rtol=0, atol=segmenter.mask_error)
     np.testing.assert_allclose(masks.sum(-1), 1, rtol=0, atol=1e-5)
 
 
@@ -274,9 +275,9 @@ def test_photo_of_another_size(segmenter, size):
     photo = images.read(images.BUNDLED, size)
     labels, masks = segmenter(photo)
     logits = segmenter.own(stretched(photo, SIZE))
-    assert_same_labels(interpolated(logits, size, align_corners=True), labels)
-    # Seen: 4e-6.
-    np.testing.assert_allclose(masks, interpolated(softmax(logits), size, align_corners=False), rtol=0, atol=2e-5)
+    assert_same_labels(segmenter, interpolated(logits, size, align_corners=True), labels)
+    expected = interpolated(softmax(logits), size, align_corners=False)
+    np.testing.assert_allclose(masks, expected, rtol=0, atol=segmenter.mask_error)
     np.testing.assert_allclose(masks.sum(-1), 1, rtol=0, atol=1e-5)
 
 
@@ -285,7 +286,7 @@ def test_model_that_is_not_square(trained, tmp_path):
     segmenter = Segmenter(tmp_path / "face_parsing.tflite", trained, size, output="logits")
     photo = images.read(images.BUNDLED, size)
     labels, masks = segmenter(photo)
-    assert_same_labels(segmenter.own(photo), labels)
+    assert_same_labels(segmenter, segmenter.own(photo), labels)
     np.testing.assert_allclose(masks, softmax(segmenter.own(photo)), rtol=0, atol=1e-5)
 
 
