@@ -51,6 +51,9 @@ DESCRIPTIONS = {
 # A mirrored photo has its left and right parts exchanged: these class ids swap with each other.
 LEFT_RIGHT_PAIRS = ((2, 3), (4, 5), (7, 8))
 
+# The label of a pixel that has none: training and evaluation pass over it.
+IGNORE = 255
+
 # uint8 RGB, one colour a class. Paired parts share a hue and differ in lightness.
 PALETTE = (
     (32, 32, 38),

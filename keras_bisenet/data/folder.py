@@ -1,0 +1,209 @@
+"""A folder of labelled photos: `images/<id>.jpg`, `labels/<id>.png`, and `train.txt`, `val.txt` with one id a line."""
+
+import concurrent.futures
+import dataclasses
+import io
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from keras_bisenet.inference import images
+from keras_bisenet.labels import IGNORE
+
+_KINDS = {"1": "black and white", "P": "palette", "LA": "grey and alpha", "I;16": "16-bit", "I": "16-bit"}
+_ORIENTATION = 0x0112
+_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class DataError(ValueError):
+    """Labelled photos cannot be used. The message names the file, and says what was expected and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A photo and its label map: `image` and `label` are their paths, `name` is the id that the two share."""
+
+    name: str
+    image: pathlib.Path
+    label: pathlib.Path
+
+
+def read_split(data_dir, split):
+    """The examples of a split, in the order of its file.
+
+    Args:
+        data_dir: folder with `images/`, `labels/` and `<split>.txt`.
+        split: `"train"`, `"val"` or another name.
+
+    Returns:
+        Tuple of `Example`.
+
+    Raises:
+        DataError: something is missing, an id is there twice, or any image or label of the folder is without the other.
+    """
+    data_dir = pathlib.Path(data_dir)
+    for folder in (data_dir, data_dir / "images", data_dir / "labels"):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; expected images/, labels/ and {split}.txt in {data_dir}")
+    names = _read_names(data_dir / f"{split}.txt")
+    photos = _by_stem(data_dir / "images", images.SUFFIXES)
+    labels = _by_stem(data_dir / "labels", (".png",))
+    for name in names:
+        if name not in photos and name not in labels:
+            raise DataError(
+                f"{data_dir / split}.txt: names {name}, which is in neither images/ nor labels/; "
+                "expected names of files without their suffix; add the two files or take the line out"
+            )
+    for name in (*names, *sorted(photos)):
+        if name not in labels:
+            raise DataError(
+                f"{photos[name]}: has no label; expected {data_dir / 'labels' / name}.png; add it or take the image out"
+            )
+    for name in (*names, *sorted(labels)):
+        if name not in photos:
+            raise DataError(
+                f"{labels[name]}: has no image; expected {data_dir / 'images' / name} with one of "
+                f"{', '.join(images.SUFFIXES)}; add it or take the label out"
+            )
+    return tuple(Example(name, photos[name], labels[name]) for name in names)
+
+
+def _read_names(path):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; expected names of images without their suffix, one a line") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text; expected names of images, one a line") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"{path}: is empty; expected names of images without their suffix, one a line")
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{path}: names {name} twice; expected each once; take one out")
+        seen.add(name)
+    return names
+
+
+def _by_stem(folder, suffixes):
+    """Dict: name without suffix -> path. Hidden files are passed over."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.stem in files:
+                raise DataError(
+                    f"{path}: there is {files[path.stem].name} too; expected one file of this name; take one out"
+                )
+            files[path.stem] = path
+    return files
+
+
+def read_label(path):
+    """Reads a label map.
+
+    Returns:
+        `[H, W]` uint8, the class of each pixel.
+
+    Raises:
+        DataError: the file is missing, corrupt, or no 8-bit greyscale PNG.
+    """
+    return np.asarray(_open_label(path))
+
+
+def _open_label(path):
+    image, bits = _open(path)
+    if image.format != "PNG" or image.mode != "L" or bits != 8:
+        kind = f"{bits}-bit greyscale" if image.mode == "L" else _KINDS.get(image.mode, image.mode)
+        raise DataError(
+            f"{path}: label is a {kind} {image.format}; expected an 8-bit greyscale PNG whose pixels are class "
+            "numbers; save those in one"
+        )
+    return image
+
+
+def _open_image(path):
+    image, _ = _open(path)
+    if 2 <= image.getexif().get(_ORIENTATION, 1) <= 8:
+        raise DataError(
+            f"{path}: is turned by its EXIF note, and nothing says whether its label is too; expected an upright image "
+            "without such a note; save it so"
+        )
+    return image
+
+
+def _open(path):
+    """Decodes a file. Returns the image, and how many bits a channel of a PNG has (8 for others)."""
+    try:
+        content = pathlib.Path(path).read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; add it or take it out of the split") from error
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: corrupt or no image; expected one that opens; replace it") from error
+    # Byte 24 of a PNG: the header comes first, and in it width, height and depth.
+    return image, content[24] if image.format == "PNG" else 8
+
+
+def check(examples, num_classes, skip_bad=False, ignore=IGNORE):
+    """Opens every image and label, and finds those that cannot be trained on.
+
+    Bad are: a corrupt file, an image that EXIF turns, a label that `read_label` refuses or with another class, and
+    sizes that differ.
+
+    Args:
+        examples: of `read_split`.
+        num_classes: labels may hold 0 to `num_classes - 1`,
+        ignore: and this.
+        skip_bad: leave bad ones out instead of raising.
+
+    Returns:
+        The good `Example`s, a tuple in the order given, and a tuple of messages, one for each that was left out.
+
+    Raises:
+        DataError: about the first bad example, or if none is good.
+    """
+    good, skipped = [], []
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    try:
+        problems = pool.map(lambda example: _problem(example, num_classes, ignore), examples)
+        progress = tqdm(problems, "checking", len(examples), unit="pair", disable=None)
+        for example, problem in zip(examples, progress, strict=True):
+            if problem is None:
+                good.append(example)
+            elif skip_bad:
+                skipped.append(problem)
+            else:
+                progress.close()
+                raise DataError(f"{problem}, or leave all such out with --skip_bad")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if skipped and not good:
+        raise DataError(f"none of {len(skipped)} examples can be used; the first: {skipped[0]}")
+    return tuple(good), tuple(skipped)
+
+
+def _problem(example, num_classes, ignore):
+    """What is wrong with an example, or None."""
+    try:
+        image, label = _open_image(example.image), _open_label(example.label)
+    except DataError as error:
+        return str(error)
+    if image.size != label.size:
+        return (
+            f"{example.label}: is {label.height}x{label.width}, its image {image.height}x{image.width}; "
+            "expected the same; resize one of them, a label by nearest neighbour"
+        )
+    found = [value for value, count in enumerate(label.histogram()) if count]
+    wrong = [value for value in found if value >= num_classes and value != ignore]
+    if wrong:
+        values = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+        return (
+            f"{example.label}: holds {values}; expected classes 0 to {num_classes - 1}, or {ignore} to ignore; "
+            "correct it or the number of classes"
+        )
+    return None

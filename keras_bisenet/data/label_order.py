@@ -1,0 +1,137 @@
+"""In which order the classes of label maps are: the same 19 parts come in this network's and in MaskGAN's."""
+
+import contextlib
+import json
+import pathlib
+
+import numpy as np
+
+from keras_bisenet.data.folder import DataError, read_label
+from keras_bisenet.labels import LABELS
+
+# Beside images/ and labels/: the names of the classes in their order, and the size of the maps.
+FILE = "labels.json"
+
+# The order in which MaskGAN (Lee et al., CVPR 2020) paints the same masks, `g_mask.py`.
+MASKGAN = (
+    "background",
+    "skin",
+    "nose",
+    "eye_g",
+    "l_eye",
+    "r_eye",
+    "l_brow",
+    "r_brow",
+    "l_ear",
+    "r_ear",
+    "mouth",
+    "u_lip",
+    "l_lip",
+    "hair",
+    "hat",
+    "ear_r",
+    "neck_l",
+    "neck",
+    "cloth",
+)
+
+# In most photos the first part lies above the second, or to the right of it.
+_ABOVE = (
+    ("l_brow", "l_eye"),
+    ("r_brow", "r_eye"),
+    ("l_eye", "nose"),
+    ("r_eye", "nose"),
+    ("nose", "u_lip"),
+    ("u_lip", "l_lip"),
+    ("l_lip", "neck"),
+)
+_RIGHT_OF = (("l_brow", "r_brow"), ("l_eye", "r_eye"), ("l_ear", "r_ear"))
+# So many maps are looked at, at most; so many more must contradict than agree, for a few are mislabelled or lie down.
+_SAMPLE = 200
+_MARGIN = 3
+
+
+def describe(size):
+    """Content of `labels.json` for label maps of a size in the order of `LABELS`, as bytes."""
+    return (json.dumps({"classes": LABELS, "size": size}, indent=2) + "\n").encode()
+
+
+def check(data_dir):
+    """Makes sure that the label maps of a folder are in the order of `LABELS`.
+
+    `labels.json` beside them says so. Where there is none, parts of a face have to lie as in most photos: brows above
+    eyes, eyes above the nose, the person's left on the right. What does not occur does not count, nor do corrupt files.
+
+    Args:
+        data_dir: folder with `labels/`.
+
+    Returns:
+        The size that `labels.json` says, or None.
+
+    Raises:
+        DataError: they are in another order.
+    """
+    data_dir = pathlib.Path(data_dir)
+    if (data_dir / FILE).exists():
+        return _check_file(data_dir / FILE)
+    paths = sorted((data_dir / "labels").glob("[!.]*.png"))
+    centres = []
+    for path in paths[:: len(paths) // _SAMPLE + 1]:
+        with contextlib.suppress(DataError):
+            centres.append(_centres(read_label(path)))
+    wrong = _contradictions(centres, LABELS)
+    if wrong:
+        order = "another" if _contradictions(centres, MASKGAN) else "MaskGAN's"
+        raise DataError(
+            f"{data_dir / 'labels'}: seems to be in {order} order ({wrong[0]} in most maps); expected that of "
+            f"keras_bisenet.LABELS; make it anew with scripts/prepare_celebamask.py, or name its classes in "
+            f"{data_dir / FILE}"
+        )
+    return None
+
+
+def _check_file(path):
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        classes, size = tuple(content["classes"]), content.get("size")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f'{path}: cannot be read; expected JSON with a list "classes"; correct it') from error
+    if classes != LABELS:
+        length = max(len(classes), len(LABELS))
+        padded = (names + ("missing",) * (length - len(names)) for names in (classes, LABELS))
+        number, (found, expected) = next(
+            (number, pair) for number, pair in enumerate(zip(*padded, strict=True)) if pair[0] != pair[1]
+        )
+        order = " (MaskGAN's order)" if classes == MASKGAN else ""
+        raise DataError(
+            f"{path}: class {number} is {found}{order}; expected {expected}, as in keras_bisenet.LABELS; make the "
+            "label maps anew with scripts/prepare_celebamask.py"
+        )
+    return size
+
+
+def _centres(label):
+    """`[256, 2]` float64: mean row and column of each class, NaN where it does not occur. The unit is arbitrary."""
+    step = max(1, min(label.shape) // 128)
+    label = label[::step, ::step]
+    count = np.bincount(label.ravel(), minlength=256)
+    sums = [np.bincount(label.ravel(), places.ravel(), 256) for places in np.indices(label.shape)]
+    with np.errstate(invalid="ignore"):
+        return np.stack(sums, -1) / count[:, np.newaxis]
+
+
+def _contradictions(centres, order):
+    """What does not hold in clearly most of the maps that have both parts, in words.
+
+    Args:
+        centres: list of results of `_centres`.
+        order: names of the classes.
+    """
+    centres = np.reshape(centres, (-1, 256, 2))
+    wrong = []
+    for pairs, axis, sign, words in ((_ABOVE, 0, 1, "is not above"), (_RIGHT_OF, 1, -1, "is not right of")):
+        for first, second in pairs:
+            steps = sign * (centres[:, order.index(second), axis] - centres[:, order.index(first), axis])
+            if (steps <= 0).sum() >= (steps > 0).sum() + _MARGIN:
+                wrong.append(f"{first} {words} {second}")
+    return wrong
