@@ -1,0 +1,143 @@
+"""The stream of training batches: which example comes when, read, changed at random, and batched."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from keras_bisenet.data import folder, sides
+from keras_bisenet.data.augmentation import augment
+from keras_bisenet.inference import images
+from keras_bisenet.labels import LABELS
+
+
+class Examples:
+    """Labelled photos by number, kept in memory once they are decoded, as long as there is room.
+
+    Args:
+        examples: sequence of `folder.Example`.
+        repair_sides: whether to exchange left and right labels where they lie on the wrong side, see `sides`.
+        cache_bytes: how much to keep.
+    """
+
+    def __init__(self, examples, repair_sides=False, cache_bytes=2**31):
+        self.examples = tuple(examples)
+        self._repair_sides = repair_sides
+        self._room = cache_bytes
+        self._kept = {}
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, number):
+        """`[H, W, 3]` uint8 RGB and `[H, W]` uint8 labels of one example."""
+        if number in self._kept:
+            return self._kept[number]
+        example = self.examples[number]
+        image, label = images.read(example.image), folder.read_label(example.label)
+        if self._repair_sides and sides.are_exchanged(label):
+            label = sides.mirrored_labels(len(LABELS))[label]
+        pair = image, label
+        size = image.nbytes + label.nbytes
+        if size <= self._room:
+            self._room -= size
+            self._kept[number] = pair
+        return pair
+
+
+def repeat_factors(examples, num_classes, threshold):
+    """How often each example is to come, so that rare classes are seen more often.
+
+    Repeat-factor sampling (Gupta, Dollar and Girshick, "LVIS", 2019, section 5): a class found in the share f of all
+    photos has the factor max(1, sqrt(threshold / f)); a photo has the largest factor of its classes.
+
+    Args:
+        examples: `Examples`.
+        num_classes: classes of the network.
+        threshold: share of photos under which a class counts as rare; 0 for none.
+
+    Returns:
+        `[len(examples)]` float64, at least 1.
+    """
+    if not threshold:
+        return np.ones(len(examples))
+    present = np.stack(
+        [np.bincount(examples[i][1].ravel(), minlength=256)[:num_classes] > 0 for i in range(len(examples))]
+    )
+    factors = np.maximum(1.0, np.sqrt(threshold / np.maximum(present.mean(0), 1e-9)))
+    return np.max(np.where(present, factors, 1.0), axis=1)
+
+
+def order(factors, seed, epoch):
+    """The numbers of the examples in the order in which an epoch shows them.
+
+    Args:
+        factors: `[N]`, see `repeat_factors`; a fraction is met by chance.
+        seed, epoch: whole numbers from 0.
+
+    Returns:
+        `[N]` int64: as many as there are examples, so a repeated one takes the place of another.
+    """
+    random = np.random.default_rng([seed, epoch])
+    times = np.floor(factors + random.random(len(factors))).astype(np.int64)
+    return random.permutation(np.repeat(np.arange(len(factors)), times))[: len(factors)]
+
+
+def numbers(factors, seed, batch_size, start, shard=(0, 1)):
+    """Endless pairs (position in the run, number of the example), from the batch `start` on.
+
+    Args:
+        factors: see `order`.
+        seed: whole number.
+        batch_size: examples of a batch over all shards.
+        start: number of batches to pass over.
+        shard: (i, n): the i-th of n equal parts of every batch.
+    """
+    part = batch_size // shard[1]
+    count, epoch, current = len(factors), -1, None
+    batch = start
+    while True:
+        first = batch * batch_size + shard[0] * part
+        for position in range(first, first + part):
+            if position // count != epoch:
+                epoch = position // count
+                current = order(factors, seed, epoch)
+            yield position, current[position % count]
+        batch += 1
+
+
+def batches(examples, factors, size, augmentation, num_classes, batch_size, seed, start=0, shard=(0, 1), replicas=1):
+    """Batches of augmented examples without end. Equal arguments give equal batches.
+
+    Args:
+        examples: `Examples`.
+        factors: see `order`.
+        size: (height, width) of the photos in a batch.
+        augmentation: `Augmentation`.
+        num_classes: classes of the network.
+        batch_size: examples of a batch over all shards and replicas.
+        seed: whole number.
+        start: number of batches to pass over, for a run that goes on.
+        shard: (i, n): make only the i-th of n equal parts of each batch, for several machines.
+        replicas: devices among which a part is divided: each element is the batch of one.
+
+    Returns:
+        `tf.data.Dataset` of `[b, *size, 3]` uint8 RGB and `[b, *size]` uint8 labels, with
+        b = `batch_size / n / replicas`.
+    """
+
+    def read(number):
+        return examples[int(number)]
+
+    def load(position, number):
+        image, label = tf.numpy_function(read, [number], (tf.uint8, tf.uint8), stateful=False)
+        image.set_shape([None, None, 3])
+        label.set_shape([None, None])
+        return augment(image, label, tf.stack([tf.cast(seed, tf.int64), position]), size, augmentation, num_classes)
+
+    spec = (tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int64))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: numbers(factors, seed, batch_size, start, shard), output_signature=spec
+    )
+    dataset = dataset.map(load, num_parallel_calls=os.cpu_count(), deterministic=True)
+    return dataset.batch(batch_size // shard[1] // replicas, drop_remainder=True).prefetch(2)
