@@ -11,7 +11,7 @@ EXPORT_FLAGS ?=
 BENCHMARK_FLAGS ?=
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
-.PHONY: export test lint format benchmark quantisation clean
+.PHONY: export test lint format benchmark quantisation training training_parity clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
@@ -37,17 +37,25 @@ benchmark: $(VENV)/export.stamp
 quantisation: $(VENV)/export.stamp
 	$(BIN)/python benchmarks/quantisation.py --data $(DATA)
 
+# A training step side by side with PyTorch's (5 minutes).
+training: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/training.py
+
+# Twenty training steps in Keras and in PyTorch, from the same weights on the same batches.
+training_parity: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/training_parity.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]} is too old, 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/export.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,train]'
 	touch $@
 
 # facexlib ships the published PyTorch code that the tests compare with; what it depends on is not needed.
 $(VENV)/dev.stamp: $(VENV)/export.stamp
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,onnx,dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,train,onnx,dev]'
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps facexlib
 	touch $@
 

@@ -3,10 +3,7 @@
 Writes QUANTISATION.md and quantisation.json: the files of every precision, the int8 file with one choice changed at a
 time, and with one part of the network in int8 at a time. Exit status 0 only if every limit holds.
 
---data is a folder with
-  images/<name>.jpg     photos
-  labels/<name>.png     their labels: one class id a pixel, greyscale or indexed
-  train.txt, val.txt    names, one a line: to calibrate on, and to compare on
+--data is a folder of labelled photos, as train.py takes it; train is what to calibrate on, val what to compare on.
 
 Example:
   python benchmarks/quantisation.py --data celebamask
@@ -60,9 +57,10 @@ def run(data, checkpoint, limit, output, arguments):
     import keras_bisenet
     import weight_port
     from benchmarks import machine, quantisation_report
-    from benchmarks.quantisation_data import Dataset
     from benchmarks.quantisation_experiment import Experiment
+    from keras_bisenet.data import folder
     from keras_bisenet.export import calibration
+    from keras_bisenet.inference import images, predictor
     from weight_port import manifest
 
     state = weight_port.load(manifest.locate(checkpoint, ROOT / "checkpoints" / "manifest.json"))
@@ -70,14 +68,15 @@ def run(data, checkpoint, limit, output, arguments):
     model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, model.variables, architecture)
 
-    dataset = Dataset(data)
-    train, val = np.random.default_rng(0).permutation(dataset.names("train")), dataset.names("val")[:limit]
+    train, val = folder.read_split(data, "train"), folder.read_split(data, "val")[:limit]
+    train = [train[number] for number in np.random.default_rng(0).permutation(len(train))]
+    folder.check(val, architecture.num_classes)
     calibrations = {
-        f"{len(train[:count])} photos": [dataset.photo(name, SIZE) for name in train[:count]]
+        f"{len(train[:count])} photos": [images.read(example.image, SIZE) for example in train[:count]]
         for count in CALIBRATION_COUNTS
     }
-    photos = [dataset.photo(name, SIZE) for name in val]
-    truth = np.stack([dataset.labels(name, SIZE, architecture.num_classes) for name in val])
+    photos = [images.read(example.image, SIZE) for example in val]
+    truth = np.stack([predictor.resize_labels(folder.read_label(example.label), SIZE) for example in val])
     experiment = Experiment(model, photos, truth, next(iter(calibrations.values())))
     variations = calibration.variations(SIZE)
     calibrations[f"{len(variations.images)} {variations.source}"] = variations.images
@@ -103,7 +102,7 @@ def run(data, checkpoint, limit, output, arguments):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    from benchmarks.quantisation_data import DataError
+    from keras_bisenet.data.folder import DataError
     from keras_bisenet.inference.images import ImageError
     from weight_port import CheckpointError
 

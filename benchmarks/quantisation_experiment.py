@@ -8,6 +8,7 @@ from benchmarks.quantisation_choices import AS_IT_IS
 from keras_bisenet.export import tflite
 from keras_bisenet.export.network import Network
 from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.training.metrics import Scores, confusion
 
 
 class Experiment:
@@ -49,7 +50,7 @@ class Experiment:
                     "name": name,
                     "precision": precision,
                     "same_labels": _summary(agreement(labels, self._expected)),
-                    "mean_iou": mean_iou(labels, self._truth, self._model.num_classes),
+                    "mean_iou": Scores(confusion(self._truth, labels, self._model.num_classes)).mean_iou,
                     "bytes": len(content),
                 }
             )
@@ -114,20 +115,3 @@ def change(agreements, base):
     """
     difference = agreements - base
     return {"mean": float(difference.mean()), "error": float(difference.std(ddof=1) / np.sqrt(len(difference)))}
-
-
-def mean_iou(labels, truth, num_classes):
-    """Intersection over union, summed over all photos, averaged over the classes.
-
-    Args:
-        labels, truth: `[N, H, W]` class ids below `num_classes`.
-        num_classes: how many classes there are.
-
-    Returns:
-        float, 0..1. A class that neither `labels` nor `truth` has is left out; one that only one of them has counts 0.
-    """
-    pairs = truth.astype(np.int64) * num_classes + labels
-    confusion = np.bincount(pairs.ravel(), minlength=num_classes**2).reshape(num_classes, num_classes)
-    shared = np.diag(confusion)
-    either = confusion.sum(0) + confusion.sum(1) - shared
-    return float((shared[either > 0] / either[either > 0]).mean())

@@ -1,11 +1,11 @@
-"""Ports a PyTorch face-parsing checkpoint to Keras, exports it, and verifies every file against PyTorch.
+"""Ports a face-parsing checkpoint to Keras, exports it, and verifies every file against PyTorch.
 
 Writes bisenet.keras, face_parsing_<precision>.tflite or saved_model/, report.json and preview.png. Exit status 0 only
 if every comparison holds; what fails is left as <name>.failed.
 
 Examples:
   python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
-  python scripts/port_and_export.py --precisions int8 --calibration_images photos
+  python scripts/port_and_export.py --checkpoint build/run/best.keras --precisions int8 --calibration_images photos
   python scripts/port_and_export.py --target mediapipe
 """
 
@@ -24,7 +24,7 @@ MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manife
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
+    "checkpoint", "default", "A .pth, .pt, .safetensors or .keras file, or a name in checkpoints/manifest.json."
 )
 flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
@@ -70,7 +70,7 @@ def run(options):
     with staging.staged(options.output_dir) as folder:
         with steps("read checkpoint and photos"):
             path = manifest.locate(options.checkpoint, MANIFEST)
-            state = weight_port.load(path)
+            state = read_state(path)
             architecture = weight_port.recognise(state)
             files = images.find(options.verify_images or images.BUNDLED)
             photos = {file.name: images.read(file, size) for file in files}
@@ -122,6 +122,22 @@ def run(options):
         print(f"int8 was made with {examples}")
     print(f"peak memory {report['peak_memory_bytes'] or 0:,} bytes; everything is in {options.output_dir}")
     return checks.failed()
+
+
+def read_state(path):
+    """The state_dict of a PyTorch checkpoint, or of a `.keras` file as `train.py` writes it.
+
+    Raises:
+        CheckpointError, ExportError: the file is no such thing.
+    """
+    import weight_port
+
+    if path.suffix != ".keras":
+        return weight_port.load(path)
+    from keras_bisenet.inference import predictor
+    from weight_port import dialects
+
+    return weight_port.reverse(weight_port.keras_weights(predictor.load_keras(path).variables), dialects.ZLLRUNNING)
 
 
 def main(argv):

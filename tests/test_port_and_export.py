@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from conftest import DEFAULT_CHECKPOINT, ROOT, random_state
 from PIL import Image
 
@@ -43,6 +44,20 @@ def test_writes_exactly_what_it_promises(job):
         "preview.png",
         "report.json",
     ]
+
+
+def test_a_trained_keras_file_gives_the_same_files(job, tmp_path):
+    _, folder = job
+    flags = ("--output_dir", tmp_path, "--image_size", "96x160", "--precisions", "float32")
+    process = command("--checkpoint", folder / "bisenet.keras", *flags)
+    assert process.returncode == 0, process.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["holds"] is True
+    assert report["checkpoint"]["sha256"] == hashlib.sha256((folder / "bisenet.keras").read_bytes()).hexdigest()
+    photo = images.read(images.BUNDLED, (96, 160))[np.newaxis]
+    files = [where / "face_parsing_float32.tflite" for where in (folder, tmp_path)]
+    labels = [Interpreter(str(file)).get_signature_runner()(image=photo)["labels"] for file in files]
+    np.testing.assert_array_equal(*labels)
 
 
 def test_report(job):

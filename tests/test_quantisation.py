@@ -8,7 +8,6 @@ import types
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
 
 sys.path.insert(0, str(ROOT))
 
@@ -17,12 +16,10 @@ from benchmarks import quantisation_choices as choices
 from benchmarks import quantisation_experiment as experiment
 from benchmarks import quantisation_report as report
 from benchmarks.quantisation_choices import AS_IT_IS, Calibrated, Choice
-from benchmarks.quantisation_data import DataError, Dataset
 from keras_bisenet import BiSeNet
 from keras_bisenet.export import calibration, equalisation, flatbuffer, graph, tflite
 from keras_bisenet.export.builder import Builder, round_kernel
 from keras_bisenet.export.network import Network
-from keras_bisenet.inference import images
 from keras_bisenet.inference.runner import TFLiteRunner
 
 # Height and width differ.
@@ -248,14 +245,6 @@ def test_change_by_hand():
     assert found["error"] == pytest.approx(0.1 / 3)
 
 
-def test_mean_iou_by_hand():
-    truth = np.array([[[0, 0, 0, 1]], [[1, 1, 2, 2]]])
-    labels = np.array([[[0, 0, 1, 1]], [[1, 2, 2, 4]]])
-    # 0: 2 of 3; 1: 2 of 4; 2: 1 of 3; 3: nowhere, left out; 4: 0 of 1.
-    assert experiment.mean_iou(labels, truth, 5) == pytest.approx((2 / 3 + 2 / 4 + 1 / 3 + 0) / 4)
-    assert experiment.mean_iou(truth.astype(np.uint8), truth.astype(np.uint8), 200) == 1
-
-
 def test_experiment(model, photos):
     truth = np.zeros((3, *SIZE), np.uint8)
     done = experiment.Experiment(model, photos, truth, photos[:2])
@@ -271,63 +260,6 @@ def test_experiment(model, photos):
         change = row["same_labels"]["mean"] - as_it_is["same_labels"]["mean"]
         assert row["change"]["mean"] == pytest.approx(change)
     assert len(done.parts()) == 16
-
-
-# The data.
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("images", "labels"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "val.txt").write_text("b\na\n")
-    Image.fromarray(np.full((32, 64, 3), 200, np.uint8)).save(tmp_path / "images" / "a.jpg")
-    Image.fromarray(np.repeat(np.arange(4, dtype=np.uint8), 2)[np.newaxis].repeat(3, 0)).save(
-        tmp_path / "labels" / "a.png"
-    )
-    return tmp_path
-
-
-def test_dataset(folder):
-    dataset = Dataset(folder)
-    assert dataset.names("val") == ["b", "a"]
-    assert dataset.photo("a", (32, 48)).shape == (32, 48, 3)
-    np.testing.assert_array_equal(dataset.labels("a", (2, 4), 4), [[0, 1, 2, 3]] * 2)
-
-
-def test_indexed_labels_are_indices(folder):
-    indexed = Image.fromarray(np.array([[0, 2], [1, 3]], np.uint8), "P")
-    indexed.putpalette([9, 9, 9, 50, 60, 70, 80, 90, 100, 1, 2, 3])
-    indexed.save(folder / "labels" / "p.png")
-    np.testing.assert_array_equal(Dataset(folder).labels("p", (2, 2), 4), [[0, 2], [1, 3]])
-
-
-@pytest.mark.parametrize(
-    ("read", "reason"),
-    [
-        (lambda data: data.names("train"), r"train\.txt: cannot be read; expected the names of photos, one a line"),
-        (lambda data: data.names("empty"), r"empty\.txt: is empty; expected the names of photos, one a line"),
-        (lambda data: data.labels("b", (2, 4), 4), r"b\.png: cannot be read; expected a PNG with one class id a pixel"),
-        (
-            lambda data: data.labels("a", (2, 4), 3),
-            r"a\.png: has values up to 3; expected one class id below 3 a pixel",
-        ),
-        (
-            lambda data: data.labels("rgb", (2, 4), 4),
-            r"rgb\.png: has 3 channels; expected one class id below 4 a pixel",
-        ),
-    ],
-)
-def test_wrong_data(folder, read, reason):
-    (folder / "empty.txt").write_text("\n")
-    Image.new("RGB", (4, 4)).save(folder / "labels" / "rgb.png")
-    with pytest.raises(DataError, match=reason):
-        read(Dataset(folder))
-
-
-def test_a_missing_photo(folder):
-    with pytest.raises(images.ImageError, match=r"b\.jpg: no such file"):
-        Dataset(folder).photo("b", SIZE)
 
 
 # The report.

@@ -1,9 +1,12 @@
 """Reads and edits `.tflite` files, through the schema's object interface."""
 
 import collections
+import pathlib
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
+
+from keras_bisenet.export.errors import ExportError
 
 SIGNATURE = "serving_default"
 
@@ -11,6 +14,27 @@ SIGNATURE = "serving_default"
 DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
 _OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+
+def read(path):
+    """Reads a file that somebody gives.
+
+    Returns:
+        Its bytes, and what `describe` says of them.
+
+    Raises:
+        ExportError: the file is missing, damaged, or no `.tflite`.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+    if content[4:8] != b"TFL3":
+        raise ExportError(f"{path}: is not a TFLite model")
+    try:
+        return content, describe(content)
+    except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
+        raise ExportError(f"{path}: is truncated or damaged; export it again") from error
 
 
 def unpack(content):

@@ -51,6 +51,22 @@ def build(network, builder, image_size, input_type="uint8", output="labels"):
     return builder.finish(write(network, builder, image, output))
 
 
+def read_labels(results, output, head=HEADS[0]):
+    """What a file says, the way its user would read it.
+
+    Args:
+        results: dict, output name -> array, as the file returns them.
+        output: key of `OUTPUTS`.
+        head: which of all heads.
+
+    Returns:
+        `[1, H, W]` class ids.
+    """
+    if "labels" in results:
+        return results["labels"]
+    return results[head if output == "all_heads" else OUTPUTS[output][0]].argmax(-1)
+
+
 def check(network, image_size, input_type, output):
     """Raises `ExportError` where `build` would."""
     if output not in OUTPUTS:

@@ -114,9 +114,9 @@ def verify_files(folder, spec, photos, reference, verification):
         for name, runner in runners.items():
             results = runner(photo[np.newaxis] if spec.input_type == "uint8" else inputs)
             for head in heads:
-                said = _labels(results, head, spec.output)
+                said = graph.read_labels(results, spec.output, head)
                 verification.add(name, image, head, expected[head], results[head], said)
-            labels.setdefault(name, _labels(results, "logits", spec.output)[0])
+            labels.setdefault(name, graph.read_labels(results, spec.output)[0])
     return reference_labels, labels
 
 
@@ -139,13 +139,6 @@ def reject(folder, output_dir, results, failed):
             shutil.rmtree(stale)
         else:
             stale.unlink(missing_ok=True)
-
-
-def _labels(results, head, output):
-    """What the file itself says, the way its user would read it."""
-    if "labels" in results:
-        return results["labels"]
-    return results[head if output == "all_heads" else graph.OUTPUTS[output][0]].argmax(-1)
 
 
 def peak_memory():

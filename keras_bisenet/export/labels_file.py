@@ -1,7 +1,5 @@
 """Reads a `.tflite` file that this project exported, from uint8 photos to labels."""
 
-import pathlib
-
 from keras_bisenet.export import flatbuffer
 from keras_bisenet.export.errors import ExportError
 
@@ -19,16 +17,7 @@ def read(path, num_classes):
     Raises:
         ExportError: the file is missing, damaged, or another one.
     """
-    try:
-        content = pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
-    if content[4:8] != b"TFL3":
-        raise ExportError(f"{path}: is not a TFLite model")
-    try:
-        file = flatbuffer.describe(content)
-    except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
-        raise ExportError(f"{path}: is truncated or damaged; export it again") from error
+    content, file = flatbuffer.read(path)
     found = [[f"{tensor['name']} {tensor['dtype']}" for tensor in file[side]] for side in ("inputs", "outputs")]
     if found != [["image uint8"], ["labels uint8"]]:
         raise ExportError(

@@ -71,9 +71,16 @@ def read(path, size=None):
         raise ImageError(f"{path}: no such file") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: cannot be read as an image; expected one of {', '.join(SUFFIXES)}") from error
-    if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    photo = np.asarray(image)
+    return photo if size is None else resize(photo, size)
+
+
+def resize(photo, size):
+    """Resizes `[H, W, 3]` uint8 RGB to (height, width): bilinear, antialiased; as it is if it has that size."""
+    height, width = size
+    if photo.shape[:2] == (height, width):
+        return photo
+    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _to_rgb(image):

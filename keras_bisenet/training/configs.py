@@ -1,0 +1,186 @@
+"""The recipes, by name."""
+
+import ast
+import dataclasses
+
+from keras_bisenet.bisenet import MINIMUM_SIZE
+from keras_bisenet.data.augmentation import Augmentation
+from keras_bisenet.training.errors import TrainingError
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a training run ends, but for the data and the first weights.
+
+    Raises:
+        TrainingError: a value is out of its range.
+
+    Attributes:
+        num_classes, backbone: see `keras_bisenet.BiSeNet`.
+        crop_size: side of the square training crops, in pixels.
+        batch_size: examples that go through the network at once, over all devices.
+        accumulate: batches whose gradients are averaged for one step of the weights.
+        steps: number of steps.
+        learning_rate, momentum, weight_decay: of the SGD, see `optimizer.SGD`.
+        fast: factor of the learning rate for fusion and heads.
+        warmup_steps, warmup_start, power: see `schedules.learning_rate`.
+        ohem_threshold, ohem_share: see `losses.ohem_cross_entropy`.
+        average: decay of the averaged weights, which are evaluated and kept; 0 for none.
+        precision: one of `PRECISIONS`; `"mixed_float16"` scales the loss.
+        freeze: beginnings of the names of layers that stay as they are, such as `("backbone",)`.
+        augmentation: see `Augmentation`.
+        rare: share of photos under which a class counts as rare and is shown more often; 0 for none.
+        quantize_aware: round to 8 bits where the int8 export does, see `quantize_aware`.
+        repair_sides: exchange left and right labels of training faces that have them on the wrong side, see
+            `keras_bisenet.data.sides`.
+        seed: of weights, order and augmentation.
+        evaluate_every, checkpoint_every: in steps.
+        patience: evaluations without a better mean IoU after which the run stops; 0 for never.
+    """
+
+    num_classes: int = 19
+    backbone: str = "resnet18"
+    crop_size: int = 448
+    batch_size: int = 16
+    accumulate: int = 1
+    steps: int = 80_000
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    fast: float = 10.0
+    warmup_steps: int = 1000
+    warmup_start: float = 1e-5
+    power: float = 0.9
+    ohem_threshold: float = 0.7
+    ohem_share: float = 1 / 16
+    average: float = 0.0
+    precision: str = "float32"
+    freeze: tuple[str, ...] = ()
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    quantize_aware: bool = False
+    rare: float = 0.0
+    repair_sides: bool = False
+    seed: int = 0
+    evaluate_every: int = 1000
+    checkpoint_every: int = 200
+    patience: int = 0
+
+    def __post_init__(self):
+        smallest = {"crop_size": MINIMUM_SIZE, "warmup_steps": 0, "seed": 0, "patience": 0}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            least = smallest.get(field.name, 1)
+            if field.type is int and value < least:
+                raise TrainingError(f"{field.name} is {value}; expected at least {least}")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        if not 0 <= self.average < 1:
+            raise TrainingError(f"average is {self.average}; expected 0 for none, or a decay under 1")
+
+
+# What zllrunning's face-parsing.PyTorch trains with (train.py, for 80,000 steps on one GPU), with the flip put right.
+ORIGINAL = TrainConfig()
+
+# A few hundred faces on a small machine: whole faces at half size first, then `celebamask_1k` from the result.
+CELEBAMASK_1K_SMALL = TrainConfig(
+    crop_size=256,
+    batch_size=8,
+    steps=2000,
+    warmup_steps=200,
+    warmup_start=1e-4,
+    average=0.998,
+    augmentation=Augmentation(scale=(0.4, 0.9), rotation=15.0, brightness=0.3, contrast=0.3, saturation=0.3),
+    rare=0.3,
+    repair_sides=True,
+    evaluate_every=500,
+)
+CELEBAMASK_1K = dataclasses.replace(
+    CELEBAMASK_1K_SMALL,
+    crop_size=384,
+    steps=1000,
+    learning_rate=0.0075,
+    warmup_steps=100,
+    augmentation=dataclasses.replace(CELEBAMASK_1K_SMALL.augmentation, scale=(0.6, 1.3)),
+    evaluate_every=500,
+)
+
+# Own classes or own photos, from a trained network: a low rate, and the backbone's statistics are not thrown away.
+FINE_TUNE = TrainConfig(
+    batch_size=8,
+    steps=2000,
+    learning_rate=0.002,
+    warmup_steps=100,
+    average=0.998,
+    augmentation=Augmentation(rotation=10.0, brightness=0.3, contrast=0.3, saturation=0.3),
+    evaluate_every=200,
+    patience=5,
+)
+
+# After a training, before the int8 export.
+QUANTIZE_AWARE = dataclasses.replace(
+    CELEBAMASK_1K,
+    steps=150,
+    learning_rate=0.001,
+    fast=1.0,
+    warmup_steps=10,
+    average=0.98,
+    quantize_aware=True,
+    evaluate_every=150,
+)
+
+CONFIGS = {
+    "original": ORIGINAL,
+    "celebamask_1k_small": CELEBAMASK_1K_SMALL,
+    "celebamask_1k": CELEBAMASK_1K,
+    "fine_tune": FINE_TUNE,
+    "quantize_aware": QUANTIZE_AWARE,
+}
+
+
+def resolve(name, changes=(), freeze=None, quantize_aware=None):
+    """A recipe with some fields changed.
+
+    Args:
+        name: a key of `CONFIGS`.
+        changes: strings `field=value`; `augmentation.field=value` for that part. Values are Python literals.
+        freeze, quantize_aware: value of that field, or None for the recipe's.
+
+    Returns:
+        `TrainConfig`.
+
+    Raises:
+        TrainingError: there is no such recipe or field, or the value is of another type.
+    """
+    if name not in CONFIGS:
+        raise TrainingError(f"config is {name!r}; expected one of {', '.join(CONFIGS)}")
+    config = CONFIGS[name]
+    for change in changes:
+        field, separator, value = change.partition("=")
+        if not separator:
+            raise TrainingError(f"set is {change!r}; expected NAME=VALUE, such as steps=2000")
+        owner = config.augmentation if field.startswith("augmentation.") else config
+        field = field.removeprefix("augmentation.")
+        if field not in {known.name for known in dataclasses.fields(owner)} - {"augmentation"}:
+            known = ", ".join(known.name for known in dataclasses.fields(owner))
+            raise TrainingError(f"set names {field!r}; expected one of {known}")
+        owner = dataclasses.replace(owner, **{field: _parse(field, value, getattr(owner, field))})
+        config = dataclasses.replace(config, augmentation=owner) if isinstance(owner, Augmentation) else owner
+    if freeze is not None:
+        config = dataclasses.replace(config, freeze=tuple(freeze))
+    if quantize_aware is not None:
+        config = dataclasses.replace(config, quantize_aware=quantize_aware)
+    return config
+
+
+def _parse(field, text, like):
+    try:
+        value = text if isinstance(like, str) else ast.literal_eval(text)
+        if isinstance(like, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(like):
+            raise ValueError
+    except (ValueError, SyntaxError) as error:
+        raise TrainingError(f"{field} is {text!r}; expected {type(like).__name__}, such as {like!r}") from error
+    return value

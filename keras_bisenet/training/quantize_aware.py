@@ -1,0 +1,87 @@
+"""A network that rounds to 8 bits where the int8 export does, so that training learns to live with it.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018:
+the forward pass rounds, the gradient passes as if it had not.
+"""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+BITS = 8
+
+# The operations whose inputs the export keeps in 8 bits. What lies between a convolution and the activation behind it
+# is one op there, and never rounded.
+_ROUNDED_INPUTS = ("Add", "Multiply", "Sigmoid", "Concatenate", "GlobalMean")
+
+
+def quantize_aware(model):
+    """The same network with rounding; it shares every layer with `model`, so training it trains `model`.
+
+    Call it with `training=False`, in training too: batch norm then uses its moving statistics, as in the export, where
+    it is part of the convolution. Kernels are rounded by channel and feature maps as a whole, within the range that
+    they have in the batch. The photo and the last convolution of each head stay float, as in the export.
+
+    Args:
+        model: a `BiSeNet`.
+
+    Returns:
+        `keras.Model` with the inputs and outputs of `model`.
+    """
+    rounded = {}
+
+    def round_once(x):
+        if id(x) not in rounded:
+            # The tensor is kept with its rounding: an id is given anew once its owner is gone.
+            rounded[id(x)] = x, Rounding()(x)
+        return rounded[id(x)][1]
+
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+
+    def call(operation, *args, **kwargs):
+        if isinstance(operation, keras.layers.Conv2D):
+            x = args[0] if operation is first else round_once(args[0])
+            return operation(x) if operation.name.endswith("_logits") else RoundedConv(operation)(x)
+        if type(operation).__name__ in _ROUNDED_INPUTS:
+            args = keras.tree.map_structure(lambda x: round_once(x) if isinstance(x, keras.KerasTensor) else x, args)
+        return operation(*args, **kwargs)
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+class Rounding(keras.layers.Layer):
+    """Rounds a float tensor to 256 even steps between its smallest and largest value (0 is one of them)."""
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        low, high = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
+        x = _straight_through(x, tf.quantization.fake_quant_with_min_max_vars(x, low, high, BITS))
+        return ops.cast(x, self.compute_dtype)
+
+
+class RoundedConv(keras.layers.Layer):
+    """A convolution with its kernel rounded to 255 even steps around 0, each output channel by itself.
+
+    Args:
+        conv: the `Conv2D` whose kernel is used and trained.
+    """
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def call(self, inputs):
+        kernel = ops.cast(self.conv.kernel, "float32")
+        reach = tf.maximum(tf.reduce_max(tf.abs(kernel), axis=(0, 1, 2)), 1e-12)
+        rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            kernel, -reach, reach, BITS, narrow_range=True
+        )
+        kernel = _straight_through(kernel, rounded)
+        return ops.conv(
+            inputs, ops.cast(kernel, self.compute_dtype), strides=self.conv.strides, padding=self.conv.padding
+        )
+
+
+def _straight_through(x, rounded):
+    """The value of `rounded` with the gradient of `x`. (The op's own gradient is 0 at the ends of the range.)"""
+    return x + tf.stop_gradient(rounded - x)

@@ -1,0 +1,140 @@
+"""Evaluates a model on labelled photos: mean IoU, IoU and F1 of each class, accuracies, confusion matrix.
+
+Takes a .keras file, a .tflite file as port_and_export.py writes it, or a PyTorch checkpoint, which PyTorch itself runs.
+Prints a table, and writes evaluation.json and evaluation.png.
+
+The labels are compared at the size of the photo. Where a model takes another size (a .tflite fixes it, --image_size
+asks for it), the photo is resized to that (bilinear, antialiased) and the predicted labels back (nearest neighbours).
+
+Examples:
+  python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/bisenet.keras
+  python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/face_parsing_int8.tflite
+  python scripts/evaluate.py --data_dir celebamask --model 79999_iter.pth --split val --image_size 256
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "model",
+    "default",
+    "A .keras or .tflite file, a .pth, .pt or .safetensors checkpoint, or a name in checkpoints/manifest.json.",
+)
+flags.DEFINE_string("data_dir", None, "Folder with images/, labels/ and <split>.txt.", required=True)
+flags.DEFINE_string("split", "val", "The photos: those that <split>.txt names.")
+flags.DEFINE_string("output_dir", "build/evaluation", "Folder for evaluation.json and evaluation.png.")
+flags.DEFINE_integer("limit", None, "Only so many photos, the first of the split. Default: all.", lower_bound=1)
+flags.DEFINE_string(
+    "image_size", None, "Size to resize the photos to: SIDE or HEIGHTxWIDTH. Default: that of the model, or their own."
+)
+
+
+def open_model(model, image_size):
+    """The predictor of a model.
+
+    Args:
+        model: see the flag.
+        image_size: (height, width) or None, see `predictor.Predictor`.
+
+    Returns:
+        Path of the file, its kind (`"keras"`, `"tflite"` or `"pytorch"`) and its `Predictor`.
+
+    Raises:
+        CheckpointError, ExportError: with a message for the person who asked.
+    """
+    import numpy as np
+    from keras import ops
+
+    import weight_port
+    from keras_bisenet import normalize
+    from keras_bisenet.inference import predictor
+    from weight_port import manifest, torch_reference
+
+    openers = {".keras": predictor.from_keras, ".tflite": predictor.from_tflite}
+    path = pathlib.Path(model)
+    if path.suffix in openers:
+        return path, path.suffix[1:], openers[path.suffix](path, image_size)
+    path = manifest.locate(model, MANIFEST)
+    state = weight_port.load(path)
+    architecture = weight_port.recognise(state)
+    reference = torch_reference.Reference(state, architecture)
+
+    def predict(photo):
+        logits, _, _ = reference(ops.convert_to_numpy(normalize(photo[np.newaxis])))
+        return logits[0].argmax(-1)
+
+    return path, "pytorch", predictor.Predictor(predict, architecture.num_classes, image_size)
+
+
+def run(options):
+    """Does the whole job.
+
+    Args:
+        options: the flags' values, as attributes.
+
+    Raises:
+        CheckpointError, DataError, ExportError, ImageError: with a message for the person who asked.
+    """
+    from tqdm import tqdm
+
+    from keras_bisenet.data import folder
+    from keras_bisenet.export import staging
+    from keras_bisenet.inference import images
+    from keras_bisenet.labels import class_names
+    from keras_bisenet.training import chart, evaluation, metrics
+    from weight_port import manifest
+
+    size = None if options.image_size is None else images.parse_size(options.image_size)
+    examples = folder.read_split(options.data_dir, options.split)[: options.limit]
+    with staging.staged(options.output_dir) as scratch:
+        path, kind, predict = open_model(options.model, size)
+        _, bad = folder.check(examples, predict.num_classes, skip_bad=True)
+        if bad:
+            raise folder.DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
+        progress = tqdm(examples, "evaluating", unit="photo", disable=None)
+        scores = metrics.Scores(evaluation.evaluate(predict, progress, predict.num_classes))
+        names = class_names(predict.num_classes)
+        report = {
+            "model": {
+                "path": str(path),
+                "sha256": manifest.sha256(path),
+                "kind": kind,
+                "classes": predict.num_classes,
+                "image_size": predict.image_size,
+            },
+            "data": {"path": str(options.data_dir), "split": options.split, "photos": len(examples)},
+            "options": {"limit": options.limit, "image_size": options.image_size},
+            **scores.as_dict(names),
+        }
+        (scratch / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        title = f"{path.name} on {len(examples)} photos of {options.split}"
+        chart.save_chart(scratch / "evaluation.png", scores, names, title)
+    print(f"{title}\n\n{scores.table(names)}\n\nevaluation.json and evaluation.png are in {options.output_dir}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    logging.set_verbosity(logging.WARNING)
+    from keras_bisenet.data.folder import DataError
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference.images import ImageError
+    from weight_port import CheckpointError
+
+    try:
+        run(FLAGS)
+    except (CheckpointError, DataError, ExportError, ImageError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,90 @@
+"""Writes a Keras face-parsing model as a PyTorch checkpoint that the published code loads with strict=True.
+
+The file is read back, loaded into the PyTorch network and compared with the Keras model on the bundled photo before it
+gets its name. Its tensors are float32, as the published ones are. The parts of a layout that this network never
+reads (batch norm's step counters, the classifier in yakhyo's) are zero.
+
+Examples:
+  python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.pth
+  python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.safetensors --layout yakhyo
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+# Of the photo in the comparison. Height and width differ, so that they cannot be mixed up unseen.
+SIZE = (192, 256)
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "model", None, "A .keras file of a BiSeNet, as port_and_export.py and train.py write it.", required=True
+)
+flags.DEFINE_string("output", None, "The checkpoint to write.", required=True)
+flags.DEFINE_enum("layout", "zllrunning", ["zllrunning", "yakhyo"], "Whose names its tensors have.")
+flags.register_validator(
+    "output",
+    lambda output: pathlib.Path(output).suffix in SUFFIXES,
+    f"unknown kind of file; expected a name ending in {', '.join(SUFFIXES)}",
+)
+
+
+def run(model, output, layout):
+    """Does the whole job, see the flags.
+
+    Raises:
+        ExportError: with a message for the person who asked; nothing is written.
+    """
+    import weight_port
+    from keras_bisenet import BiSeNet
+    from keras_bisenet.export import job, staging
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference import images, predictor
+    from weight_port import dialects, manifest, torch_reference, verification
+
+    output = pathlib.Path(output)
+    steps = job.Steps()
+    checks = verification.Verification()
+    with steps(f"read {model}"):
+        trained = predictor.load_keras(model)
+        # Whatever precision and image size it was trained in.
+        network = BiSeNet(trained.num_classes, trained.backbone, dtype="float32")
+        network.set_weights(trained.get_weights())
+    with staging.staged(output.parent) as folder:
+        with steps(f"write {output.name}"):
+            weights = weight_port.keras_weights(network.variables)
+            weight_port.save(folder / output.name, weight_port.reverse(weights, dialects.DIALECTS[layout]))
+        with steps("read it back and compare"):
+            state = weight_port.load(folder / output.name)
+            architecture = weight_port.recognise(state)
+            photos = {images.BUNDLED.name: images.read(images.BUNDLED, SIZE)}
+            job.verify_model(network, photos, torch_reference.Reference(state, architecture), checks)
+        print(f"\n{checks.table()}\n")
+        if checks.failed():
+            raise ExportError(
+                f"{output}: not written, PyTorch does not compute what {model} does: {', '.join(checks.failed())}; "
+                "see the table above"
+            )
+        size, digest = (folder / output.name).stat().st_size, manifest.sha256(folder / output.name)
+    print(f"{size:,} bytes  {output}  {architecture}  sha256 {digest}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    logging.set_verbosity(logging.WARNING)
+    from keras_bisenet.export.errors import ExportError
+
+    try:
+        run(FLAGS.model, FLAGS.output, FLAGS.layout)
+    except ExportError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,119 @@
+"""Trains or fine-tunes a BiSeNet in TensorFlow on a folder of labelled photos.
+
+DATA holds images/<id>.jpg, labels/<id>.png (one class id a pixel), train.txt and val.txt. WORKDIR gets best.keras,
+last.keras, the state to go on from, logs and pictures; the same command goes on with a run that was interrupted.
+
+Examples:
+  python scripts/train.py --data_dir DATA --workdir build/run --init resnet18-f37072fd.pth
+  python scripts/train.py --data_dir DATA --workdir build/run --config fine_tune --init default --freeze backbone
+  python scripts/train.py --data_dir DATA --workdir build/run --config original --set steps=2000 --set crop_size=256
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", None, "Folder of the labelled photos, see above.", required=True)
+flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+flags.DEFINE_string("config", "fine_tune", "Name of a recipe in keras_bisenet/training/configs.py.")
+flags.DEFINE_multi_string("set", [], "NAME=VALUE: changes one field of the recipe; may be given again.")
+flags.DEFINE_string(
+    "init",
+    None,
+    "First weights: a .keras file, a PyTorch checkpoint of this network, a torchvision ResNet, or a name in "
+    "checkpoints/manifest.json. Default: random.",
+)
+flags.DEFINE_list("freeze", None, "Beginnings of the names of layers that are not trained, such as backbone.")
+flags.DEFINE_bool("quantize_aware", None, "Round to 8 bits in training, for a better int8 export; see the recipe.")
+flags.DEFINE_bool("skip_bad", False, "Leave out examples that cannot be read, and count them.")
+
+
+def run(options):
+    """Does the whole run. Returns `metrics.Scores` of the best evaluation.
+
+    Args:
+        options: the flags' values, as attributes.
+
+    Raises:
+        CheckpointError, DataError, ExportError, ImageError, TrainingError: with a message for the person who asked.
+    """
+    from keras_bisenet.training import configs, devices, loop
+
+    config = configs.resolve(options.config, options.set, options.freeze, options.quantize_aware)
+    with devices.together() as strategy:
+        start = first_weights(options.init, config)
+        return loop.train_and_evaluate(
+            config, options.workdir, options.data_dir, start, strategy, skip_bad=options.skip_bad
+        )
+
+
+def first_weights(path, config):
+    """`loop.Start` of what `--init` names, and says what of it is not used.
+
+    Raises:
+        CheckpointError, ExportError: it is no checkpoint, or belongs to another network.
+        TrainingError: it has another backbone than the recipe.
+    """
+    import keras_bisenet
+    import weight_port
+    from keras_bisenet.inference import predictor
+    from keras_bisenet.training.errors import TrainingError
+    from keras_bisenet.training.loop import Start
+    from weight_port import manifest
+
+    if path is None:
+        return Start()
+    if path.endswith(".keras"):
+        model = predictor.load_keras(path)
+        weights = weight_port.keras_weights(model.variables)
+        classes, source = model.num_classes, f"BiSeNet {model.backbone} with {model.num_classes} classes"
+    else:
+        state = weight_port.load(manifest.locate(path, MANIFEST))
+        backbone = "conv1.weight" in state and "layer1.0.conv1.weight" in state
+        architecture = weight_port.recognise_backbone(state) if backbone else weight_port.recognise(state)
+        model = keras_bisenet.BiSeNet(architecture.num_classes or config.num_classes, architecture.backbone)
+        weight_port.apply(state, model.variables, architecture)
+        weights = weight_port.keras_weights(model.variables)
+        if backbone:
+            weights = {path: array for path, array in weights.items() if path.startswith("backbone_")}
+        classes, source = architecture.num_classes, str(architecture)
+    if model.backbone != config.backbone:
+        raise TrainingError(
+            f"{path}: its backbone is {model.backbone}; expected {config.backbone}; add --set backbone={model.backbone}"
+        )
+    if classes not in (None, config.num_classes):
+        heads = sorted(path for path in weights if path.split("/")[0].endswith("_logits"))
+        weights = {path: array for path, array in weights.items() if path not in heads}
+        print(f"replaced for {config.num_classes} classes, from random weights: {', '.join(heads)}")
+    print(f"starts from {source}: {path}")
+    return Start(path, weights)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    logging.set_verbosity(logging.WARNING)
+    from keras_bisenet.data.folder import DataError
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.labels import class_names
+    from keras_bisenet.training.errors import TrainingError
+    from weight_port import CheckpointError
+
+    try:
+        scores = run(FLAGS)
+    except (CheckpointError, DataError, ExportError, ImageError, TrainingError) as error:
+        sys.exit(f"error: {error}")
+    print(scores.table(class_names(len(scores.iou))))
+    print(f"best.keras and all else is in {FLAGS.workdir}")
+
+
+if __name__ == "__main__":
+    app.run(main)

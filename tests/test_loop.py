@@ -1,0 +1,163 @@
+"""Whole runs of a network that is right at first: only the last layer learns, and that too fast."""
+
+import csv
+import dataclasses
+import itertools
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bisenet import BiSeNet, normalize
+from keras_bisenet.training.configs import TrainConfig
+from keras_bisenet.training.errors import TrainingError
+from keras_bisenet.training.loop import Start, train_and_evaluate
+
+FROZEN = ("backbone", "arm", "conv_avg", "conv_head", "ffm", "conv_out_conv", "conv_out_bn", "conv_out16", "conv_out32")
+# The first step changes next to nothing, those behind it too much.
+CONFIG = TrainConfig(
+    num_classes=3,
+    crop_size=32,
+    batch_size=2,
+    steps=20,
+    learning_rate=100.0,
+    warmup_steps=1,
+    warmup_start=1e-9,
+    power=0.0,
+    freeze=FROZEN,
+    evaluate_every=1,
+    checkpoint_every=1,
+    patience=2,
+)
+
+
+@pytest.fixture(scope="module")
+def start():
+    keras.utils.set_random_seed(0)
+    return Start("a network", {variable.path: variable.numpy() for variable in BiSeNet(3).variables})
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory, start):
+    """Six photos of coloured noise, labelled by the network itself."""
+    path = tmp_path_factory.mktemp("data")
+    model = BiSeNet(3)
+    for variable in model.variables:
+        variable.assign(start.weights[variable.path])
+    random = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (path / name).mkdir()
+    for number in range(6):
+        photo = random.integers(256, size=(5, 6, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+        label = keras.ops.convert_to_numpy(model(normalize(photo[np.newaxis]))["logits"])[0].argmax(-1)
+        assert len(np.unique(label)) == 3
+        Image.fromarray(photo).save(path / "images" / f"{number}.png")
+        Image.fromarray(label.astype(np.uint8)).save(path / "labels" / f"{number}.png")
+    (path / "train.txt").write_text("0\n1\n2\n3\n")
+    (path / "val.txt").write_text("4\n5\n")
+    return path
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    yield tmp_path / "run"
+    # A network and its state take 100 MB.
+    shutil.rmtree(tmp_path / "run")
+
+
+def evaluations(workdir):
+    with (workdir / "evaluations.csv").open() as file:
+        return [(int(row["step"]), float(row["mean_iou"])) for row in csv.DictReader(file)]
+
+
+def weights(path):
+    return [variable.numpy() for variable in keras.saving.load_model(path).variables]
+
+
+def test_stops_early_and_keeps_the_best(data_dir, workdir, start, capsys):
+    scores = train_and_evaluate(CONFIG, workdir, data_dir, start)
+    assert "stopped at step 3: no better mean IoU since step 1\n" in capsys.readouterr().out
+    steps, means = zip(*evaluations(workdir), strict=True)
+    assert steps == (1, 2, 3)
+    assert scores.mean_iou > 0.99 > 0.9 > max(means[1:])
+    # The step of the best one was too small to be seen.
+    for best, last, first in zip(
+        weights(workdir / "best.keras"), weights(workdir / "last.keras"), start.weights.values(), strict=True
+    ):
+        np.testing.assert_allclose(best, first, rtol=0, atol=1e-5)
+        assert np.array_equal(last, first) == (first.shape != (1, 1, 256, 3))
+    # Once more: there is nothing to do, and the best one is told again, not the last one.
+    before = (workdir / "state.npz").stat().st_mtime_ns
+    again = train_and_evaluate(CONFIG, workdir, data_dir, start)
+    assert (workdir / "state.npz").stat().st_mtime_ns == before
+    assert evaluations(workdir) == list(zip(steps, means, strict=True))
+    np.testing.assert_array_equal(again.matrix, scores.matrix)
+
+
+@pytest.mark.parametrize("rate", [1e36, 1e39])
+def test_what_is_kept_when_the_loss_is_no_number_is_good(data_dir, workdir, start, rate):
+    """At 1e36 the first weights behind the last good ones are numbers still, but their logits are not."""
+    config = dataclasses.replace(CONFIG, learning_rate=rate, warmup_start=1e-4, evaluate_every=20)
+    with pytest.raises(TrainingError) as error:
+        train_and_evaluate(config, workdir, data_dir, start)
+    assert f"; the last good checkpoint is in {workdir}; lower learning_rate" in str(error.value)
+    model = BiSeNet(3)
+    with np.load(workdir / "state.npz") as state:
+        assert all(np.isfinite(state[name]).all() for name in state)
+        for variable in model.variables:
+            variable.assign(state[f"weights/{variable.path}"])
+    photo = np.asarray(Image.open(data_dir / "images" / "0.png"))[np.newaxis]
+    assert np.isfinite(keras.ops.convert_to_numpy(model(normalize(photo))["logits"])).all()
+
+
+def test_nothing_is_said_to_be_kept_before_the_first_checkpoint(data_dir, workdir, start):
+    config = dataclasses.replace(CONFIG, learning_rate=1e39, warmup_steps=0, evaluate_every=20, checkpoint_every=20)
+    with pytest.raises(TrainingError, match=r"^the loss is \S+ at step 2; expected a number; none was written; lower"):
+        train_and_evaluate(config, workdir, data_dir, start)
+    assert not (workdir / "state.npz").exists()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that mounts a disk of so many MB, and changes its size when it is called again."""
+    flags = (["-t", "tmpfs"], ["-o", "remount"])
+    calls = itertools.count()
+
+    def resize(megabytes):
+        first = next(calls) == 0
+        command = ["mount", *flags[not first], "-o", f"size={megabytes}m", "tmpfs", str(tmp_path)]
+        if shutil.which("mount") is None or (subprocess.run(command, capture_output=True).returncode and first):
+            pytest.skip("needs the right to mount a small disk (root)")
+        return tmp_path
+
+    yield resize
+    # TensorBoard's file is still open.
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(("megabytes", "kept"), [(30, []), (90, ["best.keras"])])
+def test_goes_on_after_a_full_disk(data_dir, start, disk, megabytes, kept):
+    """A network or a state takes 53 MB."""
+    workdir, config = disk(megabytes) / "run", dataclasses.replace(CONFIG, steps=1)
+    with pytest.raises(TrainingError) as error:
+        train_and_evaluate(config, workdir, data_dir, start)
+    assert str(error.value) == (
+        f"cannot write to {workdir}: No space left on device; free it and start again: the run goes on from its last "
+        "checkpoint"
+    )
+    names = {path.name for path in workdir.iterdir() if path.suffix in (".keras", ".npz") or "partial" in path.name}
+    assert names == set(kept)
+    disk(300)
+    train_and_evaluate(config, workdir, data_dir, start)
+    assert [step for step, _ in evaluations(workdir)] == [1]
+
+
+def test_starts_on_a_full_disk(data_dir, start, disk):
+    workdir = disk(1) / "run"
+    workdir.mkdir()
+    (workdir.parent / "others").write_bytes(bytes(2**20 - 2**12))
+    with pytest.raises(TrainingError, match=r"^cannot write to .*/run: No space left on device; free it and start"):
+        train_and_evaluate(CONFIG, workdir, data_dir, start)

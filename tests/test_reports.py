@@ -1,0 +1,77 @@
+"""What a run tells while it goes: the sheet of predictions, the curve, the logs."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bisenet.inference.preview import colorize
+from keras_bisenet.labels import IGNORE, LABELS
+from keras_bisenet.training import metrics, reports
+from keras_bisenet.training.workdir import Workdir
+
+
+def picture(height, width, label):
+    return np.full((height, width, 3), 200, np.uint8), np.full((height, width), label), np.full((height, width), 17)
+
+
+def test_a_row_is_photo_labels_and_predictions():
+    sheet = reports.contact_sheet([picture(256, 100, 1)])
+    assert sheet.shape == (256, 300, 3)
+    for column, colour in (
+        (50, (200, 200, 200)),
+        (150, colorize(np.array([1]))[0]),
+        (250, colorize(np.array([17]))[0]),
+    ):
+        np.testing.assert_array_equal(sheet[128, column], colour)
+
+
+def test_pixels_without_a_label_are_black_in_both():
+    sheet = reports.contact_sheet([picture(256, 100, IGNORE)])
+    assert not sheet[:, 100:].any()
+
+
+def test_photos_of_any_size_fit_into_one_sheet():
+    assert reports.contact_sheet([picture(64, 64, 1), picture(128, 256, 1)]).shape == (512, 1536, 3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = Workdir(tmp_path_factory.mktemp("run"), {})
+    report = reports.Reports(workdir, 0, len(LABELS))
+    scores = metrics.Scores(np.eye(len(LABELS), dtype=np.int64))
+    for step in (10, 20):
+        report.step(step, np.array([1.0, 2.0, 3.5]), 0.01, 0.5)
+        report.evaluation(step, scores, [picture(64, 64, 1)])
+    return workdir
+
+
+def test_logs_are_tables(run):
+    with (run.path / "steps.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["10", "20"]
+    assert float(rows[0]["loss"]) == 6.5
+    assert float(rows[0]["loss_logits32"]) == 3.5
+    with (run.path / "evaluations.csv").open() as file:
+        assert float(next(csv.DictReader(file))["iou_hair"]) == 1
+
+
+def test_pictures_can_be_opened(run):
+    for name in ("curve.png", "predictions/step_000010.png", "predictions/step_000020.png"):
+        with Image.open(run.path / name) as image:
+            image.load()
+
+
+def test_tensorboard_reads_what_was_written(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    assert "train/loss" in events.Tags()["tensors"]
+    assert [event.step for event in events.Tensors("evaluation/mean_iou")] == [10, 20]
+
+
+def test_a_run_that_goes_on_takes_back_what_came_after_its_checkpoint(run):
+    reports.Reports(run, 10, len(LABELS))
+    with (run.path / "steps.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["10"]

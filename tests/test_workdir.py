@@ -1,0 +1,117 @@
+"""The folder of a run: one run in each, every file whole."""
+
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_bisenet.training import configs, workdir
+from keras_bisenet.training.errors import TrainingError
+from keras_bisenet.training.workdir import Workdir
+
+
+def test_the_same_run_opens_it_again(tmp_path):
+    description = workdir.describe(configs.CONFIGS["original"], data="photos")
+    for _ in range(2):
+        Workdir(tmp_path / "run", description)
+
+
+def test_another_configuration_is_told_apart(tmp_path):
+    Workdir(tmp_path, workdir.describe(configs.resolve("original"), data="photos"))
+    other = configs.resolve("original", ["steps=5", "augmentation.rotation=3"])
+    with pytest.raises(TrainingError) as error:
+        Workdir(tmp_path, workdir.describe(other, data="photos"))
+    assert str(error.value) == (
+        f"{tmp_path}: holds a run with another configuration: augmentation.rotation 0.0 there, 3.0 now; "
+        "steps 80000 there, 5 now; ask for the same, or choose another --workdir"
+    )
+
+
+def test_a_state_without_its_configuration_is_refused(tmp_path):
+    (tmp_path / "state.npz").touch()
+    with pytest.raises(TrainingError, match=r"holds state\.npz without config\.json; choose another --workdir"):
+        Workdir(tmp_path, {})
+
+
+def test_a_file_in_its_place(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(TrainingError, match=r"cannot write to .*run: File exists; free it"):
+        Workdir(tmp_path / "run", {})
+
+
+def test_state_comes_back(tmp_path):
+    files = Workdir(tmp_path, {})
+    assert files.load_state() is None
+    state = {"weights/a/kernel": np.arange(6.0).reshape(2, 3), "completed": np.array(7)}
+    files.save_state(state)
+    found = files.load_state()
+    assert found.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    files = Workdir(tmp_path, {})
+    files.save_state({"completed": np.array(1)})
+    # Where the next one is written first: a device that is always full.
+    (tmp_path / ".partial-state.npz").symlink_to("/dev/full")
+    with pytest.raises(TrainingError) as error:
+        files.save_state({"completed": np.array(2), "weights": np.zeros(100_000)})
+    assert str(error.value) == (
+        f"cannot write to {tmp_path}: No space left on device; free it and start again: the run goes on from its last "
+        "checkpoint"
+    )
+    assert files.load_state()["completed"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "state.npz"]
+
+
+def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path):
+    code = """
+import sys
+import numpy as np
+from keras_bisenet.training.workdir import Workdir
+files = Workdir(sys.argv[1], {})
+for step in range(1, 10_000):
+    files.save_state({"completed": np.array(step), "weights": np.full(3_000_000, step, np.float64)})
+    print(step, flush=True)
+"""
+    for pause in (0.0, 0.03, 0.08):
+        process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+        for _ in range(2):
+            assert re.fullmatch(r"\d+\n", process.stdout.readline())
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        state = Workdir(tmp_path, {}).load_state()
+        np.testing.assert_array_equal(state["weights"], np.full(3_000_000, state["completed"], np.float64))
+
+
+def test_logs_begin_with_what_came_before_the_checkpoint(tmp_path):
+    files = Workdir(tmp_path, {})
+    log = files.log("steps.csv", 0)
+    for step in (10, 20, 30):
+        log.add({"step": step, "loss": 1 / step})
+    files.log("steps.csv", 20).add({"step": 30, "loss": 5})
+    assert pathlib.Path(tmp_path, "steps.csv").read_text().split() == ["step,loss", "10,0.1", "20,0.05", "30,5"]
+
+
+def test_a_line_that_a_full_disk_cut_off_is_left_out(tmp_path):
+    for cut in ("2", "20", "20,0.0", "20,0.05,", ""):
+        (tmp_path / "steps.csv").write_text(f"step,loss,rate\n10,0.1,1.0\n{cut}")
+        Workdir(tmp_path, {}).log("steps.csv", 30).add({"step": 30, "loss": 5, "rate": 1.0})
+        assert (tmp_path / "steps.csv").read_text().split() == ["step,loss,rate", "10,0.1,1.0", "30,5,1.0"]
+
+
+def test_a_log_is_never_half_cut_back(tmp_path):
+    files = Workdir(tmp_path, {})
+    log = "step,loss\n10,0.1\n20,0.05\n"
+    (tmp_path / "steps.csv").write_text(log)
+    (tmp_path / ".partial-steps.csv").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="No space left on device"):
+        files.log("steps.csv", 10)
+    assert (tmp_path / "steps.csv").read_text() == log
