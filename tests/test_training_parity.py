@@ -18,7 +18,7 @@ from keras_bisenet.training.configs import ORIGINAL
 STEPS = 20
 # Warm-up, the highest rate and decay lie within the steps. Random weights and labels multiply rounding faster than a
 # trained network does, the more so the higher the rate.
-SCHEDULE = {"steps": 40, "warmup_steps": 5, "warmup_start": 5e-6, "learning_rate": 5e-5}
+SCHEDULE = {"steps": 40, "warmup_steps": 5, "warmup_start": 1e-6, "learning_rate": 1e-5}
 
 
 def random_batches(count):
