@@ -34,7 +34,8 @@ def cross_entropy(logits, labels):
         top = tf.reduce_max(flat, axis=-1, keepdims=True)
         exponentials = tf.exp(flat - top)
         total = tf.matmul(exponentials, tf.ones([classes, 1], flat.dtype))
-        losses = tf.math.log(total) + top - tf.gather(flat, targets, batch_dims=1)[:, tf.newaxis]
+        # The difference first: two large logits would leave nothing of the logarithm's digits.
+        losses = tf.math.log(total) - (tf.gather(flat, targets, batch_dims=1)[:, tf.newaxis] - top)
 
         def gradient(upstream):
             upstream = tf.where(known, upstream, 0)

@@ -12,8 +12,8 @@ class SGD:
     For each variable w with gradient g:
         v <- momentum * v + g + decay * w
         w <- w - rate * v
-    Keras and TensorFlow multiply the rate into v instead, which differs as soon as the rate changes. The rate is
-    multiplied by `fast` for `FAST_LAYERS`; only kernels decay, as in the original.
+    Keras multiplies the rate into v instead, which differs as soon as the rate changes. The rate is multiplied by
+    `fast` for `FAST_LAYERS`; only kernels decay, as in the original.
 
     Args:
         variables: trainable Keras variables.
@@ -50,12 +50,17 @@ class SGD:
             )
 
     def _update(self, variable, gradient, velocity, rate, keep, decay, factor):
-        step = self._momentum * velocity + gradient
         if decay:
-            step += decay * variable
-        step = tf.where(keep, step, velocity)
-        velocity.assign(step)
-        variable.assign_sub(tf.cast(tf.where(keep, rate, 0) * factor, variable.dtype) * step)
+            gradient += decay * variable
+        # One kernel, not sums of ours: TensorFlow would join them into one sum of three, whose order, and so its last
+        # bit, changes from run to run.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=tf.cast(tf.where(keep, rate, 0) * factor, variable.dtype),
+            grad=tf.where(keep, gradient, 0),
+            momentum=tf.where(keep, tf.constant(self._momentum, variable.dtype), 1),
+        )
 
 
 class Average:
