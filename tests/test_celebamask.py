@@ -227,7 +227,8 @@ def start(source, out, marker):
     command = [sys.executable, str(SCRIPT), "--source", str(source), "--output_dir", str(out), "--size", "256"]
     command += ["--val_count", "10", "--test_count", "10", "--workers", "2"]
     environment = os.environ | {"MARKER": marker}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
     while len(list(out.glob("labels/[0-9]*.png"))) < 5:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
@@ -302,8 +303,7 @@ def test_a_killed_worker_is_said_and_the_next_run_goes_on(large, tmp_path):
 def test_an_interruption_is_one_line(large, tmp_path):
     source, _ = large
     process = start(source, tmp_path, str(tmp_path))
-    for pid in processes(str(tmp_path)):
-        os.kill(pid, signal.SIGINT)  # as the terminal does
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does
     _, errors = process.communicate()
     assert process.returncode == 1
     assert errors.splitlines()[-1] == "error: interrupted; run again, which goes on"

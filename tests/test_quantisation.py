@@ -332,7 +332,7 @@ def test_markdown(results):
     ("arguments", "reason"),
     [
         ([], "Flag --data must have a value other than None"),
-        (["--data=nowhere"], "error: nowhere/train.txt: cannot be read; expected the names of photos"),
+        (["--data=nowhere"], "error: nowhere: no such folder; expected images/, labels/ and train.txt in nowhere"),
         (["--data=nowhere", "--limit=1"], "1 is not integer >= 2"),
         (["--data=nowhere", "stray"], "unexpected arguments: stray"),
     ],

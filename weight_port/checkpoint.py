@@ -1,5 +1,6 @@
 """Reads a checkpoint file into arrays, and writes one. Never runs code that a file brings along."""
 
+import io
 import os
 import pathlib
 import tarfile
@@ -157,7 +158,10 @@ def save(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
             else:
                 import torch
 
-                torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, file)
+                # In memory first: on a full disk torch raises an internal error of its own.
+                buffer = io.BytesIO()
+                torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, buffer)
+                file.write(buffer.getbuffer())
         partial.replace(path)
     except BaseException:
         partial.unlink()
