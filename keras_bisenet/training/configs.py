@@ -2,12 +2,35 @@
 
 import ast
 import dataclasses
+import math
 
 from keras_bisenet.bisenet import MINIMUM_SIZE
 from keras_bisenet.data.augmentation import Augmentation
+from keras_bisenet.labels import IGNORE
+from keras_bisenet.resnet import BLOCKS
 from keras_bisenet.training.errors import TrainingError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+
+
+def _is_range(pair):
+    numbers = len(pair) == 2 and all(isinstance(factor, int | float) for factor in pair)
+    return numbers and 0 < pair[0] <= pair[1] < math.inf
+
+
+# (fields of a TrainConfig or its Augmentation, whether a value fits, what is expected)
+_RULES = (
+    (("learning_rate", "warmup_start", "fast"), lambda value: 0 < value < math.inf, "a number above 0"),
+    (("weight_decay", "power", "rare", "rotation"), lambda value: 0 <= value < math.inf, "a number of at least 0"),
+    (("brightness", "contrast", "saturation"), lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    (("ohem_threshold", "ohem_share"), lambda value: 0 < value <= 1, "a number above 0, at most 1"),
+    (("average", "momentum"), lambda value: 0 <= value < 1, "0 for none, or a decay under 1"),
+    (("num_classes",), lambda value: value <= IGNORE, f"at most {IGNORE}, as labels have 8 bits"),
+    (("precision",), PRECISIONS.__contains__, f"one of {', '.join(PRECISIONS)}"),
+    (("backbone",), BLOCKS.__contains__, f"one of {', '.join(BLOCKS)}"),
+    (("freeze",), lambda names: all(isinstance(name, str) for name in names), "names, such as ('backbone',)"),
+    (("scale",), _is_range, "two factors above 0, the smaller one first"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +97,12 @@ class TrainConfig:
             least = smallest.get(field.name, 1)
             if field.type is int and value < least:
                 raise TrainingError(f"{field.name} is {value}; expected at least {least}")
-        if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
-        if not 0 <= self.average < 1:
-            raise TrainingError(f"average is {self.average}; expected 0 for none, or a decay under 1")
+        for fields, fits, expected in _RULES:
+            for owner in (self, self.augmentation):
+                for field in fields:
+                    value = getattr(owner, field, None)
+                    if value is not None and not fits(value):
+                        raise TrainingError(f"{field} is {value!r}; expected {expected}")
 
 
 # What zllrunning's face-parsing.PyTorch trains with (train.py, for 80,000 steps on one GPU), with the flip put right.
@@ -181,6 +206,6 @@ def _parse(field, text, like):
             value = float(value)
         if type(value) is not type(like):
             raise ValueError
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError) as error:
         raise TrainingError(f"{field} is {text!r}; expected {type(like).__name__}, such as {like!r}") from error
     return value
