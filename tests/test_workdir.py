@@ -107,6 +107,13 @@ def test_a_line_that_a_full_disk_cut_off_is_left_out(tmp_path):
         assert (tmp_path / "steps.csv").read_text().split() == ["step,loss,rate", "10,0.1,1.0", "30,5,1.0"]
 
 
+def test_a_cut_off_header_is_written_anew(tmp_path):
+    for cut in ("", "step,lo"):
+        (tmp_path / "steps.csv").write_text(cut)
+        Workdir(tmp_path, {}).log("steps.csv", 0).add({"step": 10, "loss": 1})
+        assert (tmp_path / "steps.csv").read_text() == "step,loss\n10,1\n"
+
+
 def test_a_log_is_never_half_cut_back(tmp_path):
     files = Workdir(tmp_path, {})
     log = "step,loss\n10,0.1\n20,0.05\n"

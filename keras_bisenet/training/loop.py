@@ -33,21 +33,34 @@ class Start:
     weights: dict = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass
 class _Progress:
-    """What the loop itself has to remember, as numbers that fit into the state."""
+    """What the loop itself has to remember: the best evaluation and how long ago it was.
 
-    best: float = -1.0
-    best_step: int = 0
-    without_better: int = 0
+    Args:
+        num_classes: classes of the network.
+    """
 
-    def as_array(self):
-        return np.array(dataclasses.astuple(self), np.float64)
+    def __init__(self, num_classes):
+        self.matrix, self.best_step, self.without_better = np.zeros((num_classes,) * 2, np.int64), 0, 0
 
-    @classmethod
-    def from_array(cls, array):
-        best, best_step, without_better = array
-        return cls(float(best), int(best_step), int(without_better))
+    @property
+    def scores(self):
+        return metrics.Scores(self.matrix)
+
+    def add(self, step, scores):
+        """Remembers an evaluation; returns whether it is the best one so far."""
+        better = not self.best_step or scores.mean_iou > self.scores.mean_iou
+        if better:
+            self.matrix, self.best_step = scores.matrix, step
+        self.without_better = 0 if better else self.without_better + 1
+        return better
+
+    def state(self):
+        return {"best/matrix": self.matrix, "best/step": self.best_step, "best/without_better": self.without_better}
+
+    def restore(self, state):
+        self.matrix = state["best/matrix"]
+        self.best_step, self.without_better = int(state["best/step"]), int(state["best/without_better"])
 
 
 def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, skip_bad=False):
@@ -90,12 +103,14 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
             tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
         splits[split] = pipeline.Examples(examples, config.repair_sides and split == "train")
     trainer = Trainer(_model(config, start, strategy), config, strategy)
+    progress = _Progress(config.num_classes)
     state = files.load_state() if chief else None
-    state = devices.from_chief(strategy, state or trainer.state() | {"progress": _Progress().as_array()})
+    state = devices.from_chief(strategy, state or trainer.state() | progress.state())
     trainer.restore(state)
+    progress.restore(state)
     if trainer.completed:
         tqdm.write(f"going on after step {trainer.completed}")
-    return _Run(config, files, splits, trainer, _Progress.from_array(state["progress"])).run()
+    return _Run(config, files, splits, trainer, progress).run()
 
 
 def _model(config, start, strategy):
@@ -147,7 +162,7 @@ class _Run:
         self.worker, self.workers = devices.place(trainer.strategy)
         self.reports = reports.Reports(files, trainer.completed, config.num_classes) if files else None
         self.judge = BiSeNet(config.num_classes, config.backbone)
-        self.scores = None
+        self.unproven = None
 
     def run(self):
         config, trainer = self.config, self.trainer
@@ -159,45 +174,49 @@ class _Run:
                 rate = trainer.learning_rate()
                 losses.append(trainer.step(batches))
                 step = trainer.completed
-                self._check(losses[-1], step)
+                self._check(np.isfinite(losses[-1]).all(), f"the loss is {losses[-1].sum()}", step)
+                self._save_proven()
                 bar.update()
                 evaluate = step % config.evaluate_every == 0 or step == config.steps
                 if step % REPORT_EVERY == 0 or evaluate:
                     mean, seconds = np.mean(losses, axis=0), (time.perf_counter() - since) / len(losses)
-                    bar.set_postfix(loss=f"{mean.sum():.3f}", best_iou=f"{max(self.progress.best, 0):.4f}")
+                    best = self.progress.scores.mean_iou if self.progress.best_step else 0.0
+                    bar.set_postfix(loss=f"{mean.sum():.3f}", best_iou=f"{best:.4f}")
                     if self.reports:
                         self.reports.step(step, mean, rate, seconds)
                     losses, since = [], time.perf_counter()
                 if evaluate:
                     self._evaluate(step)
                 if self.files and (evaluate or step % config.checkpoint_every == 0):
-                    self.files.save_state(trainer.state() | {"progress": self.progress.as_array()})
+                    self.unproven = trainer.state() | self.progress.state()
                     since = time.perf_counter()
         if self._patience_lost():
             tqdm.write(f"stopped at step {trainer.completed}: no better mean IoU since step {self.progress.best_step}")
+        self._save_proven()
         self._put_result()
         if self.files:
             self.files.save_model(LAST, self.judge)
         # A worker that leaves earlier could not help the chief to start over.
         devices.sum_over_workers(trainer.strategy, 0)
-        return self.scores or self._score()[0]
+        return self.progress.scores
+
+    def _save_proven(self):
+        """Writes the state of the last checkpoint, now that a step or an evaluation from it gave numbers."""
+        if self.unproven:
+            self.files.save_state(self.unproven)
+            self.unproven = None
 
     def _silent(self):
         """For tqdm: None for a bar on a terminal only."""
         return None if self.files else True
 
-    def _check(self, losses, step):
-        if not np.isfinite(losses).all():
-            kept = "the chief says what is kept"
-            if self.files:
-                kept = (
-                    f"the last good checkpoint is in {self.files.path}"
-                    if self.files.has_state()
-                    else "none was written"
-                )
+    def _check(self, good, found, step):
+        if not good:
+            files, kept = self.files, "the chief has the last good checkpoint"
+            if files:
+                kept = f"the last good checkpoint is in {files.path}" if files.has_state() else "none was written"
             raise TrainingError(
-                f"the loss is {losses.sum()} at step {step}; expected a number; {kept}; lower learning_rate, or train "
-                "in float32"
+                f"{found} at step {step}; expected a number; {kept}; lower learning_rate, or train in float32"
             )
 
     def _patience_lost(self):
@@ -209,33 +228,33 @@ class _Run:
 
     def _evaluate(self, step):
         self._put_result()
-        scores, pictures = self._score()
-        progress = self.progress
-        progress.without_better += 1
-        if scores.mean_iou > progress.best:
-            self.progress = _Progress(scores.mean_iou, step, 0)
-            self.scores = scores
-            if self.files:
-                self.files.save_model(BEST, self.judge)
+        scores, pictures = self._score(step)
+        if self.progress.add(step, scores) and self.files:
+            self.files.save_model(BEST, self.judge)
         if self.reports:
             self.reports.evaluation(step, scores, pictures)
 
-    def _score(self):
+    def _score(self, step):
         """Scores on the validation split, one photo at a time at its own size, and what to draw.
 
         Each worker looks at a part of the photos: one alone would keep all others waiting.
         """
-        total, pictures = np.zeros((self.config.num_classes,) * 2, np.int64), []
+        total, bad, pictures = np.zeros((self.config.num_classes,) * 2, np.int64), 0, []
         examples = self.splits["val"]
         mine = np.array_split(np.arange(len(examples)), self.workers)[self.worker]
         for number in tqdm(mine, "evaluating", leave=False, disable=self._silent()):
             photo, labels = examples[number]
-            predictions = self._predict(photo[np.newaxis]).numpy()[0]
+            predictions, good = self._predict(photo[np.newaxis])
+            predictions, bad = predictions.numpy()[0], bad + (not good)
             total += metrics.confusion(labels, predictions, self.config.num_classes)
             if len(pictures) < reports.PICTURED:
                 pictures.append((photo, labels, predictions))
+        bad = devices.sum_over_workers(self.trainer.strategy, bad)
+        self._check(not bad, f"the logits of {bad} validation photos are no numbers", step)
         return metrics.Scores(devices.sum_over_workers(self.trainer.strategy, total)), pictures
 
     @tf.function(reduce_retracing=True)
     def _predict(self, photos):
-        return tf.argmax(self.judge(normalize(photos), training=False)["logits"], axis=-1, output_type=tf.int32)
+        """Labels `[1, H, W]` int32, and whether all logits are numbers."""
+        logits = self.judge(normalize(photos), training=False)["logits"]
+        return tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reduce_all(tf.math.is_finite(logits))

@@ -28,7 +28,8 @@ class Reports:
         self._names = class_names(num_classes)
         self._steps = workdir.log("steps.csv", step)
         self._evaluations = workdir.log("evaluations.csv", step)
-        self._tensorboard = tf.summary.create_file_writer(str(workdir.path / "tensorboard"))
+        with workdir.writing():
+            self._tensorboard = tf.summary.create_file_writer(str(workdir.path / "tensorboard"))
 
     def step(self, step, losses, learning_rate, seconds):
         """Losses of the heads `[3]` and seconds a step, both averaged since the last time."""
@@ -47,12 +48,12 @@ class Reports:
         sheet = contact_sheet(pictures)
         self._workdir.write("curve.png", lambda path: save_curve(path, self._steps.path, self._evaluations.path))
         self._workdir.write(f"predictions/step_{step:06d}.png", Image.fromarray(sheet).save)
-        with self._tensorboard.as_default(step):
+        with self._workdir.writing(), self._tensorboard.as_default(step):
             tf.summary.image("evaluation/predictions", sheet[np.newaxis])
-        self._tensorboard.flush()
+            self._tensorboard.flush()
 
     def _scalars(self, step, group, values):
-        with self._tensorboard.as_default(step):
+        with self._workdir.writing(), self._tensorboard.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(f"{group}/{name}", value)
 

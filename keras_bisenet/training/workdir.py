@@ -3,11 +3,13 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
 from keras_bisenet.training.errors import TrainingError
 
@@ -29,7 +31,7 @@ class Workdir:
 
     def __init__(self, path, description):
         self.path = pathlib.Path(path)
-        with self._writing():
+        with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
         # As JSON has it: tuples are lists.
         description = json.loads(json.dumps(description))
@@ -63,7 +65,7 @@ class Workdir:
         target = self.path / name
         scratch = target.with_name(f".partial-{target.name}")
         try:
-            with self._writing():
+            with self.writing():
                 target.parent.mkdir(exist_ok=True)
                 writer(scratch)
                 with scratch.open("rb+") as file:
@@ -74,11 +76,13 @@ class Workdir:
             raise
 
     @contextlib.contextmanager
-    def _writing(self):
+    def writing(self):
+        """Around all that writes into the folder."""
         try:
             yield
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, tf.errors.ResourceExhaustedError) as error:
+            # TensorFlow says of a full disk that it could not initialise a writer.
+            reason = getattr(error, "strerror", os.strerror(errno.ENOSPC)) or str(error)
             raise TrainingError(
                 f"cannot write to {self.path}: {reason}; free it and start again: the run goes on from its last "
                 "checkpoint"
@@ -108,29 +112,26 @@ class Workdir:
 
     def log(self, name, step):
         """A CSV file that begins with what was logged up to `step`."""
-        return _Log(self.path / name, step, self._writing)
+        return _Log(self, name, step)
 
 
 class _Log:
-    def __init__(self, path, step, writing):
-        self.path, self._writing = path, writing
-        if path.exists():
-            # What an interrupted run has logged after its last checkpoint comes again.
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-            path.unlink()
-            for row in rows:
-                self.add(row)
+    def __init__(self, files, name, step):
+        self.path, self._files = files.path / name, files
+        if self.path.exists():
+            # A full disk may have cut off the last line; what comes after the last checkpoint comes again.
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            header, *rows = [line for line in lines if line.endswith("\n")] or [""]
+            kept = [header, *(row for row in rows if int(row.partition(",")[0]) <= step)]
+            files.write(name, lambda path: path.write_text("".join(kept), encoding="utf-8"))
 
     def add(self, row):
-        """Adds one line; `row`: dict, column -> value, with the same columns each time, `step` among them."""
-        with self._writing():
-            new = not self.path.exists()
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(row))
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+        """Adds one line; `row`: dict, column -> value, with the same columns each time, `step` first."""
+        with self._files.writing(), self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
 
 
 def describe(config, **more):
