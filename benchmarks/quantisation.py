@@ -60,7 +60,7 @@ def run(data, checkpoint, limit, output, arguments):
     from benchmarks.quantisation_experiment import Experiment
     from keras_bisenet.data import folder
     from keras_bisenet.export import calibration
-    from keras_bisenet.inference import images, predictor
+    from keras_bisenet.inference import images, resizing
     from weight_port import manifest
 
     state = weight_port.load(manifest.locate(checkpoint, ROOT / "checkpoints" / "manifest.json"))
@@ -76,7 +76,7 @@ def run(data, checkpoint, limit, output, arguments):
         for count in CALIBRATION_COUNTS
     }
     photos = [images.read(example.image, SIZE) for example in val]
-    truth = np.stack([predictor.resize_labels(folder.read_label(example.label), SIZE) for example in val])
+    truth = np.stack([resizing.resize_labels(folder.read_label(example.label), SIZE) for example in val])
     experiment = Experiment(model, photos, truth, next(iter(calibrations.values())))
     variations = calibration.variations(SIZE)
     calibrations[f"{len(variations.images)} {variations.source}"] = variations.images

@@ -50,13 +50,14 @@ def run(data, files, calibration_count, limit, output, arguments):
     import numpy as np
 
     from benchmarks import machine
+    from keras_bisenet import load_model
     from keras_bisenet.data import folder
-    from keras_bisenet.inference import images, predictor
+    from keras_bisenet.inference import images
 
     train, val = folder.read_split(data, "train"), folder.read_split(data, "val")[:limit]
     chosen = np.random.default_rng(0).permutation(len(train))[:calibration_count]
     photos = [images.read(train[number].image, SIZE) for number in chosen]
-    rows = {name: compare(predictor.load_keras(path), photos, val) for name, path in files.items()}
+    rows = {name: compare(load_model(path), photos, val) for name, path in files.items()}
     results = {
         "command": shlex.join(["python", "benchmarks/quantize_aware.py", *map(machine.without_folders, arguments)]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -87,7 +88,7 @@ def compare(model, photos, examples):
 
     from keras_bisenet.data import folder
     from keras_bisenet.export import tflite
-    from keras_bisenet.inference import images, predictor
+    from keras_bisenet.inference import images, resizing
     from keras_bisenet.inference.runner import TFLiteRunner
     from keras_bisenet.training.metrics import Scores, confusion
 
@@ -95,7 +96,7 @@ def compare(model, photos, examples):
     matrices, same = dict.fromkeys(runners, 0), []
     for example in tqdm(examples, unit="photo", disable=None):
         photo = images.read(example.image, SIZE)[np.newaxis]
-        truth = predictor.resize_labels(folder.read_label(example.label), SIZE)
+        truth = resizing.resize_labels(folder.read_label(example.label), SIZE)
         labels = {name: run(photo)["labels"][0] for name, run in runners.items()}
         for name in runners:
             matrices[name] = matrices[name] + confusion(truth, labels[name], model.num_classes)

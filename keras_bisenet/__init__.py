@@ -1,8 +1,41 @@
-"""BiSeNet face parsing, native in Keras."""
+"""BiSeNet face parsing, native in Keras.
 
-from keras_bisenet.bisenet import HEADS, BiSeNet
+What needs Keras is imported when it is first asked for: `FaceParser` runs a `.tflite` file without TensorFlow.
+"""
+
+import importlib
+import sys
+
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS, PALETTE
-from keras_bisenet.preprocessing import normalize
 
-__all__ = ["HEADS", "LABELS", "LEFT_RIGHT_PAIRS", "PALETTE", "BiSeNet", "normalize"]
+_LAZY = {
+    "HEADS": "bisenet",
+    "BiSeNet": "bisenet",
+    "FaceParser": "inference.face_parser",
+    "load_model": "inference.loading",
+    "normalize": "preprocessing",
+}
+
+__all__ = ["LABELS", "LEFT_RIGHT_PAIRS", "PALETTE", *_LAZY]
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        extra = "runtime" if name == "FaceParser" else "tf"
+        raise ModuleNotFoundError(
+            f"{name} needs {error.name}: pip install 'keras-bisenet[{extra}]'", name=error.name
+        ) from error
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+# Whoever has imported Keras wants `keras.saving.load_model` to know the class.
+if "keras" in sys.modules:
+    import keras_bisenet.bisenet  # noqa: F401

@@ -10,12 +10,11 @@ import keras
 from keras import ops
 
 from keras_bisenet import layers, resnet
+from keras_bisenet.preprocessing import MINIMUM_SIZE
 
 # Names of the outputs: the main head, and the auxiliary heads on the stride-8 and stride-16 context features
 # (PyTorch's `conv_out`, `conv_out16`, `conv_out32`).
 HEADS = ("logits", "logits16", "logits32")
-
-MINIMUM_SIZE = 32
 
 
 @keras.saving.register_keras_serializable(package="keras_bisenet")

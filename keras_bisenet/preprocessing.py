@@ -1,6 +1,7 @@
 """The only definition of how a photo becomes the network's input."""
 
-from keras import ops
+# Height and width of a photo that the network takes are at least this, in pixels.
+MINIMUM_SIZE = 32
 
 # ImageNet statistics of RGB in 0..1, one number a channel (torchvision's `Normalize`; every published checkpoint of
 # this network was trained with them).
@@ -22,5 +23,8 @@ def normalize(images, dtype="float32"):
     Returns:
         Tensor `[..., H, W, 3]`, `dtype`, RGB, `(images / 255 - MEAN) / STD`: about -2.1 to 2.7.
     """
+    # Here: whoever only needs the numbers needs no Keras.
+    from keras import ops
+
     images = ops.cast(images, dtype)
     return images * ops.convert_to_tensor(SCALE, dtype) + ops.convert_to_tensor(OFFSET, dtype)

@@ -1,6 +1,6 @@
 """Evaluates a model on labelled photos: mean IoU, IoU and F1 of each class, accuracies, confusion matrix.
 
-Takes a .keras file, a .tflite file as port_and_export.py writes it, or a PyTorch checkpoint, which PyTorch itself runs.
+Takes a .keras file, anybody's .tflite file, or a PyTorch checkpoint, which PyTorch itself runs.
 Prints a table, and writes evaluation.json and evaluation.png.
 
 The labels are compared at the size of the photo. Where a model takes another size (a .tflite fixes it, --image_size
@@ -39,40 +39,34 @@ flags.DEFINE_string(
 
 
 def open_model(model, image_size):
-    """The predictor of a model.
+    """Opens a model of any kind.
 
     Args:
         model: see the flag.
-        image_size: (height, width) or None, see `predictor.Predictor`.
+        image_size: (height, width) or None.
 
     Returns:
-        Path of the file, its kind (`"keras"`, `"tflite"` or `"pytorch"`) and its `Predictor`.
+        Path of the file, its kind (`"keras"`, `"tflite"` or `"pytorch"`) and a `FaceParser`.
 
     Raises:
         CheckpointError, ExportError: with a message for the person who asked.
     """
-    import numpy as np
-    from keras import ops
-
     import weight_port
-    from keras_bisenet import normalize
-    from keras_bisenet.inference import predictor
+    from keras_bisenet import FaceParser
+    from keras_bisenet.inference import networks
     from weight_port import manifest, torch_reference
 
-    openers = {".keras": predictor.from_keras, ".tflite": predictor.from_tflite}
     path = pathlib.Path(model)
-    if path.suffix in openers:
-        return path, path.suffix[1:], openers[path.suffix](path, image_size)
+    if path.suffix == ".tflite":
+        return path, "tflite", FaceParser(path, image_size=image_size)
+    if path.suffix == ".keras":
+        return path, "keras", FaceParser(networks.KerasNetwork(path, image_size))
     path = manifest.locate(model, MANIFEST)
     state = weight_port.load(path)
     architecture = weight_port.recognise(state)
     reference = torch_reference.Reference(state, architecture)
-
-    def predict(photo):
-        logits, _, _ = reference(ops.convert_to_numpy(normalize(photo[np.newaxis])))
-        return logits[0].argmax(-1)
-
-    return path, "pytorch", predictor.Predictor(predict, architecture.num_classes, image_size)
+    network = networks.LogitsNetwork(lambda image: reference(image)[0], architecture.num_classes, image_size)
+    return path, "pytorch", FaceParser(network)
 
 
 def run(options):
@@ -86,30 +80,35 @@ def run(options):
     """
     from tqdm import tqdm
 
-    from keras_bisenet.data import folder
+    from keras_bisenet.data import folder, label_order
     from keras_bisenet.export import staging
+    from keras_bisenet.export.errors import ExportError
     from keras_bisenet.inference import images
-    from keras_bisenet.labels import class_names
+    from keras_bisenet.labels import LABELS, class_names
     from keras_bisenet.training import chart, evaluation, metrics
     from weight_port import manifest
 
     size = None if options.image_size is None else images.parse_size(options.image_size)
     examples = folder.read_split(options.data_dir, options.split)[: options.limit]
     with staging.staged(options.output_dir) as scratch:
-        path, kind, predict = open_model(options.model, size)
-        _, bad = folder.check(examples, predict.num_classes, skip_bad=True)
+        path, kind, parser = open_model(options.model, size)
+        if parser.num_classes is None:
+            raise ExportError(f"{path}: returns labels and does not say of how many classes; export it with logits")
+        if parser.num_classes == len(LABELS):
+            label_order.check(options.data_dir)
+        _, bad = folder.check(examples, parser.num_classes, skip_bad=True)
         if bad:
             raise folder.DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
         progress = tqdm(examples, "evaluating", unit="photo", disable=None)
-        scores = metrics.Scores(evaluation.evaluate(predict, progress, predict.num_classes))
-        names = class_names(predict.num_classes)
+        scores = metrics.Scores(evaluation.evaluate(parser, progress, parser.num_classes))
+        names = class_names(parser.num_classes)
         report = {
             "model": {
                 "path": str(path),
                 "sha256": manifest.sha256(path),
                 "kind": kind,
-                "classes": predict.num_classes,
-                "image_size": predict.image_size,
+                "classes": parser.num_classes,
+                "image_size": parser.image_size,
             },
             "data": {"path": str(options.data_dir), "split": options.split, "photos": len(examples)},
             "options": {"limit": options.limit, "image_size": options.image_size},

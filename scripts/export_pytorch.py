@@ -41,17 +41,17 @@ def run(model, output, layout):
         ExportError: with a message for the person who asked; nothing is written.
     """
     import weight_port
-    from keras_bisenet import BiSeNet
+    from keras_bisenet import BiSeNet, load_model
     from keras_bisenet.export import job, staging
     from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference import images, predictor
+    from keras_bisenet.inference import images
     from weight_port import dialects, manifest, torch_reference, verification
 
     output = pathlib.Path(output)
     steps = job.Steps()
     checks = verification.Verification()
     with steps(f"read {model}"):
-        trained = predictor.load_keras(model)
+        trained = load_model(model)
         # Whatever precision and image size it was trained in.
         network = BiSeNet(trained.num_classes, trained.backbone, dtype="float32")
         network.set_weights(trained.get_weights())

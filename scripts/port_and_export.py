@@ -134,10 +134,10 @@ def read_state(path):
 
     if path.suffix != ".keras":
         return weight_port.load(path)
-    from keras_bisenet.inference import predictor
+    from keras_bisenet import load_model
     from weight_port import dialects
 
-    return weight_port.reverse(weight_port.keras_weights(predictor.load_keras(path).variables), dialects.ZLLRUNNING)
+    return weight_port.reverse(weight_port.keras_weights(load_model(path).variables), dialects.ZLLRUNNING)
 
 
 def main(argv):

@@ -63,7 +63,6 @@ def first_weights(path, config):
     """
     import keras_bisenet
     import weight_port
-    from keras_bisenet.inference import predictor
     from keras_bisenet.training.errors import TrainingError
     from keras_bisenet.training.loop import Start
     from weight_port import manifest
@@ -71,7 +70,7 @@ def first_weights(path, config):
     if path is None:
         return Start()
     if path.endswith(".keras"):
-        model = predictor.load_keras(path)
+        model = keras_bisenet.load_model(path)
         weights = weight_port.keras_weights(model.variables)
         classes, source = model.num_classes, f"BiSeNet {model.backbone} with {model.num_classes} classes"
     else:

@@ -61,7 +61,7 @@ import sys
 class Blocker:
     def find_spec(name, path, target=None):
         if name.partition(".")[0] in {tuple(blocked)!r}:
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocker)
 """
     return subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=True).stdout

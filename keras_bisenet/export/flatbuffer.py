@@ -56,7 +56,8 @@ def pack(model):
     return bytes(builder.Output())
 
 
-def _op_name(model, operator):
+def op_name(model, operator):
+    """The name of an op of a `schema.ModelT`, such as `"CONV_2D"`."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Codes past 127 live in the new field; older writers fill the old one alone.
     return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -123,7 +124,7 @@ def describe(content):
     """
     model = unpack(content)
     (graph,) = model.subgraphs
-    ops = collections.Counter(_op_name(model, operator) for operator in graph.operators)
+    ops = collections.Counter(op_name(model, operator) for operator in graph.operators)
 
     def tensors(indices):
         return [
@@ -139,7 +140,7 @@ def describe(content):
     for operator in graph.operators:
         dtypes = [DTYPES[graph.tensors[index].type] for index in operator.outputs]
         activations.update(dtypes)
-        float_ops[_op_name(model, operator)] += "float32" in dtypes
+        float_ops[op_name(model, operator)] += "float32" in dtypes
     return {
         "inputs": tensors(graph.inputs),
         "outputs": tensors(graph.outputs),

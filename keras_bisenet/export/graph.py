@@ -14,7 +14,7 @@ and is made in float64:
 import numpy as np
 
 from keras_bisenet import preprocessing, resnet
-from keras_bisenet.bisenet import HEADS, MINIMUM_SIZE
+from keras_bisenet.bisenet import HEADS
 from keras_bisenet.export import savings
 from keras_bisenet.export.errors import ExportError
 from keras_bisenet.layers import EPSILON
@@ -73,8 +73,9 @@ def check(network, image_size, input_type, output):
         raise ExportError(f"output is {output!r}; expected one of {', '.join(OUTPUTS)}")
     if input_type not in INPUTS:
         raise ExportError(f"input is {input_type!r}; expected one of {', '.join(INPUTS)}")
-    if min(image_size) < MINIMUM_SIZE:
-        raise ExportError(f"image size is {image_size[0]}x{image_size[1]}; each side must be at least {MINIMUM_SIZE}")
+    if min(image_size) < preprocessing.MINIMUM_SIZE:
+        least = preprocessing.MINIMUM_SIZE
+        raise ExportError(f"image size is {image_size[0]}x{image_size[1]}; each side must be at least {least}")
     if output == "labels" and network.num_classes > 256:
         raise ExportError(f"{network.num_classes} classes do not fit into uint8 labels; use the output 'logits'")
 

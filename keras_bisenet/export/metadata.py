@@ -121,6 +121,36 @@ def read(content):
     return result
 
 
+def of_others(content):
+    """What the metadata of anybody's file says about feeding it and about its classes.
+
+    Args:
+        content: bytes of a `.tflite` file.
+
+    Returns:
+        dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` or `[1]` arrays each; `labels`: names
+        of the classes, a tuple. What the file does not say is missing.
+    """
+    entries = _entries(flatbuffer.unpack(content))
+    if _METADATA not in entries:
+        return {}
+    try:
+        values = metadata_schema.unpack(entries[_METADATA], "ModelMetadata", _IDENTIFIER)
+        (graph,) = values["subgraph_metadata"]
+        result = {}
+        for unit in graph["input_tensor_metadata"][0].get("process_units", ()):
+            if unit.get("options_type") == _NORMALIZATION_OPTIONS:
+                result["normalization"] = tuple(np.array(unit["options"][name], float) for name in ("mean", "std"))
+        for tensor in graph.get("output_tensor_metadata", ()):
+            for file in tensor.get("associated_files", ()):
+                if file.get("type") in (_AXIS_LABELS, _VALUE_LABELS):
+                    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                        result["labels"] = tuple(archive.read(file["name"]).decode().splitlines())
+    except Exception:  # a file of somebody else may be damaged in any way; it runs without all the same
+        return {}
+    return result
+
+
 def _model(file, info):
     """The table ModelMetadata of a file that is given as `flatbuffer.describe` tells it."""
     graph = {

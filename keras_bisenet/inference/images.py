@@ -1,12 +1,13 @@
 """Reads photos as a person sees them."""
 
+import os
 import pathlib
 import re
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from keras_bisenet.bisenet import MINIMUM_SIZE
+from keras_bisenet.inference import resizing
+from keras_bisenet.preprocessing import MINIMUM_SIZE
 
 # A public-domain portrait (NASA), used wherever no photo is given.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"
@@ -54,6 +55,8 @@ def find(path):
 def read(path, size=None):
     """Reads a photo: turned upright by its EXIF note, in RGB, transparent parts on white, 16-bit scaled to 8.
 
+    Of an animation it is the first picture.
+
     Args:
         path: image file.
         size: (height, width) to resize to (bilinear, antialiased), or None.
@@ -62,17 +65,57 @@ def read(path, size=None):
         `[H, W, 3]` uint8 RGB.
 
     Raises:
-        ImageError: the file is missing or no image that can be read.
+        ImageError: the file is missing, too large, or no image that can be read.
     """
     try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise ImageError("reading image files needs Pillow: pip install pillow; arrays can be given without") from error
+    try:
         with Image.open(path) as image:
-            image = _to_rgb(ImageOps.exif_transpose(image))
+            photo = from_pillow(image)
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path}: has {re.search('[0-9]+', str(error))[0]} pixels; expected at most {2 * Image.MAX_IMAGE_PIXELS}: "
+            "shrink it first"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path}: cannot be read as an image; expected one of {', '.join(SUFFIXES)}") from error
-    photo = np.asarray(image)
     return photo if size is None else resize(photo, size)
+
+
+def from_pillow(image):
+    """A `PIL.Image.Image` as `read` gives it, `[H, W, 3]` uint8 RGB."""
+    from PIL import ImageOps
+
+    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def as_photo(photo):
+    """Whatever a person takes for a photo, as `[H, W, 3]` uint8 RGB.
+
+    Args:
+        photo: path of an image file, `PIL.Image.Image`, or uint8 array: `[H, W, 3]` RGB, or `[H, W]` or `[H, W, 1]`
+            grey.
+
+    Raises:
+        ImageError: it is none of these, or cannot be read.
+    """
+    if isinstance(photo, str | os.PathLike):
+        return read(photo)
+    if hasattr(photo, "getexif"):
+        return from_pillow(photo)
+    array = np.asarray(photo)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3) or not array.size:
+        raise ImageError(
+            f"the photo is a {type(photo).__name__}, {array.dtype} {list(np.shape(photo))}; expected a path, a Pillow "
+            "image, or uint8 [H, W, 3] RGB of 0 to 255, not normalised"
+        )
+    return np.broadcast_to(array, (*array.shape[:2], 3))
 
 
 def resize(photo, size):
@@ -80,10 +123,16 @@ def resize(photo, size):
     height, width = size
     if photo.shape[:2] == (height, width):
         return photo
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        return resizing.resize_photo(photo, size)
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _to_rgb(image):
+    from PIL import Image
+
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

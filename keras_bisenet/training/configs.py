@@ -4,9 +4,9 @@ import ast
 import dataclasses
 import math
 
-from keras_bisenet.bisenet import MINIMUM_SIZE
 from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.labels import IGNORE
+from keras_bisenet.preprocessing import MINIMUM_SIZE
 from keras_bisenet.resnet import BLOCKS
 from keras_bisenet.training.errors import TrainingError
 

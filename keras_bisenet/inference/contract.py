@@ -1,0 +1,243 @@
+"""What a `.tflite` file takes and returns, read from the file itself, whoever wrote it."""
+
+import dataclasses
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_bisenet.export import flatbuffer, metadata
+from keras_bisenet.export.errors import ExportError
+from keras_bisenet.preprocessing import OFFSET, SCALE
+
+# What networks of this kind are fed, as (scale, offset) of pixels 0..255, a number a channel.
+NORMALIZATIONS = {
+    "0..255": (np.ones(3), np.zeros(3)),
+    "0..1": (np.full(3, 1 / 255), np.zeros(3)),
+    "-1..1": (np.full(3, 2 / 255), np.full(3, -1.0)),
+    "imagenet": (np.array(SCALE), np.array(OFFSET)),
+}
+
+# Size of the photos for a file that takes any.
+DEFAULT_SIZE = (512, 512)
+# What the scores are called in our files, whether they are returned or not.
+SCORES = "logits"
+
+_ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
+_TRANSPARENT = ("CAST", "DEQUANTIZE", "PAD", "PADV2", "QUANTIZE", "RESHAPE", "TRANSPOSE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """How to put a photo into a file, and what its output means.
+
+    Attributes:
+        image_size: (height, width).
+        shape: of the input, to be set before it runs; None where the file has it.
+        dtype: of the input.
+        channels_first: whether the input is `[1, 3, H, W]`.
+        scale, offset: `[3]`; the network computes with pixel * scale + offset.
+        quantization: (scale, zero point) of an integer input; (0, 0) for none.
+        output: name of the output that counts.
+        returns_labels: whether it is class ids; otherwise scores of each class.
+        channels_last: whether the scores are `[1, h, w, C]`.
+        num_classes: None where a file that returns labels does not tell.
+        class_names: as its metadata has them, or None.
+        scores: name of an inner tensor with the scores behind labels, or None.
+    """
+
+    image_size: tuple[int, int]
+    shape: tuple[int, ...] | None
+    dtype: str
+    channels_first: bool
+    scale: np.ndarray
+    offset: np.ndarray
+    quantization: tuple[float, int]
+    output: str
+    returns_labels: bool
+    channels_last: bool
+    num_classes: int | None
+    class_names: tuple[str, ...] | None
+    scores: str | None
+
+    def encode(self, image):
+        """The input tensor of an image `[*image_size, 3]` uint8 RGB."""
+        scale, zero_point = self.quantization
+        if self.dtype == "uint8" and not zero_point and np.allclose(self.scale, scale or 1) and not self.offset.any():
+            tensor = image
+        else:
+            tensor = image * self.scale.astype(np.float32) + self.offset.astype(np.float32)
+            if scale:
+                limits = np.iinfo(self.dtype)
+                tensor = (np.rint(tensor / scale) + zero_point).clip(limits.min, limits.max)
+        tensor = tensor.astype(self.dtype, copy=False)[np.newaxis]
+        return np.ascontiguousarray(tensor.transpose(0, 3, 1, 2)) if self.channels_first else tensor
+
+    def read_scores(self, tensor):
+        """Scores `[h, w, C]` of an output tensor."""
+        return tensor[0] if self.channels_last else tensor[0].transpose(1, 2, 0)
+
+
+def read(path, content, image_size=None, normalization=None):
+    """Reads the contract of a file.
+
+    What the metadata of the file says counts first, then the range of a quantised input, then what the graph does
+    first to a float input: dividing by 255 tells of pixels, subtracting 0.485 of 0..1, and a convolution at once of
+    photos that are normalised already. uint8 without quantisation is pixels.
+
+    Args:
+        path: for messages.
+        content: bytes of the file.
+        image_size: (height, width) or None; for a file that takes any size.
+        normalization: key of `NORMALIZATIONS`, which then counts; None to read it from the file.
+
+    Returns:
+        `Contract`.
+
+    Raises:
+        ExportError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
+            another size.
+    """
+    model = flatbuffer.unpack(content)
+    (graph,) = model.subgraphs
+    file = flatbuffer.describe(content)
+    found = f"takes {_said(file['inputs'])} and returns {_said(file['outputs'])}"
+    refusal = ExportError(
+        f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
+        "segmentation model?"
+    )
+    outputs = [
+        each | {"shape": _shape(graph.tensors[index])}
+        for each, index in zip(file["outputs"], graph.outputs, strict=True)
+    ]
+    outputs = [each for each in outputs if _is_map(each["shape"])]
+    if len(file["inputs"]) != 1 or not outputs:
+        raise refusal
+    tensor = graph.tensors[graph.inputs[0]]
+    shape = _shape(tensor)
+    dtype = file["inputs"][0]["dtype"]
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]) or dtype not in ("float32", "uint8", "int8"):
+        raise refusal
+    channels_first = shape[3] != 3
+    fixed = tuple(shape[2:] if channels_first else shape[1:3])
+    if -1 not in fixed:
+        check_size(path, fixed, image_size)
+    size = (image_size or DEFAULT_SIZE) if -1 in fixed else fixed
+    whole = (1, 3, *size) if channels_first else (1, *size, 3)
+
+    returned = {each["name"] for each in outputs}
+    # Of several heads the main one: ours by its name, a peer's because it is the largest or the first.
+    output = max(outputs, key=lambda each: (each["name"] == SCORES, np.prod(each["shape"])))
+    returns_labels = _returns_labels(output)
+    # Open sides are those of the photo.
+    sides = [DEFAULT_SIZE[0] if side == -1 else side for side in output["shape"]]
+    channels_last = len(sides) == 4 and sides[3] < max(sides[1:3])
+    inner = {each.name.decode(): each.shape for each in graph.tensors}
+    scores = SCORES if returns_labels and SCORES in inner and SCORES not in returned else None
+    said = metadata.of_others(content)
+    names = said.get("labels")
+    num_classes = len(names) if names else None
+    if scores:
+        num_classes = int(inner[scores][-1])
+    elif not returns_labels:
+        num_classes = sides[3 if channels_last else 1]
+    if normalization is not None:
+        scale, offset = NORMALIZATIONS[normalization]
+    elif "normalization" in said:
+        mean, std = said["normalization"]
+        scale, offset = np.broadcast_to(1 / std, 3), np.broadcast_to(-mean / std, 3)
+    else:
+        scale, offset = NORMALIZATIONS[_normalization(model, tensor, dtype)]
+    return Contract(
+        image_size=size,
+        shape=whole if -1 in shape else None,
+        dtype=dtype,
+        channels_first=channels_first,
+        scale=scale,
+        offset=offset,
+        quantization=_quantization(tensor),
+        output=output["name"],
+        returns_labels=returns_labels,
+        channels_last=channels_last,
+        num_classes=num_classes,
+        class_names=names if names and len(names) == num_classes else None,
+        scores=scores,
+    )
+
+
+def check_size(path, fixed, asked):
+    """Raises `ExportError` if another (height, width) is asked for than the file is fixed to; None asks for none."""
+    if asked not in (None, fixed):
+        raise ExportError(
+            f"{path}: takes photos of {fixed[0]}x{fixed[1]} alone, not of {asked[0]}x{asked[1]}; "
+            "leave the image size out"
+        )
+
+
+def _said(tensors):
+    return ", ".join(f"{tensor['name']} {tensor['dtype']} {tensor['shape']}" for tensor in tensors)
+
+
+def _shape(tensor):
+    """Sides of a tensor; -1 for one that is open."""
+    return [int(side) for side in (tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature)]
+
+
+def _is_map(shape):
+    """Whether a shape can be that of a map over the photo: `[1, h, w]`, `[1, h, w, C]` or `[1, C, h, w]`."""
+    return len(shape) in (3, 4) and shape[0] in (1, -1) and sum(side != 1 for side in shape[1:]) >= 2
+
+
+def _returns_labels(output):
+    integers = output["dtype"] in ("uint8", "int8", "int32", "int64")
+    return integers and (len(output["shape"]) == 3 or 1 in output["shape"][1:])
+
+
+def _quantization(tensor):
+    parameters = tensor.quantization
+    if parameters is None or parameters.scale is None or not len(parameters.scale):
+        return 0.0, 0
+    return float(parameters.scale[0]), int(parameters.zeroPoint[0])
+
+
+def _normalization(model, tensor, dtype):
+    """Key of `NORMALIZATIONS`, of a file that says nothing."""
+    if dtype == "float32":
+        return _first_arithmetic(model)
+    scale, zero_point = _quantization(tensor)
+    limits = np.iinfo(dtype)
+    low, high = ((limit - zero_point) * scale for limit in (limits.min, limits.max))
+    if not scale or high > 4:
+        return "0..255"
+    return "0..1" if low > -0.5 else "-1..1" if high < 1.5 else "imagenet"
+
+
+def _first_arithmetic(model):
+    """What the graph expects of a float photo, by the first thing that it computes."""
+    (graph,) = model.subgraphs
+    index = graph.inputs[0]
+    while True:
+        users = [operator for operator in graph.operators if index in operator.inputs]
+        if not users:
+            return "imagenet"
+        name = flatbuffer.op_name(model, users[0])
+        if name in _ARITHMETIC:
+            constants = [_constant(model, graph, other) for other in users[0].inputs if other != index]
+            if not constants or constants[0] is None:
+                return "imagenet"
+            size = np.abs(constants[0]).max()
+            of_pixels = {"DIV": size > 4, "MUL": size < 0.1}.get(name, size > 4)
+            return "0..255" if of_pixels else "0..1"
+        if name not in _TRANSPARENT:
+            return "imagenet"
+        index = users[0].outputs[0]
+
+
+def _constant(model, graph, index):
+    """Values of a float constant, be it stored as float16; None if it is none."""
+    for operator in graph.operators:
+        if index in operator.outputs and flatbuffer.op_name(model, operator) == "DEQUANTIZE":
+            index = operator.inputs[0]
+    tensor = graph.tensors[index]
+    data = model.buffers[tensor.buffer].data
+    dtypes = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
+    return None if data is None or tensor.type not in dtypes else np.frombuffer(data.tobytes(), dtypes[tensor.type])

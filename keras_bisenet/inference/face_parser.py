@@ -1,0 +1,111 @@
+"""The one class that most users need: a photo in, what its pixels show out."""
+
+import pathlib
+import threading
+
+import numpy as np
+
+from keras_bisenet.export.errors import ExportError
+from keras_bisenet.inference import contract, images, networks, resizing
+
+# The default network, as `port_and_export.py --precisions int8` writes it.
+BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "face_parsing_int8.tflite"
+
+
+class FaceParser:
+    """Tells which part of a face, or of what surrounds it, each pixel of a photo shows.
+
+        parser = FaceParser()
+        labels = parser("photo.jpg")  # [H, W] uint8, a line of parser.class_names
+
+    The photo should show one face, upright and in the middle, with some room around it; see
+    `keras_bisenet.inference.detection` for others. It is resized to what the network takes (bilinear, antialiased), and
+    the labels back (nearest neighbours).
+
+    A `.tflite` file needs `ai-edge-litert` and NumPy alone (and Pillow to read files), no TensorFlow. It may be
+    anybody's: its size, dtype, layout and normalisation are read from the file.
+
+    Thread-safe: calls from several threads wait for each other at the network. Threads that are to run side by side
+    need a `FaceParser` each.
+
+    Args:
+        model: path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `networks`; None for the bundled
+            `.tflite`, an int8 one.
+        num_threads: threads that a `.tflite` runs on; None for all cores.
+        image_size: (height, width) that photos are resized to; None for that of the file, or 512x512 if it takes any.
+        normalization: what a peer's `.tflite` expects, where it cannot be read from the file: a key of
+            `contract.NORMALIZATIONS`.
+
+    Attributes:
+        image_size: (height, width), or None if each photo is taken as it is.
+        num_classes: number of classes; None where a file does not tell.
+        class_names: their names; None likewise.
+
+    Raises:
+        ExportError: the file is missing, damaged, no such model, or takes another size.
+    """
+
+    def __init__(self, model=None, num_threads=None, image_size=None, normalization=None):
+        self._network = _open(BUNDLED if model is None else model, num_threads, image_size, normalization)
+        self._lock = threading.Lock()
+        self.image_size = self._network.image_size
+        self.num_classes, self.class_names = self._network.num_classes, self._network.class_names
+
+    def __call__(self, photo):
+        """Labels a photo, or several.
+
+        Args:
+            photo: path, `PIL.Image.Image` or uint8 array (`[H, W, 3]` RGB 0..255, or `[H, W]` grey); or a batch: uint8
+                `[N, H, W, 3]`, or a list of any of these.
+
+        Returns:
+            `[H, W]` uint8 class ids at the size of the photo, upright; of an array batch `[N, H, W]`, of a list a list.
+            (int32 if there are more than 256 classes.)
+
+        Raises:
+            ImageError: a photo cannot be read, or is no photo.
+        """
+        return _each(photo, self._labels)
+
+    def probabilities(self, photo):
+        """Like a call, but gives the probability of each class: `[H, W, C]` float32, `[N, H, W, C]`, or a list.
+
+        Between the pixels of the network they are interpolated, so their borders are smoother than those of labels.
+
+        Raises:
+            ImageError: see `__call__`.
+            ExportError: a peer's file returns labels alone.
+        """
+        return _each(photo, self._probabilities)
+
+    def _labels(self, photo):
+        labels = self._run(self._network.labels, photo)
+        many = self.num_classes is not None and self.num_classes > 256
+        return resizing.resize_labels(labels.astype(np.int32 if many else np.uint8, copy=False), photo.shape[:2])
+
+    def _probabilities(self, photo):
+        return resizing.resize_scores(self._run(self._network.probabilities, photo), photo.shape[:2])
+
+    def _run(self, function, photo):
+        image = photo if self.image_size is None else images.resize(photo, self.image_size)
+        with self._lock:
+            return function(image)
+
+
+def _open(model, num_threads, image_size, normalization):
+    if hasattr(model, "labels"):
+        return model
+    suffix = pathlib.Path(model).suffix if isinstance(model, str | pathlib.PurePath) else None
+    if suffix == ".tflite":
+        return networks.TFLiteNetwork(model, num_threads, image_size, normalization)
+    if suffix == ".keras" or suffix is None:
+        return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
+    raise ExportError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
+
+
+def _each(photo, function):
+    if isinstance(photo, list | tuple):
+        return [function(images.as_photo(one)) for one in photo]
+    if isinstance(photo, np.ndarray) and photo.ndim == 4:
+        return np.stack([function(images.as_photo(one)) for one in photo])
+    return function(images.as_photo(photo))
