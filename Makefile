@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 EXPORT_FLAGS ?=
 BENCHMARK_FLAGS ?=
+PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
-.PHONY: export test lint format benchmark quantisation training training_parity clean
+.PHONY: export test lint format benchmark quantisation training training_parity web clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
@@ -45,6 +46,14 @@ training: $(VENV)/export.stamp
 training_parity: $(VENV)/export.stamp
 	$(BIN)/python benchmarks/training_parity.py
 
+# The page that runs the .tflite files in a browser, built into build/web and served (needs Node >= 20 and npm). It runs
+# those of build/face_parsing, and the int8 one that the package ships where there is none:
+#   make web PORT=8001
+web: $(VENV)/export.stamp
+	npm ci --prefix web
+	PYTHON=$(abspath $(BIN))/python npm run build --prefix web
+	$(BIN)/python scripts/serve_web.py --port $(PORT)
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]} is too old, 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -55,9 +64,9 @@ $(VENV)/export.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/pyt
 
 # facexlib ships the published PyTorch code that the tests compare with; what it depends on is not needed.
 $(VENV)/dev.stamp: $(VENV)/export.stamp
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,train,onnx,dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,train,onnx,makeup,detect,video,ray,dev]'
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps facexlib
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info tests/browser/node_modules
+	rm -rf $(VENV) build *.egg-info tests/browser/node_modules web/node_modules

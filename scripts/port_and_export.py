@@ -1,7 +1,7 @@
 """Ports a face-parsing checkpoint to Keras, exports it, and verifies every file against PyTorch.
 
-Writes bisenet.keras, face_parsing_<precision>.tflite or saved_model/, report.json and preview.png. Exit status 0 only
-if every comparison holds; what fails is left as <name>.failed.
+Writes bisenet.keras, face_parsing_<precision>.tflite or saved_model/, report.html, report.json and preview.png. Exit
+status 0 only if every comparison holds; what fails is left as <name>.failed.
 
 Examples:
   python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
@@ -9,11 +9,9 @@ Examples:
   python scripts/port_and_export.py --target mediapipe
 """
 
-import dataclasses
-import json
-import math
 import os
 import pathlib
+import shlex
 import sys
 
 from absl import app, flags, logging
@@ -56,7 +54,7 @@ def run(options):
     """
     import keras_bisenet
     import weight_port
-    from keras_bisenet.export import calibration, job, metadata, staging
+    from keras_bisenet.export import calibration, html_report, job, metadata, report, staging
     from keras_bisenet.export.spec import resolve
     from keras_bisenet.inference import images, preview
     from keras_bisenet.labels import class_names
@@ -89,38 +87,36 @@ def run(options):
         job.write_files(model, folder, spec, info, examples.images, steps)
         with steps("verify Keras against PyTorch"):
             reference = torch_reference.Reference(state, architecture)
-            job.verify_model(model, photos, reference, checks)
+            keras_labels = job.verify_model(model, photos, reference, checks)
         with steps("verify the files against PyTorch"):
             expected, labels = job.verify_files(folder, spec, photos, reference, checks)
+        image, photo = next(iter(photos.items()))
         with steps("draw preview.png"):
-            photo = next(iter(photos.values()))
             preview.save_preview(folder / "preview.png", photo, expected, labels, architecture.num_classes)
-        job.reject(folder, pathlib.Path(options.output_dir), labels, checks.failed())
-        report = {
-            "holds": not checks.failed(),
-            "checkpoint": {
-                "path": str(path),
-                "sha256": info.checkpoint_sha256,
-                "layout": architecture.dialect.name,
-                "backbone": architecture.backbone,
-                "classes": architecture.num_classes,
-                "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
-            },
-            "options": dataclasses.asdict(spec),
-            "calibration": examples.as_dict(),
-            "comparisons": [check.as_dict() for check in checks.checks],
-            "files": {file.name: job.describe(file) for file in sorted(folder.iterdir())},
-            "seconds": steps.seconds,
-            "peak_memory_bytes": job.peak_memory(),
-        }
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        names = job.reject(folder, pathlib.Path(options.output_dir), labels, checks.failed())
+        with steps("measure the latency"):
+            latency = {
+                names[precision]: job.measure(folder / names[precision], spec, photo) for precision in spec.precisions
+            }
+        origin = report.checkpoint(path, info, architecture, model)
+        command = shlex.join(sys.orig_argv)
+        figures = report.assemble(folder, origin, spec, examples, checks, latency, steps, command)
+        evidence = html_report.Evidence(
+            image,
+            photo,
+            expected,
+            {"keras": keras_labels, **labels},
+            {"keras": job.file_name("keras"), **names},
+            info.labels,
+            verification.EDGES,
+            checks.histograms,
+        )
+        report.write(folder, figures, evidence)
 
-    print(f"\n{checks.table()}\n")
-    for name, file in report["files"].items():
-        print(f"{file['bytes']:>12,} bytes  {name}  {file.get('kind', '')}".rstrip())
+    print(f"\n{checks.table()}\n\n{report.summary(figures)}")
     if examples.images:
         print(f"int8 was made with {examples}")
-    print(f"peak memory {report['peak_memory_bytes'] or 0:,} bytes; everything is in {options.output_dir}")
+    print(f"everything is in {options.output_dir}; begin with report.html")
     return checks.failed()
 
 

@@ -42,6 +42,7 @@ def test_writes_exactly_what_it_promises(job):
         "face_parsing_float16.tflite",
         "face_parsing_float32.tflite",
         "preview.png",
+        "report.html",
         "report.json",
     ]
 
@@ -71,6 +72,7 @@ def test_report(job):
         "backbone": "resnet18",
         "classes": 19,
         "parameters": 13_300_416,
+        "licence": "non-commercial research only (CelebAMask-HQ agreement)",
     }
     assert report["options"] == {
         "target": "litert",
@@ -150,6 +152,7 @@ def test_a_failed_comparison_rejects_its_files(tmp_path):
         "face_parsing_float16.tflite",
         "face_parsing_float32.tflite.failed",
         "preview.png",
+        "report.html",
         "report.json",
     ]
     report = json.loads((tmp_path / "report.json").read_text())
@@ -197,6 +200,7 @@ def test_saved_model(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bisenet.keras",
         "preview.png",
+        "report.html",
         "report.json",
         "saved_model",
     ]

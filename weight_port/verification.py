@@ -2,7 +2,12 @@
 
 import dataclasses
 
+import numpy as np
+
 from weight_port import parity
+
+# Where the bins of a histogram of errors meet: ten a decade.
+EDGES = np.geomspace(1e-9, 1e2, 111)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +43,16 @@ class Verification:
 
     Args:
         max_abs: replaces the largest accepted logit error of float32 results; None for `parity.TOLERANCES`.
+
+    Attributes:
+        checks: every comparison, in order.
+        histograms: name of what is compared -> `[len(EDGES) + 1]` counts of its logits over all images and heads: with
+            an error below `EDGES[0]`, between two edges, and from `EDGES[-1]` on (NaN too).
     """
 
     def __init__(self, max_abs: float | None = None):
         self.checks: list[Check] = []
+        self.histograms: dict[str, np.ndarray] = {}
         self._max_abs = max_abs
 
     def add(self, name, image, head, reference, result, labels=None):
@@ -57,6 +68,9 @@ class Verification:
         if self._max_abs is not None and name in ("keras", "float32", "saved_model"):
             tolerance = dataclasses.replace(tolerance, max_abs=self._max_abs)
         self.checks.append(Check(name, image, head, parity.compare(reference, result, labels), tolerance))
+        bins = np.searchsorted(EDGES, np.abs(result - reference).ravel(), side="right")
+        counts = np.bincount(bins, minlength=len(EDGES) + 1)
+        self.histograms[name] = self.histograms.get(name, 0) + counts
 
     def failed(self) -> list[str]:
         """Names of the results of which any comparison fails, in order."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import pathlib
 import re
 import shutil
@@ -15,6 +16,11 @@ from keras_bisenet.bisenet import HEADS, BiSeNet
 from keras_bisenet.export import flatbuffer, graph, metadata, saved_model, tflite
 from keras_bisenet.inference.runner import TFLiteRunner
 from keras_bisenet.preprocessing import normalize
+
+_KERAS = "bisenet.keras"
+
+# How long the runs of a file are timed, and how many there are at least.
+_SECONDS, _RUNS = 0.7, 3
 
 
 class Steps:
@@ -41,6 +47,11 @@ def tflite_name(precision):
     return f"face_parsing_{precision}.tflite"
 
 
+def file_name(result):
+    """Name of the file, or folder, that a result comes from: `"keras"`, `"saved_model"` or a precision."""
+    return {"keras": _KERAS, saved_model.NAME: saved_model.NAME}.get(result) or tflite_name(result)
+
+
 def write_files(model, folder, spec, info, photos, steps):
     """Writes `bisenet.keras`, and a `.tflite` for each precision or a SavedModel, into `folder`.
 
@@ -52,8 +63,8 @@ def write_files(model, folder, spec, info, photos, steps):
         photos: list of `[*spec.image_size, 3]` uint8 RGB to calibrate int8 on.
         steps: `Steps`.
     """
-    with steps("save bisenet.keras"):
-        model.save(folder / "bisenet.keras")
+    with steps(f"save {_KERAS}"):
+        model.save(folder / _KERAS)
     for precision in spec.precisions:
         with steps(f"convert to {precision} TFLite"):
             content = tflite.convert(model, spec.image_size, precision, spec.input_type, spec.output, photos)
@@ -72,16 +83,23 @@ def verify_model(model, photos, reference, verification):
         reference: called with normalised `[1, H, W, 3]` float32 or float64, gives the logits of `HEADS` in that
             precision, each `[1, H, W, classes]`.
         verification: gets each comparison: `verification.add(name, image, head, reference, result)`.
+
+    Returns:
+        `[H, W]` labels that the model gives the first photo.
     """
     exact = BiSeNet(**{**model.get_config(), "dtype": "float64"})
     exact.set_weights(model.get_weights())
     runs = [("keras_float64", exact, "float64", image) for image in list(photos)[:1]]
     runs += [("keras", model, "float32", image) for image in photos]
+    labels = None
     for name, network, dtype, image in runs:
         inputs = ops.convert_to_numpy(normalize(photos[image][np.newaxis], dtype))
-        results = network.predict_on_batch(inputs)
+        results = {head: ops.convert_to_numpy(said) for head, said in network.predict_on_batch(inputs).items()}
         for head, expected in zip(HEADS, reference(inputs), strict=True):
-            verification.add(name, image, head, expected, ops.convert_to_numpy(results[head]))
+            verification.add(name, image, head, expected, results[head])
+        if name == "keras" and labels is None:
+            labels = graph.read_labels(results, "logits")[0]
+    return labels
 
 
 def verify_files(folder, spec, photos, reference, verification):
@@ -128,17 +146,54 @@ def reject(folder, output_dir, results, failed):
         output_dir: `pathlib.Path` of where they go.
         results: names of what was verified: precisions, or `"saved_model"`.
         failed: names of what failed; others are passed over.
+
+    Returns:
+        dict: result -> the name that its file has now.
     """
+    names = {}
     for result in results:
-        name = result if result == saved_model.NAME else tflite_name(result)
+        name = names[result] = file_name(result)
         stale = output_dir / f"{name}.failed"
         if result in failed:
+            names[result] = stale.name
             (folder / name).rename(folder / stale.name)
             stale = output_dir / name
         if stale.is_dir():
             shutil.rmtree(stale)
         else:
             stale.unlink(missing_ok=True)
+    return names
+
+
+def measure(path, spec, photo):
+    """Times a `.tflite` from photo to labels, on all cores.
+
+    What the file leaves to its caller, normalisation or argmax, is done and counts.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        spec: `ExportSpec`.
+        photo: `[*spec.image_size, 3]` uint8 RGB.
+
+    Returns:
+        dict: `median_ms` and `fastest_ms` of `runs` runs, after one that does not count; `threads`.
+    """
+    threads = os.cpu_count()
+    runner = TFLiteRunner(path.read_bytes(), threads)
+    seconds = []
+    while len(seconds) < _RUNS + 1 or sum(seconds) < _SECONDS:
+        start = time.perf_counter()
+        image = photo[np.newaxis]
+        image = image if spec.input_type == "uint8" else ops.convert_to_numpy(normalize(image))
+        graph.read_labels(runner(image), spec.output)
+        seconds.append(time.perf_counter() - start)
+    milliseconds = 1000 * np.array(seconds[1:])
+    return {
+        "median_ms": round(float(np.median(milliseconds)), 2),
+        "fastest_ms": round(float(milliseconds.min()), 2),
+        "runs": len(milliseconds),
+        "threads": threads,
+    }
 
 
 def peak_memory():

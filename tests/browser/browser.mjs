@@ -45,20 +45,29 @@ function serve(folders) {
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
-// Opens `path` of the served `folders`, calls `use(page, messages)` and closes everything. `messages` fills with what
-// the page writes to its console, `{ type, text }` each; an error that nobody caught has the type `error`, too.
+// Opens `path` of the served `folders` as `visit` does.
 export async function open(executable, folders, path, use) {
   const server = await serve(folders);
-  const browser = await chromium.launch({ executablePath: executable, args: FLAGS, timeout: 120_000 });
+  try {
+    return await visit(executable, `http://127.0.0.1:${server.address().port}${path}`, use);
+  } finally {
+    server.close();
+  }
+}
+
+// Opens `url`, calls `use(page, messages)` and closes the browser. `messages` fills with what the page writes to its
+// console, `{ type, text }` each; an error that nobody caught has the type `error`, too. `prepare(page)` comes before.
+export async function visit(executable, url, use, { flags = [], prepare = () => {} } = {}) {
+  const browser = await chromium.launch({ executablePath: executable, args: [...FLAGS, ...flags], timeout: 120_000 });
   try {
     const page = await browser.newPage();
     const messages = [];
     page.on("console", (message) => messages.push({ type: message.type(), text: message.text() }));
     page.on("pageerror", (error) => messages.push({ type: "error", text: String(error) }));
-    await page.goto(`http://127.0.0.1:${server.address().port}${path}`);
+    await prepare(page);
+    await page.goto(url);
     return await use(page, messages);
   } finally {
     await browser.close();
-    server.close();
   }
 }

@@ -1,0 +1,82 @@
+"""What an export tells of itself: the figures as a dict, `report.json` and `report.html`."""
+
+import dataclasses
+import json
+import math
+
+from keras_bisenet.export import html_report, job
+
+
+def checkpoint(path, info, architecture, model):
+    """What is known of the checkpoint.
+
+    Args:
+        path: of the file.
+        info: `metadata.ModelInfo`.
+        architecture: has `dialect.name`, `backbone` and `num_classes`.
+        model: the `BiSeNet` that it was ported to.
+    """
+    return {
+        "path": str(path),
+        "sha256": info.checkpoint_sha256,
+        "layout": architecture.dialect.name,
+        "backbone": architecture.backbone,
+        "classes": architecture.num_classes,
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        "licence": info.license,
+    }
+
+
+def assemble(folder, checkpoint, spec, photos, checks, latency, steps, command):
+    """The figures of an export.
+
+    Args:
+        folder: `pathlib.Path` of its files.
+        checkpoint: see `checkpoint`.
+        spec: `ExportSpec`.
+        photos: `calibration.Photos` that int8 was made with.
+        checks: the comparisons: has `failed()`, and `checks`, each with `as_dict()`.
+        latency: dict, name of a file -> what `job.measure` says of it.
+        steps: `job.Steps`.
+        command: the command line.
+
+    Returns:
+        dict that goes into JSON.
+    """
+    files = {file.name: job.describe(file) for file in sorted(folder.iterdir())}
+    for name, figures in latency.items():
+        files[name]["latency"] = figures
+    return {
+        "holds": not checks.failed(),
+        "command": command,
+        "checkpoint": checkpoint,
+        "options": dataclasses.asdict(spec),
+        "calibration": photos.as_dict(),
+        "comparisons": [check.as_dict() for check in checks.checks],
+        "files": files,
+        "seconds": steps.seconds,
+        "peak_memory_bytes": job.peak_memory(),
+    }
+
+
+def write(folder, report, evidence):
+    """Writes `report.json` and `report.html`.
+
+    Args:
+        folder: `pathlib.Path`.
+        report: see `assemble`.
+        evidence: `html_report.Evidence`.
+    """
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    # A name that is no Unicode is shown with a backslash, as in the JSON file.
+    page = html_report.render(report, evidence)
+    (folder / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def summary(report):
+    """A few lines for the terminal: each file with its size, latency and kind, and the peak of the memory."""
+    lines = []
+    for name, file in report["files"].items():
+        latency = f"{file['latency']['median_ms']:,.0f} ms" if "latency" in file else ""
+        lines.append(f"{file['bytes']:>12,} bytes  {latency:>8}  {name}  {file.get('kind', '')}".rstrip())
+    return "\n".join([*lines, f"peak memory {report['peak_memory_bytes'] or 0:,} bytes"])
