@@ -1,0 +1,46 @@
+// The camera, frame by frame.
+
+import { pixels } from "./photo.js";
+import { Problem } from "./problem.js";
+
+const PROBLEMS = {
+  NotAllowedError: "The camera was refused: allow it for this page beside its address, or choose a photo.",
+  NotFoundError: "No camera was found: connect one, or choose a photo.",
+  NotReadableError: "The camera is in use: close the other program that shows it, or choose a photo.",
+};
+
+/**
+ * Frames as fast as they are taken up, cut to the square in the middle.
+ *
+ * @param {AbortSignal} signal ends it, and switches the camera off.
+ * @returns {AsyncGenerator<ImageData>}
+ * @throws {Problem} there is no camera, or it is refused.
+ */
+export async function* cameraFrames(signal) {
+  const video = document.createElement("video");
+  video.muted = true;
+  video.playsInline = true;
+  const stream = await openCamera();
+  try {
+    video.srcObject = stream;
+    await video.play();
+    while (!signal.aborted && stream.active) {
+      await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+      const side = Math.min(video.videoWidth, video.videoHeight);
+      yield pixels(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side, side);
+    }
+  } finally {
+    for (const track of stream.getTracks()) track.stop();
+  }
+}
+
+async function openCamera() {
+  if (!navigator.mediaDevices) {
+    throw new Problem("The camera needs a page of this machine or of https: open it as localhost.");
+  }
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 640 } } });
+  } catch (error) {
+    throw new Problem(PROBLEMS[error.name] ?? `The camera cannot be opened: ${error.message}`);
+  }
+}

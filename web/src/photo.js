@@ -1,0 +1,49 @@
+// Reads photos as Python does: turned upright by their EXIF note, transparent parts on white, colour profiles left out.
+
+import { Problem } from "./problem.js";
+
+// Some 200 MB in memory, and as much again for each change of colour.
+const MOST_PIXELS = 50e6;
+
+/**
+ * @param {Blob} file
+ * @param {string} name what the messages call it.
+ * @returns {Promise<ImageData>} RGBA, opaque, of the photo's own size.
+ * @throws {Problem} it is no image, or too large.
+ */
+export async function readPhoto(file, name) {
+  const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
+    throw new Problem(`${name} cannot be read as an image: choose a photo, for example a JPEG, PNG or WebP file.`);
+  });
+  const { width, height } = bitmap;
+  try {
+    if (width * height > MOST_PIXELS) {
+      throw new Problem(
+        `${name} has ${width} x ${height} pixels: choose a photo of at most ${MOST_PIXELS / 1e6} million pixels.`,
+      );
+    }
+    return pixels(bitmap, 0, 0, width, height);
+  } finally {
+    bitmap.close();
+  }
+}
+
+/**
+ * The pixels of a part of an image or video.
+ *
+ * @param {CanvasImageSource} source
+ * @returns {ImageData} RGBA, opaque, `[height, width]`.
+ */
+export function pixels(source, left, top, width, height) {
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(source, left, top, width, height, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}
+
+/** The first image among dragged or pasted files, else the first file, else nothing. */
+export function firstPhoto(files) {
+  return [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
+}

@@ -1,0 +1,70 @@
+// Runs the network beside the page, which stays free to answer clicks meanwhile.
+//
+// First message: { file, accelerator }; answer: { size: [height, width], threads }.
+// Each further message: { width, height, data } of a photo, RGBA; answer: { width, height, data, milliseconds }, the
+// labels. Instead of either comes { problem } if it fails.
+
+import { loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
+
+import { resizePhoto } from "./resize.js";
+
+const WASM = new URL("wasm/", self.location).href;
+const MAKE = "make export EXPORT_FLAGS=--precisions=float32,float16,int8";
+
+// LiteRT calls everything that it says an error.
+self.Module = {
+  locateFile: (name) => WASM + name,
+  mainScriptUrlOrBlob: `${WASM}litert_wasm_threaded_internal.js`,
+  printErr: (line) => console.debug(line),
+};
+
+let model;
+
+async function open({ file, accelerator }) {
+  const response = await fetch(`models/${file}`);
+  if (!response.ok) throw new Error(`${file} is missing: make it with "${MAKE}", then "make web".`);
+  const content = new Uint8Array(await response.arrayBuffer());
+  const threads = accelerator === "wasm" && self.crossOriginIsolated && (await supportsFeature("threads"));
+  const jspi = accelerator === "webgpu" && (await supportsFeature("jspi"));
+  await loadLiteRt(WASM, { threads, jspi });
+  try {
+    model = await loadAndCompile(content, { accelerator });
+  } catch (error) {
+    throw new Error(`${file} cannot be used: ${error.message ?? error}; make it again with "${MAKE}".`);
+  }
+  const [input] = model.getInputDetails();
+  const [output] = model.getOutputDetails();
+  const [, height, width] = input.shape;
+  const takes = `${input.dtype} [${[...input.shape]}]`;
+  const gives = `${output.dtype} [${[...output.shape]}]`;
+  if (takes !== `uint8 [1,${height},${width},3]` || gives !== `uint8 [1,${height},${width}]`) {
+    throw new Error(`${file} takes ${takes} and gives ${gives}, not a uint8 photo and labels: make it with "${MAKE}".`);
+  }
+  if (model.options.accelerator !== accelerator || (accelerator === "webgpu" && !model.isFullyAccelerated)) {
+    throw new Error(`${file} does not run wholly on this GPU: choose a file that runs on the CPU.`);
+  }
+  return { size: [height, width], threads: model.options.cpuOptions.numThreads };
+}
+
+async function parse(photo) {
+  const [{ name, shape }] = model.getInputDetails();
+  const [, height, width] = shape;
+  const resized = resizePhoto(photo, width, height);
+  const start = performance.now();
+  const input = new Tensor(resized, shape);
+  const [output] = Object.values(await model.run({ [name]: input }));
+  const data = (await output.data()).slice();
+  const milliseconds = performance.now() - start;
+  input.delete();
+  output.delete();
+  return { width, height, data, milliseconds };
+}
+
+let before = Promise.resolve();
+
+self.onmessage = ({ data: message }) => {
+  before = before
+    .then(() => (message.file ? open(message) : parse(message)))
+    .then((answer) => self.postMessage(answer))
+    .catch((error) => self.postMessage({ problem: error.message ?? String(error) }));
+};
