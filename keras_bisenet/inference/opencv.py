@@ -1,0 +1,12 @@
+"""OpenCV with its contrib modules, or word of how to get it."""
+
+try:
+    import cv2
+    from cv2 import ximgproc
+except ImportError as error:
+    raise ImportError(
+        f"makeup needs OpenCV with its contrib modules ({error}); "
+        "install it: pip install --constraint constraints.txt --editable '.[makeup]'"
+    ) from error
+
+__all__ = ["cv2", "ximgproc"]

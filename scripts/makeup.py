@@ -1,0 +1,133 @@
+"""Makes up a photo: recolours hair, lips, eyes and brows, and smooths the skin.
+
+The network finds the parts, unless --labels names a label map that is there already. Colours are #rrggbb or CSS names.
+
+Examples:
+  python scripts/makeup.py --image photo.jpg --output out.png --hair '#7a2f1d' --lips crimson --smooth 0.5
+  python scripts/makeup.py --image photo.jpg --output out.jpg --eyes '#4d7086' --strength 0.5 --before_after
+  python scripts/makeup.py --image photo.jpg --output out.webp --hair black --labels labels.png
+"""
+
+import math
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# What Pillow is told for each kind of picture: at these settings nobody sees a difference to PNG.
+FORMATS = {
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".png": {"format": "PNG"},
+    ".webp": {"format": "WEBP", "quality": 95},
+}
+# Longest side of a picture, in pixels, of those kinds that have a limit.
+LIMITS = {"JPEG": 65500, "WEBP": 16383}
+# The network gets a larger photo in this size: it sees no more in it, and probabilities are 76 bytes a pixel.
+LONGEST_SIDE = 1024
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("image", None, "The photo. Default: the bundled one.")
+flags.DEFINE_string("output", None, f"Picture to write: {', '.join(FORMATS)}.", required=True)
+flags.DEFINE_string("hair", None, "Colour of the hair.")
+flags.DEFINE_string("lips", None, "Colour of the lips.")
+flags.DEFINE_string("eyes", None, "Colour of the irises.")
+flags.DEFINE_string("brows", None, "Colour of the eyebrows.")
+flags.DEFINE_float("smooth", 0.0, "How much of the skin's unevenness goes, 0 to 1.")
+flags.DEFINE_float("strength", 0.8, "How far the parts go to their colours, 0 to 1.")
+flags.DEFINE_string("model", None, "A .tflite or .keras file. Default: the bundled network.")
+flags.DEFINE_string("labels", None, "Label map of the photo, a greyscale PNG of class ids, instead of a network's.")
+flags.DEFINE_bool("before_after", False, "Write the photo as it was on the left of the result.")
+
+
+def find_parts(photo, options):
+    """The masks of a photo's parts, see `soft_masks.part_masks`.
+
+    Args:
+        photo: `[H, W, 3]` uint8 RGB.
+        options: the flags' values, as attributes.
+
+    Raises:
+        DataError, ExportError, MakeupError: with a message for the person who asked.
+    """
+    from keras_bisenet import FaceParser
+    from keras_bisenet.data import folder
+    from keras_bisenet.inference import images, makeup, soft_masks
+
+    size = photo.shape[:2]
+    if options.labels is not None:
+        if not pathlib.Path(options.labels).is_file():
+            raise makeup.MakeupError(f"{options.labels}: no such file; expected a label map of the photo")
+        labels = folder.read_label(options.labels)
+        if labels.shape != size:
+            found, expected = ("x".join(map(str, shape)) for shape in (labels.shape, size))
+            raise makeup.MakeupError(
+                f"{options.labels}: is {found}, the photo {expected}; expected the same; "
+                "resize the labels by nearest neighbour"
+            )
+        return soft_masks.part_masks(labels)
+    parser = FaceParser(options.model)
+    scale = min(1, LONGEST_SIDE / max(size))
+    small = images.resize(photo, tuple(max(1, round(side * scale)) for side in size))
+    return soft_masks.part_masks(parser.probabilities(small), size, parser.class_names)
+
+
+def run(options):
+    """Does the whole job.
+
+    Args:
+        options: the flags' values, as attributes.
+
+    Raises:
+        DataError, ExportError, ImageError, MakeupError: with a message for the person who asked.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from keras_bisenet.export import staging
+    from keras_bisenet.inference import images, makeup
+
+    output = pathlib.Path(options.output)
+    if output.suffix.lower() not in FORMATS:
+        raise makeup.MakeupError(f"{output}: unknown kind of picture; expected a name ending in {', '.join(FORMATS)}")
+    colors = {part: getattr(options, part) for part in makeup.LIGHTNESS if getattr(options, part) is not None}
+    colors = {part: makeup.parse_color(text) for part, text in colors.items()}
+    look = makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
+    look.check()
+    path = images.BUNDLED if options.image is None else options.image
+    photo = images.read(path)
+    saving = FORMATS[output.suffix.lower()]
+    height, width = photo.shape[0], photo.shape[1] * (2 if options.before_after else 1)
+    if max(height, width) > LIMITS.get(saving["format"], math.inf):
+        limit = f"{saving['format']} holds at most {LIMITS[saving['format']]} pixels a side"
+        raise makeup.MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
+    result = makeup.apply(photo, find_parts(photo, options), look)
+    picture = np.concatenate([photo, result], axis=1) if options.before_after else result
+    with staging.staged(output.parent) as scratch:
+        Image.fromarray(picture).save(scratch / output.name, **saving)
+    print(f"{path}: {', '.join([*colors, *(['skin'] if look.smooth else [])])} made up, in {output}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        from keras_bisenet.data.folder import DataError
+        from keras_bisenet.export.errors import ExportError
+        from keras_bisenet.inference.images import ImageError
+        from keras_bisenet.inference.makeup import MakeupError
+    except ImportError as error:
+        sys.exit(f"error: {error}")
+
+    try:
+        run(FLAGS)
+    except (DataError, ExportError, ImageError, MakeupError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
