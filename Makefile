@@ -12,7 +12,7 @@ BENCHMARK_FLAGS ?=
 PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
-.PHONY: export test lint format benchmark quantisation training training_parity web clean
+.PHONY: export test lint format benchmark quantisation training training_parity folder web clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
@@ -45,6 +45,10 @@ training: $(VENV)/export.stamp
 # Twenty training steps in Keras and in PyTorch, from the same weights on the same batches.
 training_parity: $(VENV)/export.stamp
 	$(BIN)/python benchmarks/training_parity.py
+
+# A folder of photos, from files to label files, against the original PyTorch script (5 minutes).
+folder: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/folder.py
 
 # The page that runs the .tflite files in a browser, built into build/web and served (needs Node >= 20 and npm). It runs
 # those of build/face_parsing, and the int8 one that the package ships where there is none:
