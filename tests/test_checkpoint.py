@@ -70,6 +70,13 @@ def test_save_and_load(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [f"c{suffix}"]
 
 
+def test_others_may_read_what_is_saved(tmp_path):
+    """As far as the user's umask lets them, like any other file."""
+    (tmp_path / "other").touch()
+    save(tmp_path / "a.pth", {"x": np.zeros(1, np.float32)})
+    assert (tmp_path / "a.pth").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_failed_save_keeps_the_old_file(tmp_path):
     path = tmp_path / "c.pth"
     path.write_bytes(b"old")

@@ -4,7 +4,6 @@ import io
 import os
 import pathlib
 import tarfile
-import tempfile
 
 import numpy as np
 
@@ -147,10 +146,9 @@ def save(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
         OSError: the folder cannot be written to or is full.
     """
     path = pathlib.Path(path)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    partial = pathlib.Path(partial)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("wb") as file:
             if path.suffix == ".safetensors":
                 import safetensors.numpy
 
@@ -164,5 +162,5 @@ def save(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
                 file.write(buffer.getbuffer())
         partial.replace(path)
     except BaseException:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise

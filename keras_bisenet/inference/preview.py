@@ -4,19 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from keras_bisenet.labels import PALETTE, class_names
-
-
-def colorize(labels):
-    """Paints labels in the palette; classes beyond it start over.
-
-    Args:
-        labels: `[H, W]` class ids.
-
-    Returns:
-        `[H, W, 3]` uint8 RGB.
-    """
-    return np.asarray(PALETTE, np.uint8)[np.asarray(labels) % len(PALETTE)]
+from keras_bisenet.inference.painting import colorize
+from keras_bisenet.labels import class_names
 
 
 def save_preview(path, photo, reference, results, num_classes):

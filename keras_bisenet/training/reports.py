@@ -5,7 +5,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_bisenet.bisenet import HEADS
-from keras_bisenet.inference.preview import colorize
+from keras_bisenet.inference.painting import colorize
 from keras_bisenet.labels import IGNORE, class_names
 from keras_bisenet.training.curve import save_curve
 
