@@ -1,0 +1,121 @@
+"""Ports a PyTorch checkpoint to Keras and TFLite, step by step, and takes it back to PyTorch.
+
+This is `scripts/port_and_export.py` without its flags, files and report: the two packages used as libraries, as the
+beginning of a tool of your own. Every step prints a figure that can be checked.
+
+Examples:
+  python examples/port_a_checkpoint.py
+  python examples/port_a_checkpoint.py --checkpoint 79999_iter.pth --photo me.jpg --output_dir build/mine
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+# A port needs PyTorch anyway, so Keras may as well run on it: without TensorFlow the start is quicker.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+SIZE = (512, 512)  # height, width
+PRECISION = "float16"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("checkpoint", "default", "A PyTorch or safetensors file, or a name in checkpoints/manifest.json.")
+flags.DEFINE_string("photo", None, "What to compare on. Default: the bundled photo.")
+flags.DEFINE_string("output_dir", "build/port_a_checkpoint", "Folder for everything that is written.")
+
+
+def run(options):
+    """Does all steps.
+
+    Args:
+        options: the flags' values, as attributes.
+
+    Raises:
+        CheckpointError, ExportError, ImageError: with a message for the person who asked.
+    """
+    import numpy as np
+    from keras import ops
+    from PIL import Image
+
+    import keras_bisenet
+    import weight_port
+    from keras_bisenet.bisenet import HEADS
+    from keras_bisenet.export import metadata, staging, tflite
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference import images, painting
+    from keras_bisenet.labels import class_names
+    from weight_port import manifest, parity, torch_reference
+
+    # 1. Read the file; no code that it may hold is run. Names and shapes of its tensors tell which network it is of.
+    path = manifest.locate(options.checkpoint, MANIFEST)
+    state = weight_port.load(path)  # PyTorch key -> array
+    architecture = weight_port.recognise(state)
+    print(f"1. read       {path.name}: {len(state)} tensors, {architecture}")
+
+    # 2. Give each Keras weight the tensor of its name. A tensor too few, too many or of another shape is an error. The
+    # passengers are what PyTorch stores and nobody computes with; step 6 wants them back.
+    model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+    passengers = weight_port.apply(state, model.variables, architecture)
+    print(f"2. ported     {model.count_params():,} parameters; {len(passengers)} tensors are passengers")
+
+    # 3. Compare the logits of all heads with those of the PyTorch network.
+    photo = images.read(options.photo or images.BUNDLED, SIZE)  # [512, 512, 3] uint8 RGB
+    inputs = ops.convert_to_numpy(keras_bisenet.normalize(photo[np.newaxis]))  # [1, 512, 512, 3] float32
+    reference = torch_reference.Reference(state, architecture)
+    expected = dict(zip(HEADS, reference(inputs), strict=True))  # [1, 512, 512, classes] each
+    results = model.predict_on_batch(inputs)
+    for head in HEADS:
+        difference = parity.compare(expected[head], results[head])
+        print(f"3. compared   {head}: max |error| {difference.max_abs:.1e}, same labels {difference.agreement:.4%}")
+        if not parity.TOLERANCES["keras"].holds(difference):
+            raise ExportError(f"{head} is not that of PyTorch; {parity.TOLERANCES['keras']}")
+
+    # 4. Export: a uint8 photo in, uint8 labels out. The metadata tells the file's users what they want to know of it.
+    licence = manifest.licence(options.checkpoint, MANIFEST)
+    info = metadata.ModelInfo(class_names(architecture.num_classes), manifest.sha256(path), license=licence)
+    content = metadata.attach(tflite.convert(model, SIZE, PRECISION), info)
+    with staging.staged(options.output_dir) as folder:
+        file = folder / f"face_parsing_{PRECISION}.tflite"
+        file.write_bytes(content)
+        print(f"4. exported   {file.name}: {len(content):,} bytes")
+
+        # 5. Run the file as an app would. FaceParser takes a photo of any size, and its labels have that size.
+        parser = keras_bisenet.FaceParser(file)
+        labels = parser(photo)  # [512, 512] uint8
+        agreement = (labels == expected["logits"][0].argmax(-1)).mean()
+        least = parity.TOLERANCES[PRECISION].agreement
+        if agreement < least:
+            raise ExportError(f"{file.name}: {agreement:.3%} of its labels are those of PyTorch; expected {least:.1%}")
+        shares = np.bincount(labels.ravel(), minlength=parser.num_classes) / labels.size
+        largest = ", ".join(f"{parser.class_names[label]} {shares[label]:.1%}" for label in (-shares).argsort()[:4])
+        print(f"5. ran        same labels as PyTorch {agreement:.3%}; largest parts: {largest}")
+        Image.fromarray(painting.overlay(photo, labels)).save(folder / "overlay.png")
+
+        # 6. And back: a state_dict that the PyTorch network loads with strict=True.
+        weights = weight_port.keras_weights(model.variables)
+        weight_port.save(folder / "again.pth", weight_port.reverse(weights, architecture.dialect, passengers))
+        again = weight_port.load(folder / "again.pth")
+        torch_reference.Reference(again, architecture)
+        equal = sum(np.array_equal(state[key], again[key]) for key in state)
+        print(f"6. back       again.pth: {equal} of {len(state)} tensors equal, bit for bit")
+    print(f"everything is in {options.output_dir}")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference.images import ImageError
+    from weight_port import CheckpointError
+
+    try:
+        run(FLAGS)
+    except (CheckpointError, ExportError, ImageError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
