@@ -120,7 +120,7 @@ class TorchTrainer:
         Returns:
             Three floats: the loss of each head before the step, the main head first.
         """
-        x = torch.tensor(images).permute(0, 3, 1, 2).contiguous()
+        x = torch.tensor(images).permute(0, 3, 1, 2)
         truth = torch.tensor(labels, dtype=torch.int64)
         losses, self.hard = [], []
         for logits in self.network(x):
