@@ -142,7 +142,7 @@ def test_variations_differ_in_place_and_colour_and_are_mirrored():
     assert 6 < similar.argmax(1).sum() < 18
 
 
-SUFFIXES = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
 
 
 def write_photos(folder, count):

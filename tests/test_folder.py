@@ -13,7 +13,7 @@ from keras_bisenet.data import folder
 from keras_bisenet.data.folder import DataError, Example
 
 REAL = ROOT.parent / "shared" / "data" / "celebamask_1k"
-SUFFIXES = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
 LABEL = np.array([[0, 1, 2, 255, 18], [3, 4, 5, 6, 7], [8, 9, 10, 11, 12]], np.uint8)
 
 

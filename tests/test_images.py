@@ -66,7 +66,7 @@ def test_what_is_no_image(tmp_path, content):
     with pytest.raises(ImageError) as error:
         images.read(path)
     assert str(error.value) == (
-        f"{path}: cannot be read as an image; expected one of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+        f"{path}: cannot be read as an image; expected one of .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
     )
 
 
@@ -93,7 +93,7 @@ def test_find(tmp_path):
 def test_find_nothing(tmp_path):
     with pytest.raises(ImageError) as error:
         images.find(tmp_path)
-    suffixes = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
     assert str(error.value) == f"{tmp_path}: holds no photo; expected files ending in {suffixes}"
     with pytest.raises(ImageError) as error:
         images.find(tmp_path / "none")

@@ -268,7 +268,7 @@ def test_refused_keys_are_listed(tmp_path):
 
 def test_refused_photos(tmp_path):
     process = command("--verify_images", tmp_path / "none", "--output_dir", tmp_path / "out")
-    suffixes = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
     message = f"error: {tmp_path}/none: no such file or folder; expected photos ({suffixes})"
     check_refused(process, message, tmp_path / "out")
 

@@ -5,14 +5,12 @@ The download has one mask for each part of a face; here each face gets one label
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import io
-import multiprocessing
-import os
 import pathlib
 import re
-import signal
-import threading
 
 import numpy as np
 from PIL import Image
@@ -20,7 +18,7 @@ from tqdm import tqdm
 
 from keras_bisenet.data import label_order
 from keras_bisenet.data.folder import DataError
-from keras_bisenet.inference import images
+from keras_bisenet.inference import files, images, workers
 from keras_bisenet.labels import LABELS
 
 IMAGES = "CelebA-HQ-img"
@@ -137,7 +135,7 @@ def prepare(source, output_dir, size=512, val_count=1000, test_count=1000, seed=
         _claim(output_dir, size)
         _write_all(faces, output_dir, size, workers)
         for split, names in splits.items():
-            _put(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
+            files.put(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"cannot write to {output_dir}: {reason}; free it and run again, which goes on") from error
@@ -193,45 +191,27 @@ def _claim(output_dir, size):
         )
     for name in ("images", "labels"):
         (output_dir / name).mkdir(parents=True, exist_ok=True)
-    _put(path, label_order.describe(size))
+    files.put(path, label_order.describe(size))
     for split in SPLITS:
         (output_dir / f"{split}.txt").unlink(missing_ok=True)
 
 
-def _write_all(faces, output_dir, size, workers):
-    # Imported once, in a process of its own, of which the workers are copies.
-    forks = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if forks else "spawn")
-    if forks:
-        context.set_forkserver_preload([__name__])
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker)
-    try:
-        futures = [pool.submit(_write, face, output_dir, size) for face in faces]
-        for future in tqdm(futures, "preparing", unit="face", disable=None):
-            future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _write_all(faces, output_dir, size, count):
+    pool = workers.pool(count, __name__)
+    written = workers.run(pool, functools.partial(_write, output_dir, size), faces, ahead=1000)
+    with contextlib.closing(written):
+        for _ in tqdm(written, "preparing", len(faces), unit="face", disable=None):
+            pass
 
 
-def _start_worker():
-    """An interruption is the parent's to handle; if that is killed, its workers must not go on for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _write(face, output_dir, size):
+def _write(output_dir, size, face):
     image, label = output_dir / "images" / f"{face.name}.jpg", output_dir / "labels" / f"{face.name}.png"
     if not label.exists():
         masks = _read_masks(face)
-        _put(label, _encoded(Image.fromarray(paint(masks)).resize((size, size), Image.Resampling.NEAREST), "PNG"))
+        files.put(label, _encoded(Image.fromarray(paint(masks)).resize((size, size), Image.Resampling.NEAREST), "PNG"))
     if not image.exists():
         photo = _read(face.image)
-        _put(image, _encoded(Image.fromarray(images.resize(photo, (size, size))), "JPEG", quality=95))
+        files.put(image, _encoded(Image.fromarray(images.resize(photo, (size, size))), "JPEG", quality=95))
 
 
 def _read_masks(face):
@@ -268,10 +248,3 @@ def _encoded(image, kind, **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def _put(path, content):
-    """Writes a file that appears whole. What a killed process leaves of it is overwritten by the next."""
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_bytes(content)
-    scratch.replace(path)

@@ -12,7 +12,7 @@ from keras_bisenet.preprocessing import MINIMUM_SIZE
 # A public-domain portrait (NASA), used wherever no photo is given.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class ImageError(ValueError):
@@ -68,7 +68,7 @@ def read(path, size=None):
         ImageError: the file is missing, too large, or no image that can be read.
     """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ModuleNotFoundError as error:
         raise ImageError("reading image files needs Pillow: pip install pillow; arrays can be given without") from error
     try:
@@ -81,7 +81,11 @@ def read(path, size=None):
             f"{path}: has {re.search('[0-9]+', str(error))[0]} pixels; expected at most {2 * Image.MAX_IMAGE_PIXELS}: "
             "shrink it first"
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except PermissionError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: not enough memory") from error
+    except Exception as error:  # Pillow trusts the file, and a damaged one fails in any way
         raise ImageError(f"{path}: cannot be read as an image; expected one of {', '.join(SUFFIXES)}") from error
     return photo if size is None else resize(photo, size)
 

@@ -1,0 +1,76 @@
+"""Parses many photos on a Ray cluster, with Ray Data.
+
+Every machine must have this package, and see the photos, the model and the folder of the results at the same paths.
+"""
+
+import dataclasses
+import logging
+import os
+import pathlib
+
+from keras_bisenet.export.errors import ExportError
+from keras_bisenet.inference import folder_job
+from keras_bisenet.inference.images import ImageError
+
+
+def run(job, sources, count=None):
+    """Like `folder_job.run`, on the Ray cluster that this process is connected to, else on one of its own.
+
+    Args:
+        job: `folder_job.Job`.
+        sources: list of `inputs.Source`, no videos.
+        count: number of photos that are parsed at a time; None for as many as the cluster has processors.
+
+    Yields:
+        (name, error) of each photo, None where it went well, in any order. Errors name absolute paths.
+
+    Raises:
+        ExportError, ImageError: no photo can be parsed or written any more, Ray is missing or lost its workers, or
+            there is a video.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ImageError("the engine ray needs Ray: pip install 'keras-bisenet[ray]'") from error
+    for source in sources:
+        if source.is_video:
+            raise ImageError(f"{source.path}: videos are parsed by the local engine alone; leave them out")
+    if not sources:
+        return
+    # Other machines, other working directories. And names of files need not be text, which Arrow would expect.
+    rows = [{"name": os.fsencode(source.name), "path": os.fsencode(source.path.absolute())} for source in sources]
+    model = None if job.model is None else str(pathlib.Path(job.model).absolute())
+    job = dataclasses.replace(job, output_dir=job.output_dir.absolute(), model=model)
+    try:
+        for row in _parse_all(ray, rows, job, count):
+            error = os.fsdecode(row["error"]) or None
+            if row["stop"]:
+                raise ImageError(error)
+            yield pathlib.PurePath(os.fsdecode(row["name"])), error
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ImageError(f"Ray cannot go on: {reason}; run again, which goes on") from error
+
+
+def _parse_all(ray, rows, job, count):
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # What a task has parsed is told when all of it is done.
+    tasks = max(len(rows) // 50, 8 * int(ray.cluster_resources().get("CPU", 1)))
+    photos = ray.data.from_items(rows, override_num_blocks=min(len(rows), tasks))
+    return photos.map(
+        _parse, fn_kwargs={"job": job}, compute=ray.data.TaskPoolStrategy(size=count), num_cpus=1
+    ).iter_rows()
+
+
+def _parse(row, job):
+    try:
+        error, stop = folder_job.worker(job)(os.fsdecode(row["name"]), pathlib.Path(os.fsdecode(row["path"]))), False
+    except (ExportError, ImageError) as problem:
+        error, stop = str(problem), True
+    return {"name": row["name"], "error": os.fsencode(error or ""), "stop": stop}

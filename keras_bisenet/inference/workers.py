@@ -1,0 +1,83 @@
+"""Worker processes that end with their parent."""
+
+import collections
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing import forkserver
+
+
+def cores():
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def pool(count, preload):
+    """A `ProcessPoolExecutor` whose workers start fast, keep silent and cannot outlive this process.
+
+    Args:
+        count: number of processes; None for one a core.
+        preload: module that is imported once, in a process of which the workers are copies where the system can.
+    """
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    if forks:
+        context.set_forkserver_preload([preload])
+        _start_forkserver()
+    return concurrent.futures.ProcessPoolExecutor(count or cores(), context, _start)
+
+
+def run(pool, function, tasks, ahead):
+    """Results of `function` on each task, in order; only `ahead` tasks are taken before their turn.
+
+    Args:
+        pool: see above; shut down at the end, and what has not begun is left out.
+        function: of a module, called with one task.
+        tasks: iterable.
+        ahead: number of tasks.
+
+    Raises:
+        concurrent.futures.BrokenExecutor: a worker was killed.
+    """
+    tasks, waiting = iter(tasks), collections.deque()
+    try:
+        while True:
+            waiting.extend(pool.submit(function, task) for task in itertools.islice(tasks, ahead - len(waiting)))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_forkserver():
+    """Workers begin as the fork server does: none is to tell that it was interrupted, or that its parent is gone.
+
+    Nor how a library was built, or what it thinks of a damaged file. Errors are returned.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _start():
+    """An interruption is the parent's to handle; if that is killed, its workers must not go on for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

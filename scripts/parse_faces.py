@@ -1,0 +1,106 @@
+"""Labels the parts of faces in photos and videos: files, folders with all that is in them, patterns.
+
+Writes, of each photo, what --outputs names: labels/ (PNG of class ids), overlay/ (labels painted over the photo),
+masks/ (a PNG for each part) and json/ (areas and boxes). Run again, it goes on where it stopped. Files that cannot be
+read are listed in failures.txt, and the exit status is then 1.
+
+Examples:
+  python scripts/parse_faces.py photos --output_dir build/parsed
+  python scripts/parse_faces.py party.jpg 'holidays/**/*.jpg' clip.mp4 --detect --outputs labels,overlay,json
+  python scripts/parse_faces.py photos --model build/face_parsing/face_parsing_float32.tflite --workers 4
+  python scripts/parse_faces.py /shared/photos --output_dir /shared/parsed --engine ray
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import sys
+
+from absl import app, flags
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# How many failures are printed; all of them are in failures.txt.
+SHOWN = 20
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output_dir", "build/parsed", "Folder of the results.")
+flags.DEFINE_list("outputs", "labels", "What is written of each photo: labels, overlay, masks, json.")
+flags.DEFINE_string("model", None, "A .tflite or .keras file. Default: the bundled int8 one.")
+flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are no close-up of one face.")
+flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one a core.", lower_bound=1)
+flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
+
+
+def run(names, options):
+    """Does the whole job.
+
+    Args:
+        names: files, folders and patterns.
+        options: the flags' values, as attributes.
+
+    Returns:
+        Number of photos that failed, and of all that there was to do.
+
+    Raises:
+        ExportError, ImageError: with a message for the person who asked.
+    """
+    from tqdm import tqdm
+
+    from keras_bisenet.inference import folder_job, inputs, ray_job, results
+    from keras_bisenet.inference.face_parser import FaceParser
+
+    results.check_kinds(options.outputs)
+    output_dir = pathlib.Path(options.output_dir)
+    sources = inputs.find(names, [output_dir / kind for kind in results.KINDS])
+    FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
+    job = folder_job.Job(output_dir, tuple(options.outputs), options.model, options.detect)
+    job.claim()
+    to_do = [source for source in sources if source.is_video or not job.is_done(source)]
+    # Nobody knows how many pictures a video has.
+    total = None if any(source.is_video for source in to_do) else len(to_do)
+    engine = ray_job if options.engine == "ray" else folder_job
+    failures, count = [], 0
+    with (
+        contextlib.closing(engine.run(job, to_do, options.workers)) as parsed,
+        tqdm(parsed, "parsing", total, unit="photo", smoothing=0.05, disable=None) as progress,
+    ):
+        for _, error in progress:
+            count += 1
+            failures.extend([_line(error)] if error else [])
+    job.list_failures(failures)
+    for failure in failures[:SHOWN]:
+        print(f"failed: {failure}", file=sys.stderr)
+    before = f", {len(sources) - len(to_do)} were done before" if len(to_do) < len(sources) else ""
+    print(f"parsed {count - len(failures)}{before}; everything is in {_line(options.output_dir)}")
+    return len(failures), count
+
+
+def _line(text):
+    """Names of files may hold line breaks, what moves a terminal's cursor, and bytes that are no text."""
+    return re.sub(
+        "[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]",
+        lambda match: match[0].encode("unicode_escape").decode(),
+        str(text),
+    )
+
+
+def main(argv):
+    if len(argv) < 2:
+        raise app.UsageError("expected photos: files, folders or patterns; see --help")
+    try:
+        from keras_bisenet.export.errors import ExportError
+        from keras_bisenet.inference.images import ImageError
+
+        failed, count = run(argv[1:], FLAGS)
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; run again, which goes on")
+    except (ExportError, ImageError) as error:
+        sys.exit(f"error: {_line(error)}")
+    if failed:
+        sys.exit(f"error: {failed} of {count} failed; they are listed in {_line(FLAGS.output_dir)}/failures.txt")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,175 @@
+"""What is written of a parsed photo, and that it appears whole."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bisenet import LABELS
+from keras_bisenet.inference import files, painting, results
+from keras_bisenet.inference.images import ImageError
+from keras_bisenet.labels import PALETTE
+
+# fmt: off
+LABELS_4X6 = np.array([
+    [0, 0,  0,  0, 0, 0],
+    [0, 1, 17, 17, 0, 0],
+    [0, 1,  1, 17, 0, 0],
+    [0, 0,  0,  0, 0, 1],
+], np.uint8)
+# fmt: on
+DESCRIBED = {
+    "height": 4,
+    "width": 6,
+    "parts": {
+        "background": {"pixels": 17, "share": 0.708333, "box": [0, 0, 6, 4]},
+        "skin": {"pixels": 4, "share": 0.166667, "box": [1, 1, 6, 4]},
+        "hair": {"pixels": 3, "share": 0.125, "box": [2, 1, 4, 3]},
+    },
+}
+
+
+def photo_of(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def write(folder, labels, photo=None, kinds=results.KINDS, names=LABELS):
+    photo = photo_of(labels.shape) if photo is None else photo
+    results.write(results.paths(folder, "summer/a.jpg", kinds), photo, labels, names)
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_areas_and_boxes():
+    assert results.describe(LABELS_4X6, LABELS) == DESCRIBED
+    one = {"pixels": 1, "share": 1.0, "box": [0, 0, 1, 1]}
+    assert results.describe(np.full((1, 1), 13, np.uint8), LABELS) == {
+        "height": 1,
+        "width": 1,
+        "parts": {"l_lip": one},
+    }
+
+
+def test_what_is_written(tmp_path):
+    write(tmp_path, LABELS_4X6)
+    assert set(content(tmp_path)) == {
+        "labels/summer/a.jpg.png",
+        "overlay/summer/a.jpg.jpg",
+        "masks/summer/a.jpg/background.png",
+        "masks/summer/a.jpg/skin.png",
+        "masks/summer/a.jpg/hair.png",
+        "json/summer/a.jpg.json",
+    }
+    labels = read(tmp_path / "labels" / "summer" / "a.jpg.png")
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, LABELS_4X6)
+    for part in ("background", "skin", "hair"):
+        mask = read(tmp_path / "masks" / "summer" / "a.jpg" / f"{part}.png")
+        np.testing.assert_array_equal(mask, np.where(LABELS.index(part) == LABELS_4X6, 255, 0))
+    assert json.loads((tmp_path / "json" / "summer" / "a.jpg.json").read_text()) == DESCRIBED
+
+
+def test_only_what_is_asked_for_is_written(tmp_path):
+    write(tmp_path, LABELS_4X6, kinds=("json",))
+    assert set(content(tmp_path)) == {"json/summer/a.jpg.json"}
+
+
+def test_an_overlay_is_half_photo_half_palette_and_leaves_the_background(tmp_path):
+    photo = photo_of(LABELS_4X6.shape)
+    expected = photo.astype(float)
+    for label in (1, 17):
+        mask = label == LABELS_4X6
+        expected[mask] = (photo[mask] + np.array(PALETTE[label], float)) / 2
+    painted = painting.overlay(photo, LABELS_4X6)
+    assert painted.dtype == np.uint8
+    assert np.abs(painted - expected).max() <= 0.5
+    np.testing.assert_array_equal(painted[LABELS_4X6 == 0], photo[LABELS_4X6 == 0])
+    np.testing.assert_array_equal(painting.overlay(photo, LABELS_4X6, 0.0), photo)
+    # Large squares survive JPEG.
+    large, photo = LABELS_4X6.repeat(16, 0).repeat(16, 1), photo_of((4, 6)).repeat(16, 0).repeat(16, 1)
+    write(tmp_path, large, photo)
+    expected = painting.overlay(photo, large)
+    assert np.abs(read(tmp_path / "overlay" / "summer" / "a.jpg.jpg").astype(int) - expected).mean() < 12
+    assert np.abs(photo.astype(int) - expected).mean() > 15
+
+
+def test_classes_beyond_the_palette_start_over():
+    np.testing.assert_array_equal(painting.colorize([[0, 18, 19, 38]])[0], [PALETTE[i] for i in (0, 18, 0, 0)])
+
+
+def test_another_result_replaces_all_of_the_first(tmp_path):
+    write(tmp_path, LABELS_4X6)
+    later = np.full((2, 3), 17, np.uint8)
+    write(tmp_path, later)
+    write(tmp_path / "fresh", later)
+    fresh = content(tmp_path / "fresh")
+    assert {name: data for name, data in content(tmp_path).items() if not name.startswith("fresh")} == fresh
+    assert sum("masks" in name for name in fresh) == 1
+
+
+def test_names_of_parts_can_be_names_of_files():
+    """Whatever the metadata of a stranger's file says."""
+    names = ("skin", "left eye", "hair/fur", "..", "???", "???", "", "Mütze", "background")
+    assert results.part_names(names) == (
+        *("skin", "left_eye", "hair_fur", "__3", "__4", "__5", "_6", "Mütze", "background"),
+    )
+    assert results.part_names(LABELS) == LABELS
+
+
+@pytest.mark.parametrize(("kinds", "found"), [(["labels", "mask"], "'mask'"), ([""], "''"), ([], "''")])
+def test_unknown_kinds(kinds, found):
+    with pytest.raises(ImageError) as error:
+        results.check_kinds(kinds)
+    assert str(error.value) == f"outputs names {found}; expected some of labels, overlay, masks, json"
+
+
+def test_a_reader_sees_whole_files_alone(tmp_path):
+    path = tmp_path / "new" / "a"
+    versions = {bytes([value]) * 300_000 for value in range(2)}
+    files.put(path, b"\0" * 300_000)
+    seen, done = set(), threading.Event()
+
+    def watch():
+        while not done.is_set():
+            seen.add(path.read_bytes())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for _ in range(200):
+        for version in versions:
+            files.put(path, version)
+    done.set()
+    thread.join()
+    assert seen == versions
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_nothing_new(tmp_path):
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(IsADirectoryError):
+        files.put(folder, b"new")
+    with pytest.raises(FileNotFoundError):
+        files.put_folder(file, {"a": b"new", "missing/b": b"new"})
+    assert content(tmp_path) == {"folder/old": b"old"}
+    assert not file.exists()
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path):
+    (tmp_path / ".a.partial").write_bytes(b"half")
+    (tmp_path / ".b.partial").mkdir()
+    (tmp_path / ".b.partial" / "half").write_bytes(b"half")
+    files.put(tmp_path / "a", b"whole")
+    files.put_folder(tmp_path / "b", {"c": b"whole"})
+    assert content(tmp_path) == {"a": b"whole", "b/c": b"whole"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
