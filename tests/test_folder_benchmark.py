@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import folder
+from benchmarks import folder_report, memory
 
 
 def results(int8=10.0, float32=20.0, memory=((21, 500_000_000), (900, 540_000_000), (1990, 520_000_000))):
@@ -22,7 +22,7 @@ def results(int8=10.0, float32=20.0, memory=((21, 500_000_000), (900, 540_000_00
 
 
 def test_what_holds():
-    sentences = folder.verdicts(results())
+    sentences = folder_report.verdicts(results())
     assert [holds for _, holds in sentences] == [True, True, True]
     assert sentences[0][0].startswith("parse_faces.py, int8: 3.30 (3.00-3.60) times the photos a second of PyTorch")
     assert sentences[2][0] == "memory from photo 21 to 1990: +40 MB at most, allowed 50 MB either way: holds"
@@ -38,14 +38,14 @@ def test_what_holds():
     ],
 )
 def test_what_does_not(changes, wrong):
-    sentences = folder.verdicts(results(**changes))
+    sentences = folder_report.verdicts(results(**changes))
     assert [holds for _, holds in sentences] == [number != wrong for number in range(3)]
     assert sentences[wrong][0].endswith(": does not hold")
-    assert sentences[wrong][0] in folder.report(results(**changes), sentences)
+    assert sentences[wrong][0] in folder_report.report(results(**changes), sentences)
 
 
 def test_photos_a_second_in_the_table():
-    text = folder.report(results(), folder.verdicts(results()))
+    text = folder_report.report(results(), folder_report.verdicts(results()))
     assert "| PyTorch, one by one | 6.06 (5.56-6.67) |" in text
     assert "| parse_faces.py, int8 | 20.00 |" in text
 
@@ -57,5 +57,5 @@ def test_the_memory_of_all_processes_of_a_session_counts():
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", child], start_new_session=True, **pipes) as process:
         assert process.stdout.readline() == "there\n"
-        assert 60_000_000 < folder._memory(process.pid) < 120_000_000
+        assert 60_000_000 < memory.of_session(process.pid) < 120_000_000
         process.stdin.close()
