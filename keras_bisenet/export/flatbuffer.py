@@ -114,6 +114,14 @@ def expose_all(content):
     return pack(model)
 
 
+def tensors(graph, indices):
+    """Some tensors of a `schema.SubGraphT`: a list of `{name, shape, dtype}`."""
+    return [
+        {"name": tensor.name.decode(), "shape": tensor.shape.tolist(), "dtype": DTYPES[tensor.type]}
+        for tensor in (graph.tensors[index] for index in indices)
+    ]
+
+
 def describe(content):
     """Says what a `.tflite` file holds.
 
@@ -126,12 +134,6 @@ def describe(content):
     (graph,) = model.subgraphs
     ops = collections.Counter(op_name(model, operator) for operator in graph.operators)
 
-    def tensors(indices):
-        return [
-            {"name": tensor.name.decode(), "shape": tensor.shape.tolist(), "dtype": DTYPES[tensor.type]}
-            for tensor in (graph.tensors[index] for index in indices)
-        ]
-
     weights, activations, float_ops = collections.Counter(), collections.Counter(), collections.Counter()
     for tensor in graph.tensors:
         data = model.buffers[tensor.buffer].data
@@ -142,8 +144,8 @@ def describe(content):
         activations.update(dtypes)
         float_ops[op_name(model, operator)] += "float32" in dtypes
     return {
-        "inputs": tensors(graph.inputs),
-        "outputs": tensors(graph.outputs),
+        "inputs": tensors(graph, graph.inputs),
+        "outputs": tensors(graph, graph.outputs),
         "ops": dict(ops.most_common()),
         "weights": dict(weights.most_common()),
         "activations": dict(activations.most_common()),

@@ -121,17 +121,18 @@ def read(content):
     return result
 
 
-def of_others(content):
+def of_others(content, model):
     """What the metadata of anybody's file says about feeding it and about its classes.
 
     Args:
         content: bytes of a `.tflite` file.
+        model: the same, unpacked by `flatbuffer.unpack`.
 
     Returns:
         dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` or `[1]` arrays each; `labels`: names
         of the classes, a tuple. What the file does not say is missing.
     """
-    entries = _entries(flatbuffer.unpack(content))
+    entries = _entries(model)
     if _METADATA not in entries:
         return {}
     try:

@@ -99,22 +99,21 @@ def read(path, content, image_size=None, normalization=None):
     """
     model = flatbuffer.unpack(content)
     (graph,) = model.subgraphs
-    file = flatbuffer.describe(content)
-    found = f"takes {_said(file['inputs'])} and returns {_said(file['outputs'])}"
+    inputs, outputs = (flatbuffer.tensors(graph, indices) for indices in (graph.inputs, graph.outputs))
+    found = f"takes {_said(inputs)} and returns {_said(outputs)}"
     refusal = ExportError(
         f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
         "segmentation model?"
     )
     outputs = [
-        each | {"shape": _shape(graph.tensors[index])}
-        for each, index in zip(file["outputs"], graph.outputs, strict=True)
+        each | {"shape": _shape(graph.tensors[index])} for each, index in zip(outputs, graph.outputs, strict=True)
     ]
     outputs = [each for each in outputs if _is_map(each["shape"])]
-    if len(file["inputs"]) != 1 or not outputs:
+    if len(inputs) != 1 or not outputs:
         raise refusal
     tensor = graph.tensors[graph.inputs[0]]
     shape = _shape(tensor)
-    dtype = file["inputs"][0]["dtype"]
+    dtype = inputs[0]["dtype"]
     if len(shape) != 4 or 3 not in (shape[1], shape[3]) or dtype not in ("float32", "uint8", "int8"):
         raise refusal
     channels_first = shape[3] != 3
@@ -124,16 +123,15 @@ def read(path, content, image_size=None, normalization=None):
     size = (image_size or DEFAULT_SIZE) if -1 in fixed else fixed
     whole = (1, 3, *size) if channels_first else (1, *size, 3)
 
-    returned = {each["name"] for each in outputs}
     # Of several heads the main one: ours by its name, a peer's because it is the largest or the first.
     output = max(outputs, key=lambda each: (each["name"] == SCORES, np.prod(each["shape"])))
     returns_labels = _returns_labels(output)
     # Open sides are those of the photo.
-    sides = [DEFAULT_SIZE[0] if side == -1 else side for side in output["shape"]]
+    sides = [size[0] if side == -1 else side for side in output["shape"]]
     channels_last = len(sides) == 4 and sides[3] < max(sides[1:3])
     inner = {each.name.decode(): each.shape for each in graph.tensors}
-    scores = SCORES if returns_labels and SCORES in inner and SCORES not in returned else None
-    said = metadata.of_others(content)
+    scores = SCORES if returns_labels and SCORES in inner else None
+    said = metadata.of_others(content, model)
     names = said.get("labels")
     num_classes = len(names) if names else None
     if scores:
