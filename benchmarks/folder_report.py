@@ -1,5 +1,6 @@
 """Writes FOLDER.md from the results alone."""
 
+from benchmarks import machine
 from benchmarks.figures import ratios, spread
 
 SIZE = (512, 512)
@@ -30,7 +31,6 @@ def report(results, sentences):
         (name, spread([results["photos"] / turn for turn in results["seconds"][contestant]]).text(2))
         for contestant, name in NAMES.items()
     ]
-    computer = results["machine"]
     return "\n".join(
         [
             "# A folder of photos",
@@ -46,10 +46,7 @@ def report(results, sentences):
             "Whole processes, start included; the median of the rounds, and the smallest and largest of them; a ratio "
             "is taken round by round. Memory is that of all processes together (PSS).",
             "",
-            f"- command: `{results['command']}`",
-            f"- date: {results['date']}",
-            f"- CPU: {computer['cpu']}, {computer['cores']} cores; {computer['system']}, Python {computer['python']}",
-            f"- packages: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}",
+            *machine.lines(results),
             "",
         ]
     )

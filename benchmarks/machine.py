@@ -6,16 +6,29 @@ import platform
 import re
 import subprocess
 
+from keras_bisenet.inference import workers
+
 
 def describe():
     """dict: `cpu`, `cores`, `system`, `python`, and `load`: how many programs wanted a core over the last minute."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": workers.cores(),
         "system": _system(),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def lines(results):
+    """How something was measured, as lines of a list: `command`, `date`, `machine` and `versions` of the results."""
+    computer = results["machine"]
+    return [
+        f"- command: `{results['command']}`",
+        f"- date: {results['date']}",
+        f"- CPU: {computer['cpu']}, {computer['cores']} cores; {computer['system']}, Python {computer['python']}",
+        f"- packages: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}",
+    ]
 
 
 def _cpu():

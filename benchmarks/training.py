@@ -97,7 +97,6 @@ def report(results, sentences):
         (name, spread([turn / results["batch_size"] for turn in results["seconds"][contestant]]).text(4))
         for contestant, name in NAMES.items()
     ]
-    computer = results["machine"]
     return "\n".join(
         [
             "# How fast it trains",
@@ -112,10 +111,7 @@ def report(results, sentences):
             "",
             "The median of the rounds, and the smallest and largest of them; a ratio is taken round by round.",
             "",
-            f"- command: `{results['command']}`",
-            f"- date: {results['date']}",
-            f"- CPU: {computer['cpu']}, {computer['cores']} cores; {computer['system']}, Python {computer['python']}",
-            f"- packages: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}",
+            *machine.lines(results),
             "",
         ]
     )

@@ -38,4 +38,4 @@ def __dir__():
 
 # Whoever has imported Keras wants `keras.saving.load_model` to know the class.
 if "keras" in sys.modules:
-    import keras_bisenet.bisenet  # noqa: F401
+    importlib.import_module(f"{__name__}.bisenet")
