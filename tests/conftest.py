@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +18,20 @@ from weight_port import torch_reference
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEFAULT_CHECKPOINT = ROOT / "checkpoints" / "bisenet_resnet18_celebamask1k_fp16.pth"
+
+
+def run_without(code, blocked=()):
+    """What a fresh interpreter, in the root of the project, prints that cannot find the packages `blocked`."""
+    setup = f"""
+import sys
+class Blocker:
+    def find_spec(name, path, target=None):
+        if name.partition(".")[0] in {tuple(blocked)!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocker)
+"""
+    command = [sys.executable, "-c", setup + code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 def random_state(backbone="resnet18", layout="zllrunning", num_classes=19, seed=0):

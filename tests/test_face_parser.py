@@ -1,15 +1,13 @@
 """FaceParser: any photo in, any model behind it, labels of the photo's size out."""
 
 import json
-import subprocess
-import sys
 import threading
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DEFAULT_CHECKPOINT, ROOT
+from conftest import DEFAULT_CHECKPOINT, run_without
 from keras import ops
 from PIL import Image
 
@@ -125,18 +123,7 @@ def test_threads_may_share_one_parser(parser, photo):
     assert any(not np.array_equal(expected[0], other) for other in expected[1:])
 
 
-def alone(code, blocked=("tensorflow", "keras", "torch", "weight_port", "matplotlib", "scipy", "h5py", "absl")):
-    """What a fresh interpreter prints that cannot find most packages."""
-    setup = f"""
-import sys
-class Blocker:
-    def find_spec(name, path, target=None):
-        if name.partition(".")[0] in {tuple(blocked)!r}:
-            raise ModuleNotFoundError(name, name=name)
-sys.meta_path.insert(0, Blocker)
-"""
-    command = [sys.executable, "-c", setup + code]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+HEAVY = ("tensorflow", "keras", "torch", "weight_port", "matplotlib", "scipy", "h5py", "absl")
 
 
 def test_a_tflite_file_needs_no_tensorflow_and_little_time():
@@ -147,7 +134,7 @@ labels = FaceParser(num_threads=1)("keras_bisenet/assets/astronaut_face.png")
 print(time.process_time(), (labels == 17).sum(), *{name.partition(".")[0] for name in sys.modules})
 """
     # Processor time, as other tests run beside this one.
-    seconds, hair, *modules = alone(code).split()
+    seconds, hair, *modules = run_without(code, HEAVY).split()
     assert float(seconds) < 1
     assert int(hair) > 1000
     assert not {"tensorflow", "keras", "matplotlib", "h5py"} & set(modules)
@@ -165,8 +152,7 @@ try:
 except ValueError as error:
     print(error)
 """
-    blocked = ("PIL", "tensorflow", "keras", "tqdm", "matplotlib", "scipy", "absl", "h5py", "torch", "weight_port")
-    said = alone(code, blocked).strip()
+    said = run_without(code, ("PIL", "tqdm", *HEAVY)).strip()
     assert said == "reading image files needs Pillow: pip install pillow; arrays can be given without"
     np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), parser(photo))
 
@@ -257,6 +243,12 @@ def test_the_range_of_a_quantised_input_tells_what_it_is(photo, tmp_path, expect
     logits = model(inputs).numpy()[0]
     assert (parser(image) == logits.argmax(-1)).mean() > 0.97
     assert np.abs(parser.probabilities(image) - ops.convert_to_numpy(ops.softmax(logits))).mean() < 0.02
+
+
+def test_a_normalisation_that_nobody_has():
+    with pytest.raises(ExportError) as error:
+        FaceParser(normalization="0..2")
+    assert str(error.value) == "normalization is '0..2'; expected one of 0..255, 0..1, -1..1, imagenet"
 
 
 def test_coarse_scores_are_enlarged_before_the_best_is_chosen(photo, tmp_path):
@@ -414,9 +406,9 @@ def test_what_is_no_photo(parser, photo, found):
 
 def test_importing_the_package_needs_no_keras_and_keras_finds_the_class():
     code = "import keras_bisenet; print([name for name in sys.modules if name in ('keras', 'tensorflow', 'PIL')])"
-    assert alone(code).strip() == "[]"
+    assert run_without(code, HEAVY).strip() == "[]"
     code = "import keras, keras_bisenet, json; print(json.dumps(sorted(keras.saving.get_custom_objects())))"
-    registered = json.loads(alone(code, ["torch"]).splitlines()[-1])
+    registered = json.loads(run_without(code, ["torch"]).splitlines()[-1])
     assert "keras_bisenet>BiSeNet" in registered
     code = """
 import keras_bisenet
@@ -426,7 +418,7 @@ for name in ("FaceParser", "BiSeNet"):
     except ModuleNotFoundError as error:
         print(error)
 """
-    assert alone(code, ["keras", "ai_edge_litert"]).splitlines() == [
+    assert run_without(code, ["keras", "ai_edge_litert"]).splitlines() == [
         "FaceParser needs ai_edge_litert: pip install 'keras-bisenet[runtime]'",
         "BiSeNet needs keras: pip install 'keras-bisenet[tf]'",
     ]

@@ -2,10 +2,9 @@
 
 import ast
 import subprocess
-import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_without
 
 PACKAGES = ("keras_bisenet", "weight_port", "scripts", "examples")
 # Who may import which of this project's packages.
@@ -55,22 +54,9 @@ def test_only_scripts_need_the_references(module):
         assert f"weight_port.{module}" not in set(imports(path)), path
 
 
-def run(code, blocked=()):
-    """What a fresh interpreter prints that cannot find the packages `blocked`."""
-    setup = f"""
-import sys
-class Blocker:
-    def find_spec(name, path, target=None):
-        if name.partition(".")[0] in {tuple(blocked)!r}:
-            raise ModuleNotFoundError(name, name=name)
-sys.meta_path.insert(0, Blocker)
-"""
-    return subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=True).stdout
-
-
 def test_importing_keras_bisenet_adds_nothing_to_keras():
     code = "import keras; before = set(sys.modules)\nimport keras_bisenet; print(*sorted(set(sys.modules) - before))"
-    added = run(code).split()
+    added = run_without(code).split()
     assert added
     assert {module.split(".")[0] for module in added} == {"keras_bisenet"}
     assert "keras_bisenet.export" not in added
@@ -78,17 +64,17 @@ def test_importing_keras_bisenet_adds_nothing_to_keras():
 
 def test_keras_bisenet_works_without_torch_and_weight_port():
     code = "import keras_bisenet, numpy; print(keras_bisenet.BiSeNet(2)(numpy.zeros((1, 32, 32, 3)))['logits'].shape)"
-    assert run(code, ["torch", "weight_port"]).strip() == "(1, 32, 32, 2)"
+    assert run_without(code, ["torch", "weight_port"]).strip() == "(1, 32, 32, 2)"
 
 
 def test_weight_port_imports_numpy_alone():
     blocked = ("tensorflow", "keras", "torch", "keras_bisenet", "onnx", "pooch", "safetensors")
-    assert run("import weight_port, weight_port.manifest; print('ok')", blocked).strip() == "ok"
+    assert run_without("import weight_port, weight_port.manifest; print('ok')", blocked).strip() == "ok"
 
 
 def test_a_blocked_package_is_not_found():
     """Otherwise the two tests above would show nothing."""
     for package in ("torch", "weight_port"):
         with pytest.raises(subprocess.CalledProcessError) as error:
-            run(f"import {package}", [package])
+            run_without(f"import {package}", [package])
         assert error.value.stderr.rstrip().endswith(f"ModuleNotFoundError: {package}")

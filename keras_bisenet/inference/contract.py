@@ -95,8 +95,10 @@ def read(path, content, image_size=None, normalization=None):
 
     Raises:
         ExportError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
-            another size.
+            another size; or there is no such normalisation.
     """
+    if normalization not in (None, *NORMALIZATIONS):
+        raise ExportError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
     model = flatbuffer.unpack(content)
     (graph,) = model.subgraphs
     inputs, outputs = (flatbuffer.tensors(graph, indices) for indices in (graph.inputs, graph.outputs))
