@@ -346,6 +346,7 @@ def test_a_keras_model_sees_the_photo_at_512(photo):
         ("none.keras", "none.keras: no such file; expected a .keras file of a BiSeNet"),
         ("model.onnx", "model.onnx: unknown kind of model; expected a .tflite or .keras file"),
         (".", ".: unknown kind of model; expected a .tflite or .keras file"),
+        (7, "the model is of type int; expected a .tflite or .keras file, or a BiSeNet"),
     ],
 )
 def test_what_is_no_model(model, message):

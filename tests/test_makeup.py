@@ -621,5 +621,5 @@ runpy.run_path({str(ROOT / "scripts" / "makeup.py")!r}, run_name="__main__")
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith(f"error: makeup needs OpenCV with its contrib modules ({reason}")
-    assert line.endswith("); install it: pip install --constraint constraints.txt --editable '.[makeup]'")
+    assert line.endswith("): pip install 'keras-bisenet[makeup]'")
     assert list(tmp_path.iterdir()) == []

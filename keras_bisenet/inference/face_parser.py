@@ -1,5 +1,6 @@
 """The one class that most users need: a photo in, what its pixels show out."""
 
+import os
 import pathlib
 import threading
 
@@ -95,12 +96,20 @@ class FaceParser:
 def _open(model, num_threads, image_size, normalization):
     if hasattr(model, "labels"):
         return model
-    suffix = pathlib.Path(model).suffix if isinstance(model, str | pathlib.PurePath) else None
-    if suffix == ".tflite":
-        return networks.TFLiteNetwork(model, num_threads, image_size, normalization)
-    if suffix == ".keras" or suffix is None:
-        return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
-    raise ExportError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
+    if isinstance(model, str | os.PathLike):
+        suffix = pathlib.Path(model).suffix
+        if suffix == ".tflite":
+            return networks.TFLiteNetwork(model, num_threads, image_size, normalization)
+        if suffix == ".keras":
+            return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
+        raise ExportError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
+    from keras_bisenet.bisenet import BiSeNet
+
+    if not isinstance(model, BiSeNet):
+        raise ExportError(
+            f"the model is of type {type(model).__name__}; expected a .tflite or .keras file, or a BiSeNet"
+        )
+    return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
 
 
 def _each(photo, function):

@@ -5,8 +5,7 @@ try:
     from cv2 import ximgproc
 except ImportError as error:
     raise ImportError(
-        f"makeup needs OpenCV with its contrib modules ({error}); "
-        "install it: pip install --constraint constraints.txt --editable '.[makeup]'"
+        f"makeup needs OpenCV with its contrib modules ({error}): pip install 'keras-bisenet[makeup]'"
     ) from error
 
 __all__ = ["cv2", "ximgproc"]
