@@ -1,7 +1,7 @@
 """What quantisation-aware training brings: the int8 files of a network before and after it, on photos with truth.
 
-Each int8 file is compared with the float32 file of its own network. Writes QUANTIZE_AWARE.md and quantize_aware.json.
-Exit status 0 only if the network loses less in int8 after it than before.
+Both int8 files are measured against the float32 network before it: what was lost on the way to 8 bits. Writes
+QUANTIZE_AWARE.md and quantize_aware.json. Exit status 0 only if int8 loses less mean IoU after it than before.
 
 Example:
   python scripts/train.py --data_dir DATA --workdir build/aware --config quantize_aware --init build/run/best.keras
@@ -42,7 +42,7 @@ def run(data, files, calibration_count, limit, output, arguments):
         arguments: what stood behind the command, for the report.
 
     Returns:
-        Whether int8 loses less after than before.
+        Whether int8 loses less after it than before.
 
     Raises:
         DataError, ExportError, ImageError: with a message for the person who asked.
@@ -57,31 +57,32 @@ def run(data, files, calibration_count, limit, output, arguments):
     train, val = folder.read_split(data, "train"), folder.read_split(data, "val")[:limit]
     chosen = np.random.default_rng(0).permutation(len(train))[:calibration_count]
     photos = [images.read(train[number].image, SIZE) for number in chosen]
-    rows = {name: compare(load_model(path), photos, val) for name, path in files.items()}
+    models = {name: load_model(path) for name, path in files.items()}
     results = {
         "command": shlex.join(["python", "benchmarks/quantize_aware.py", *map(machine.without_folders, arguments)]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "photos": len(val),
         "calibration_photos": len(photos),
-        "networks": rows,
+        "networks": compare(models, photos, val),
     }
     output = pathlib.Path(output)
     output.with_name("quantize_aware.json").write_text(json.dumps(results, indent=2) + "\n")
     output.write_text(report(results), encoding="utf-8")
     print(report(results))
-    return rows["after"]["same_labels"] > rows["before"]["same_labels"]
+    return results["networks"]["after"]["int8"] > results["networks"]["before"]["int8"]
 
 
-def compare(model, photos, examples):
-    """A network's float32 and int8 files on labelled photos.
+def compare(models, photos, examples):
+    """The float32 and int8 files of networks on labelled photos.
 
     Args:
-        model: a `BiSeNet`.
+        models: dict, name -> `BiSeNet`; the first is the one that labels are compared with.
         photos: list of `[*SIZE, 3]` uint8 RGB to calibrate on.
         examples: `folder.Example`s.
 
     Returns:
-        dict: `float32` and `int8`: mean IoU; `same_labels` and `worst`: share of pixels, and of the worst photo.
+        dict, name -> dict: `float32` and `int8`: mean IoU; `same_labels` and `worst`: share of pixels, and of the worst
+        photo, in which the int8 file has the label of the first network in float32.
     """
     import numpy as np
     from tqdm import tqdm
@@ -92,17 +93,26 @@ def compare(model, photos, examples):
     from keras_bisenet.inference.runner import TFLiteRunner
     from keras_bisenet.training.metrics import Scores, confusion
 
-    runners = {name: TFLiteRunner(tflite.convert(model, SIZE, name, photos=photos)) for name in ("float32", "int8")}
-    matrices, same = dict.fromkeys(runners, 0), []
+    first = next(iter(models))
+    runners = {
+        (name, precision): TFLiteRunner(tflite.convert(model, SIZE, precision, photos=photos))
+        for name, model in models.items()
+        for precision in ("float32", "int8")
+    }
+    matrices, same = dict.fromkeys(runners, 0), {name: [] for name in models}
     for example in tqdm(examples, unit="photo", disable=None):
         photo = images.read(example.image, SIZE)[np.newaxis]
         truth = resizing.resize_labels(folder.read_label(example.label), SIZE)
-        labels = {name: run(photo)["labels"][0] for name, run in runners.items()}
-        for name in runners:
-            matrices[name] = matrices[name] + confusion(truth, labels[name], model.num_classes)
-        same.append(float((labels["float32"] == labels["int8"]).mean()))
-    scores = {name: Scores(matrix).mean_iou for name, matrix in matrices.items()}
-    return scores | {"same_labels": float(np.mean(same)), "worst": min(same)}
+        labels = {key: run(photo)["labels"][0] for key, run in runners.items()}
+        for key in runners:
+            matrices[key] = matrices[key] + confusion(truth, labels[key], models[first].num_classes)
+        for name in models:
+            same[name].append(float((labels[first, "float32"] == labels[name, "int8"]).mean()))
+    return {
+        name: {precision: Scores(matrices[name, precision]).mean_iou for precision in ("float32", "int8")}
+        | {"same_labels": float(np.mean(same[name])), "worst": min(same[name])}
+        for name in models
+    }
 
 
 def report(results):
@@ -112,13 +122,19 @@ def report(results):
         f"| {100 * row['worst']:.2f} % |"
         for name, row in results["networks"].items()
     ]
+    before, after = (results["networks"][name]["int8"] for name in ("before", "after"))
+    reference = results["networks"]["before"]["float32"]
     return "\n".join(
         [
             "# What quantisation-aware training brings",
             "",
             "Written by the command below; not edited by hand.",
             "",
-            "| network | float32 mIoU | int8 mIoU | int8 has the labels of float32 | worst photo |",
+            f"Of the {100 * reference:.2f} points of mean IoU that the float32 network has, its int8 file loses "
+            f"{100 * (reference - before):.2f}; trained with rounding, it loses {100 * (reference - after):.2f}. "
+            "(The recipe learns the network's own probabilities, so nothing is gained from labels.)",
+            "",
+            "| network | float32 mIoU | int8 mIoU | int8 has the labels of float32 before | worst photo |",
             "|---|---:|---:|---:|---:|",
             *rows,
             "",
@@ -142,7 +158,7 @@ def main(argv):
     except (DataError, ExportError, ImageError) as error:
         sys.exit(f"error: {error}")
     if not better:
-        sys.exit("error: int8 loses no less after the training than before")
+        sys.exit("error: int8 loses no less after the training than before it")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import torch
 
-from keras_bisenet.training.losses import cross_entropy, kth_largest, ohem_cross_entropy
+from keras_bisenet.training.losses import cross_entropy, distillation, kth_largest, ohem_cross_entropy
 
 # Rounding of values up to about 20, and of sums over a few hundred of them.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
@@ -245,3 +245,24 @@ def test_the_sum_over_very_many_pixels_is_precise():
     logits = np.zeros((8, 512, 512, 2), np.float32)
     loss = ohem_cross_entropy(tf.constant(logits), np.zeros((8, 512, 512), np.int32)).numpy()
     assert loss == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_distillation_equals_pytorch(dtype):
+    logits, taught = example(dtype)[0], example(dtype, seed=1)[0]
+
+    def of_torch(logits):
+        log_p, log_q = (torch.log_softmax(each, 1) for each in (logits, torch.tensor(taught).permute(0, 3, 1, 2)))
+        return torch.nn.functional.kl_div(log_p, log_q, reduction="sum", log_target=True) / taught[..., 0].size
+
+    expected, expected_gradient = torch_with_gradient(of_torch, logits)
+    loss, gradient = with_gradient(lambda logits: distillation(logits, taught), logits)
+    np.testing.assert_allclose(loss, expected, rtol=TOLERANCE[dtype])
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=TOLERANCE[dtype] / taught[..., 0].size)
+
+
+def test_who_agrees_with_the_teacher_has_nothing_to_learn(dtype):
+    logits = example(dtype)[0]
+    # Whatever is added to all logits of a pixel leaves its probabilities.
+    loss, gradient = with_gradient(lambda logits: distillation(logits, logits + 3), logits)
+    assert abs(loss) <= TOLERANCE[dtype]
+    np.testing.assert_allclose(gradient, 0, atol=TOLERANCE[dtype] / logits[..., 0].size)

@@ -318,3 +318,26 @@ def test_batch_norm_in_bfloat16_keeps_precise_statistics():
     np.testing.assert_allclose(layer.moving_variance.numpy(), 0.9 + 0.1 * exact.var((0, 1, 2), ddof=1), rtol=1e-5)
     normal = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
     np.testing.assert_allclose(tf.cast(result, tf.float64), normal, rtol=0.01, atol=0.01)
+
+
+def test_a_pupil_learns_what_the_network_said_and_not_the_labels():
+    changes = {"distil": True, "quantize_aware": True, "learning_rate": 0.003, "fast": 1.0, "weight_decay": 0.0}
+    photos, labels = batch()
+    trainer, other = make(**changes), make(**changes)
+    taught = weights(trainer.model)
+    for each in (trainer, other):
+        kernel = each.model.get_layer("conv_out_logits").kernel
+        kernel.assign(kernel + 0.1 * np.random.default_rng(0).normal(size=kernel.shape))
+    losses = [trainer.step(itertools.repeat((photos, labels))) for _ in range(5)]
+    assert 0 < losses[-1][0] < losses[0][0] / 2
+    with_other_labels = other.step(itertools.repeat((photos, 2 - np.minimum(labels, 2))))
+    np.testing.assert_allclose(with_other_labels, losses[0], rtol=1e-3)
+
+    # A run that goes on has the teacher of the one before, whatever it was made with.
+    state = trainer.state()
+    for path, value in taught.items():
+        np.testing.assert_array_equal(state[f"teacher/{path}"], value)
+    later = make(seed=1, **changes)
+    later.restore(state)
+    after, expected = (each.step(itertools.repeat((photos, labels))) for each in (later, trainer))
+    np.testing.assert_allclose(after, expected, rtol=1e-3)

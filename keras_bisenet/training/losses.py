@@ -1,6 +1,6 @@
-"""Cross entropy over the hardest pixels of a batch, as the original is trained.
+"""Cross entropy over the hardest pixels of a batch, as the original is trained; and distillation.
 
-Both functions run inside `tf.distribute` too: the hardest pixels are those of the global batch, so a run on several
+All functions run inside `tf.distribute` too: the hardest pixels are those of the global batch, so a run on several
 devices equals one on a single device.
 """
 
@@ -77,6 +77,26 @@ def ohem_cross_entropy(logits, labels, threshold=0.7, minimum_share=1 / 16):
     share = missing / tf.maximum(equal_count, 1)
     weights = tf.where(above, tf.ones([], values.dtype), tf.where(equal, share, tf.zeros([], values.dtype)))
     return tf.reduce_sum(losses * weights) / (above_count + missing)
+
+
+def distillation(logits, taught):
+    """Mean Kullback-Leibler divergence of what a network says of each pixel from what its teacher says.
+
+    sum over classes of q log(q / p), with p and q the softmax of `logits` and `taught`. (Hinton et al., "Distilling the
+    Knowledge in a Neural Network", 2015, arXiv:1503.02531, at temperature 1; less the teacher's entropy, so that it is
+    0 where both agree.)
+
+    Args:
+        logits: `[N, H, W, C]` float; 16-bit ones are raised to float32.
+        taught: the teacher's, of the same shape. No gradient goes there.
+
+    Returns:
+        Scalar, in nats. Under `tf.distribute` the part of this replica: the parts of all add up to the loss.
+    """
+    dtype = tf.float64 if logits.dtype == tf.float64 else tf.float32
+    log_p, log_q = (tf.nn.log_softmax(tf.cast(each, dtype)) for each in (logits, tf.stop_gradient(taught)))
+    divergence = tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=-1)
+    return tf.reduce_mean(divergence) / tf.distribute.get_replica_context().num_replicas_in_sync
 
 
 def kth_largest(values, k):

@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from keras_bisenet.bisenet import HEADS
+from keras_bisenet.bisenet import HEADS, BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import schedules
 from keras_bisenet.training.errors import TrainingError
-from keras_bisenet.training.losses import ohem_cross_entropy
+from keras_bisenet.training.losses import distillation, ohem_cross_entropy
 from keras_bisenet.training.optimizer import SGD, Average
 from keras_bisenet.training.quantize_aware import quantize_aware
 
@@ -42,6 +42,7 @@ class Trainer:
                 layer.synchronized = self.strategy.num_replicas_in_sync > 1
         with self.strategy.scope():
             self._network = quantize_aware(model) if config.quantize_aware else model
+            self._teacher = _twin(model) if config.distil else None
             self.optimizer = SGD(model.trainable_variables, config.momentum, config.weight_decay, config.fast)
             self.average = Average(model.variables) if config.average else None
             self.loss_scale = tf.Variable([INITIAL_LOSS_SCALE, 0.0], trainable=False)
@@ -118,14 +119,17 @@ class Trainer:
         """This replica's part of the losses `[3]`, and the gradients of their sum (not yet summed over replicas)."""
         scale = self.loss_scale[0] if self._scales else 1.0
         with tf.GradientTape() as tape:
-            outputs = self._network(
-                normalize(images, self.model.variable_dtype), training=not self.config.quantize_aware
-            )
-            labels = tf.cast(labels, tf.int32)
-            losses = [
-                ohem_cross_entropy(outputs[head], labels, self.config.ohem_threshold, self.config.ohem_share)
-                for head in HEADS
-            ]
+            inputs = normalize(images, self.model.variable_dtype)
+            outputs = self._network(inputs, training=not self.config.quantize_aware)
+            if self._teacher:
+                taught = self._teacher(inputs, training=False)
+                losses = [distillation(outputs[head], taught[head]) for head in HEADS]
+            else:
+                labels = tf.cast(labels, tf.int32)
+                losses = [
+                    ohem_cross_entropy(outputs[head], labels, self.config.ohem_threshold, self.config.ohem_share)
+                    for head in HEADS
+                ]
             total = tf.add_n(losses)
             total *= tf.cast(scale, total.dtype)
         gradients = tape.gradient(total, [variable.value for variable in self.optimizer.variables])
@@ -169,6 +173,8 @@ class Trainer:
         if self.average:
             for variable, value in zip(self.average.variables, self.average.values, strict=True):
                 state[f"average/{variable.path}"] = value.numpy()
+        if self._teacher:
+            state |= {f"teacher/{variable.path}": variable.numpy() for variable in self._teacher.variables}
         return state | {"loss_scale": self.loss_scale.numpy(), "completed": self.completed}
 
     def restore(self, state):
@@ -180,6 +186,9 @@ class Trainer:
         if self.average:
             for variable, value in zip(self.average.variables, self.average.values, strict=True):
                 value.assign(state[f"average/{variable.path}"])
+        if self._teacher:
+            for variable in self._teacher.variables:
+                variable.assign(state[f"teacher/{variable.path}"])
         self.loss_scale.assign(state["loss_scale"])
         self.completed = int(state["completed"])
 
@@ -187,6 +196,13 @@ class Trainer:
         """The weights to evaluate and to keep, in the order of `model.variables`: averaged ones if there are any."""
         values = self.average.values if self.average else [variable.value for variable in self.model.variables]
         return [value.numpy() for value in values]
+
+
+def _twin(model):
+    """A `BiSeNet` of its own with the same weights."""
+    twin = BiSeNet.from_config(model.get_config())
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def freeze(model, beginnings):
