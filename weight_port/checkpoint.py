@@ -3,11 +3,10 @@
 import io
 import os
 import pathlib
-import tarfile
 
 import numpy as np
 
-from weight_port import files
+from weight_port import files, torch_file
 from weight_port.errors import CheckpointError
 
 # Where training scripts put the weights in a larger dictionary.
@@ -22,6 +21,8 @@ _SAFETENSORS_DTYPES = {
     "I64": np.int64,
     "I32": np.int32,
 }
+# The description of its tensors, 40 kB for this network; each byte of it costs ten of memory.
+_SAFETENSORS_HEADER_LIMIT = 1 << 20
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -35,13 +36,14 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     files.check(path, "checkpoint", "a .pth, .pt or .safetensors checkpoint", CheckpointError)
-    if tarfile.is_tarfile(path):
+    # Not by tarfile, which unpacks a compressed one to see, however large that becomes.
+    if files.head(path)[257:262] == b"ustar":
         raise CheckpointError(
             f"{path}: is in the tar format of PyTorch before 0.1.10, which cannot be read safely; "
             "load and save it once with an old PyTorch, or take a newer release of it"
         )
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    return _strip_prefixes(_find_state_dict(read(path), path))
+    return _strip_prefixes(read(path))
 
 
 def _read_torch(path):
@@ -56,37 +58,39 @@ def _read_torch(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            # A damaged file makes the reader stumble in many ways; a forbidden name is always called a "global".
-            if "global" in str(error).lower():
-                raise CheckpointError(
-                    f"{path}: refused: it holds something other than tensors, and unpickling that could run code; "
-                    "nothing was executed. Expected a state_dict: save it with torch.save(model.state_dict(), path)"
-                ) from error
+            content = torch.load(torch_file.prepare(path), map_location="cpu", weights_only=True)
+        except CheckpointError:
+            raise
+        except Exception as error:  # a damaged file makes the readers stumble in many ways
             raise CheckpointError(f"{path}: is truncated or damaged; download it again") from error
-    return (
-        _map_tensors(content, lambda tensor: _torch_array(path, tensor, torch))
-        if isinstance(content, dict)
-        else content
-    )
+    state = _find_state_dict(content, torch.Tensor, path)
+    size = sum(_torch_size(path, name, tensor, torch) for name, tensor in state.items())
+    if size > path.stat().st_size:
+        raise CheckpointError(f"{path}: its tensors share memory, and take {size} bytes apart; expected separate ones")
+    return {name: _torch_array(path, name, tensor, torch) for name, tensor in state.items()}
 
 
-def _map_tensors(content, convert):
-    """Converts the tensors of a dictionary and of the dictionaries in it."""
-    return {
-        key: _map_tensors(value, convert) if isinstance(value, dict) else convert(value)
-        for key, value in content.items()
-    }
-
-
-def _torch_array(path, value, torch):
-    if not isinstance(value, torch.Tensor):
-        return value
-    if value.layout != torch.strided or value.is_quantized:
+def _torch_size(path, name, tensor, torch):
+    """Bytes of all values of a tensor; the memory behind it can be less, where a stride is 0."""
+    if tensor.layout != torch.strided or tensor.is_quantized:
         raise CheckpointError(f"{path}: holds quantised or sparse tensors; expected plain ones, of the float network")
-    value = value.detach()
-    return (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).numpy()
+    size, memory = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if size > memory:
+        raise CheckpointError(
+            f"{path}: {files.shown(name)} has the shape {files.shown(list(tensor.shape))} over {memory} bytes; "
+            f"expected {size} bytes, each value stored"
+        )
+    return size
+
+
+def _torch_array(path, name, tensor, torch):
+    tensor = tensor.detach()
+    try:
+        return (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
+    except Exception as error:  # types and shapes that NumPy does not have
+        raise CheckpointError(
+            f"{path}: {files.shown(name)} is {tensor.dtype}, {tensor.ndim} axes; expected plain numbers"
+        ) from error
 
 
 def _read_safetensors(path):
@@ -97,11 +101,19 @@ def _read_safetensors(path):
             f"{path}: reading a .safetensors file needs safetensors: pip install safetensors"
         ) from None
 
+    content = path.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    if header > min(len(content), _SAFETENSORS_HEADER_LIMIT):
+        raise CheckpointError(
+            f"{path}: is truncated or damaged (its header claims {header} bytes, of {len(content)} in the file; "
+            f"allowed are {_SAFETENSORS_HEADER_LIMIT}); download it again"
+        )
     try:
-        tensors = safetensors.deserialize(path.read_bytes())
+        tensors = safetensors.deserialize(content)
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path}: is truncated or damaged ({error}); download it again") from error
-    return {name: _safetensors_array(path, name, view) for name, view in tensors}
+        raise CheckpointError(f"{path}: is truncated or damaged ({files.shown(error)}); download it again") from error
+    state = {name: _safetensors_array(path, name, view) for name, view in tensors}
+    return _find_state_dict(state, np.ndarray, path)
 
 
 def _safetensors_array(path, name, view):
@@ -112,21 +124,28 @@ def _safetensors_array(path, name, view):
         array = np.frombuffer(view["data"], _SAFETENSORS_DTYPES[view["dtype"]])
     else:
         raise CheckpointError(
-            f"{path}: {name} is {view['dtype']}; expected one of BF16, {', '.join(_SAFETENSORS_DTYPES)}"
+            f"{path}: {files.shown(name)} is {view['dtype']}; expected one of BF16, {', '.join(_SAFETENSORS_DTYPES)}"
         )
-    return (array.astype(np.float32) if array.dtype == np.float16 else array).reshape(view["shape"])
+    try:
+        return (array.astype(np.float32) if array.dtype == np.float16 else array).reshape(view["shape"])
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: {files.shown(name)} has the shape {files.shown(view['shape'])}, which NumPy cannot hold"
+        ) from error
 
 
-def _find_state_dict(content, path):
-    if isinstance(content, dict):
-        for name in NESTED_UNDER:
-            if isinstance(content.get(name), dict):
-                return _find_state_dict(content[name], path)
-        if content and all(isinstance(key, str) and isinstance(array, np.ndarray) for key, array in content.items()):
-            return content
+def _find_state_dict(content, tensor, path):
+    """The dictionary of nothing but `tensor`s in what a file holds."""
+    # A dictionary can lie in itself.
+    for _ in NESTED_UNDER:
+        if isinstance(content, dict):
+            inner = (content[name] for name in NESTED_UNDER if isinstance(content.get(name), dict))
+            content = next(inner, content)
     found = f"a {type(content).__name__}"
     if isinstance(content, dict):
-        found = f"a dictionary of {', '.join(map(repr, content)) or 'nothing'}"
+        if content and all(isinstance(key, str) and isinstance(value, tensor) for key, value in content.items()):
+            return content
+        found = f"a dictionary of {files.shown(', '.join(map(repr, content)) or 'nothing')}"
     raise CheckpointError(
         f"{path}: holds {found}; expected a state_dict, plain or under {', '.join(map(repr, NESTED_UNDER))}"
     )

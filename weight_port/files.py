@@ -1,4 +1,4 @@
-"""Names the usual wrong files before a reader stumbles over them."""
+"""Names the usual wrong files before a reader stumbles over them, and shows what a file calls its parts."""
 
 import pathlib
 
@@ -17,13 +17,25 @@ def check(path: pathlib.Path, what: str, expected: str, error: type[Exception]) 
     if not path.is_file():
         raise error(f"{path}: is not a file; expected {expected}")
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
+        content = head(path)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from problem
-    if not head:
+    if not content:
         raise error(f"{path}: is empty (0 bytes); download it again")
-    if head.startswith(b"version https://git-lfs"):
+    if content.startswith(b"version https://git-lfs"):
         raise error(f"{path}: is a git-lfs pointer, not the {what}; run 'git lfs pull' to fetch it")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    if content.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise error(f"{path}: is a web page, not a {what}; the link led to a download page: fetch it with a browser")
+
+
+def head(path: pathlib.Path) -> bytes:
+    """The first 512 bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(512)
+
+
+def shown(text: object) -> str:
+    """A name or an error out of a file, for a message: on one line, and no longer than three."""
+    text = str(text)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -6,9 +6,14 @@ import os
 import pathlib
 
 import onnx
+from google.protobuf import message
 
-from weight_port import files
+from weight_port import files, onnx_size
 from weight_port.errors import OnnxError
+from weight_port.files import shown
+
+# Of the image that a file fixes, in pixels: whoever runs it needs memory for that.
+LONGEST_SIDE = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Tensor:
     shape: tuple[int | str | None, ...] | None
 
     def __str__(self):
-        return f"{self.name} {self.dtype} {shape_text(self.shape)}"
+        return shown(f"{self.name} {self.dtype} {shape_text(self.shape)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,23 +52,29 @@ class OnnxFile:
     def __str__(self):
         lines = [f"{self.path}: {self.size:,} bytes"]
         if self.external:
-            parts = [f"{self.path.name} {self.size:,}", *(f"{name} {size:,}" for name, size in self.external.items())]
+            parts = [
+                f"{self.path.name} {self.size:,}",
+                *(f"{shown(name)} {size:,}" for name, size in self.external.items()),
+            ]
             total = self.size + sum(self.external.values())
             lines = [f"{self.path}: {len(parts)} files that belong together, {total:,} bytes: {' + '.join(parts)}"]
         lines += [f"  input   {tensor}" for tensor in self.inputs]
         lines += [f"  output  {tensor}" for tensor in self.outputs]
-        lines.append("  opset   " + ", ".join(f"{domain} {version}".strip() for domain, version in self.opsets.items()))
-        lines.append("  ops     " + ", ".join(f"{op} {count}" for op, count in self.ops.items()))
+        opsets = (f"{shown(domain)} {version}".strip() for domain, version in self.opsets.items())
+        lines.append("  opset   " + ", ".join(opsets))
+        lines.append("  ops     " + ", ".join(f"{shown(op)} {count}" for op, count in self.ops.items()))
         return "\n".join(lines)
 
     def image_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) that the file fixes; where it fixes none, that of `size`.
 
         Raises:
-            OnnxError: the file does not take one image.
+            OnnxError: the file does not take one image, or takes one that is too large.
         """
-        (tensor,), axis = self.inputs, self.channel_axis()
+        axis, (tensor,) = self.channel_axis(), self.inputs
         sides = tensor.shape[2:] if axis == 1 else tensor.shape[1:3]
+        if any(isinstance(side, int) and side > LONGEST_SIDE for side in sides):
+            raise OnnxError(f"{self.path}: takes {tensor}; expected at most {LONGEST_SIDE} pixels a side")
         return tuple(side if isinstance(side, int) else wanted for side, wanted in zip(sides, size, strict=True))
 
     def channel_axis(self) -> int:
@@ -79,7 +90,7 @@ class OnnxFile:
                 axes = [axis for axis in (1, 3) if tensor.shape[axis] == 3] or open_axes
                 if axes and (tensor.shape[0] == 1 or not isinstance(tensor.shape[0], int)):
                     return axes[0]
-        found = ", ".join(map(str, self.inputs)) or "nothing"
+        found = shown(", ".join(map(str, self.inputs)) or "nothing")
         raise OnnxError(
             f"{self.path}: takes {found}; expected one normalised image, float32 [1, 3, H, W] or [1, H, W, 3]"
         )
@@ -102,7 +113,7 @@ def inspect(path: str | os.PathLike) -> OnnxFile:
     external = _external_files(path, model)
     try:
         onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
+    except Exception as error:  # besides its own errors those of a message that quotes no text
         raise OnnxError(f"{path}: does not pass onnx.checker: {first_line(error)}") from error
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -122,7 +133,10 @@ def _parse(path):
     files.check(path, "model", "an .onnx model", OnnxError)
     content = path.read_bytes()
     try:
+        onnx_size.check(path, content)
         model = onnx.load_model_from_string(content)
+    except OnnxError:
+        raise
     except Exception as error:  # protobuf's DecodeError is another class in each of its implementations
         # The first field of an ONNX file is the version of its format.
         if content.startswith(b"\x08"):
@@ -135,38 +149,61 @@ def _parse(path):
 
 def _external_files(path, model):
     """Name -> bytes of the files beside `path` that hold its weights."""
-    attributes = (attribute for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
     needed = collections.Counter()
-    for tensor in (*model.graph.initializer, *(attribute.t for attribute in attributes)):
+    for tensor in _tensors(model):
         if onnx.external_data_helper.uses_external_data(tensor):
-            info = onnx.external_data_helper.ExternalDataInfo(tensor)
-            end = int(info.offset or 0) + int(info.length or 0)
-            needed[info.location] = max(needed[info.location], end)
-    for name, end in needed.items():
-        file = path.parent / name
-        if not file.is_file():
-            raise OnnxError(
-                f"{path}: its weights lie in a second file, {name}, which is missing; expected it at {file}: put it "
-                "there (torch >= 2.9 writes both, and both must be shipped), or export again with external_data=False"
-            )
-        if file.stat().st_size < end:
-            raise OnnxError(
-                f"{path}: its weights lie in {file}, which is truncated: found {file.stat().st_size} bytes, "
-                f"expected at least {end}"
-            )
-    return {name: (path.parent / name).stat().st_size for name in needed}
+            # A text that is no UTF-8 arrives as bytes.
+            notes = {entry.key: str(entry.value) for entry in tensor.external_data}
+            name, *numbers = (notes.get(key) or "0" for key in ("location", "offset", "length"))
+            if not all(number.isdecimal() and len(number) < 20 for number in numbers):
+                raise OnnxError(f"{path}: is truncated or damaged; export or download it again")
+            needed[name] = max(needed[name], sum(map(int, numbers)))
+    return {name: _external_size(path, name, end) for name, end in needed.items()}
+
+
+def _tensors(model):
+    """Every tensor of a model, wherever it lies: those of functions and inner graphs too."""
+    messages = [model]
+    while messages:
+        found = messages.pop()
+        if isinstance(found, onnx.TensorProto):
+            yield found
+        for field, value in found.ListFields():
+            if field.message_type is not None:
+                messages += [value] if isinstance(value, message.Message) else value
+
+
+def _external_size(path, name, end):
+    """Bytes of a file beside `path` that holds `end` bytes of weights or more."""
+    folder = path.parent.resolve()
+    # Windows separates by "\\" too.
+    if not name.isprintable() or not (folder / name.replace("\\", "/")).resolve().is_relative_to(folder):
+        raise OnnxError(f"{path}: its weights lie in {shown(name)}, outside of its folder; expected a file beside it")
+    file = path.parent / name
+    if not file.is_file():
+        raise OnnxError(
+            f"{path}: its weights lie in a second file, {shown(name)}, which is missing; expected it at {file}: put it "
+            "there (torch >= 2.9 writes both, and both must be shipped), or export again with external_data=False"
+        )
+    size = file.stat().st_size
+    if size < end:
+        raise OnnxError(
+            f"{path}: its weights lie in {file}, which is truncated: found {size} bytes, expected at least {end}"
+        )
+    return size
 
 
 def _tensor(value):
     if not value.type.HasField("tensor_type"):
         return Tensor(value.name, (value.type.WhichOneof("value") or "value").removesuffix("_type"), None)
     found = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(found.elem_type).name
+    known = found.elem_type in onnx.helper.get_all_tensor_dtypes()
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(found.elem_type).name if known else f"type {found.elem_type}"
     # Some exporters write 0 or -1 where any size may come.
     sides = (dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in found.shape.dim)
     return Tensor(value.name, dtype, tuple(sides) if found.HasField("shape") else None)
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message; its class where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of an error's message, which may quote the file; its class where it has none."""
+    return shown(next(iter(str(error).strip().splitlines()), type(error).__name__))

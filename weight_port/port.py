@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from weight_port import dialects, layouts, report
+from weight_port import dialects, files, layouts, report
 from weight_port.dialects import Dialect
 from weight_port.errors import CheckpointError
 
 StateDict = Mapping[str, np.ndarray]
+
+# The kernel of the main head, behind its classes.
+_HEAD_SHAPE = (256, 1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,7 @@ def recognise(state: StateDict) -> Architecture:
                 "this is a bare ResNet, a backbone without the face-parsing network; expected a BiSeNet checkpoint "
                 "(to start a training from it, port it with weight_port.recognise_backbone)"
             )
-        some = ", ".join(sorted(state)[:3]) or "no tensors at all"
+        some = files.shown(", ".join(sorted(state)[:3])) or "no tensors at all"
         raise CheckpointError(
             f"this is no face-parsing BiSeNet: its {len(state)} keys begin with {some}; "
             "expected the zllrunning layout (cp.resnet.*, ffm.*, conv_out.*) or the yakhyo layout (fpn.backbone.*)"
@@ -62,7 +65,12 @@ def recognise(state: StateDict) -> Architecture:
     head = dialect.modules["conv_out_logits"] + ".weight"
     if head not in state:
         raise CheckpointError(f"the main head is missing: expected the key {head}")
-    return Architecture(dialect, _backbone(state, dialect), int(state[head].shape[0]))
+    shape = tuple(state[head].shape)
+    # Or a few bytes could ask for a network of any size.
+    if shape[1:] != _HEAD_SHAPE or not shape[0]:
+        expected = ", ".join(map(str, ("classes", *_HEAD_SHAPE)))
+        raise CheckpointError(f"the main head {head} has the shape {files.shown(shape)}; expected ({expected})")
+    return Architecture(dialect, _backbone(state, dialect), int(shape[0]))
 
 
 def recognise_backbone(state: StateDict) -> Architecture:

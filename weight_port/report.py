@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from weight_port.files import shown
+
 Shape = tuple[int, ...]
 
 
@@ -24,14 +26,16 @@ def describe_mismatch(
         f"the checkpoint does not fit {target}: "
         f"{len(missing)} missing (-), {len(unexpected)} unexpected (+), {len(misshaped)} of another shape (~)"
     ]
-    lines += [f"  - {key}" for key in missing]
-    lines += [f"  + {key}" for key in unexpected]
-    lines += [f"  ~ {key}: found {found}, expected {expected}" for key, (found, expected) in sorted(misshaped.items())]
+    lines += [f"  - {shown(key)}" for key in missing]
+    lines += [f"  + {shown(key)}" for key in unexpected]
+    lines += [
+        f"  ~ {shown(key)}: found {found}, expected {expected}" for key, (found, expected) in sorted(misshaped.items())
+    ]
     return "\n".join(lines)
 
 
 def describe_non_finite(bad: Mapping[str, tuple[int, int]]) -> str:
     """Lists the tensors with NaN or infinite values; `bad` is key -> (how many, of how many)."""
     lines = [f"{len(bad)} tensors hold NaN or infinite values; the training diverged or the file is damaged:"]
-    lines += [f"  {key}: {count} of {size}" for key, (count, size) in sorted(bad.items())]
+    lines += [f"  {shown(key)}: {count} of {size}" for key, (count, size) in sorted(bad.items())]
     return "\n".join(lines)

@@ -1,10 +1,36 @@
-"""Opens `.keras` files."""
+"""Opens `.keras` files.
 
+Keras itself builds whatever classes such a file names and follows links out of its weights. Here nothing of the file is
+used but five checked values, which say what network to build, and arrays no larger than the file, which fill it.
+"""
+
+import collections
+import io
 import json
 import pathlib
 import zipfile
 
+import numpy as np
+
 from keras_bisenet.export.errors import ExportError
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+# Ours are 300 bytes, and 1000 with an optimiser.
+_CONFIG_LIMIT = 100_000
+# Ours lists three entries in 200 bytes.
+_DIRECTORY_LIMIT = 100_000
+# Numbers in the smallest network without its classes, rounded down, and in the kernels of one class.
+_LEAST, _CLASS = 13_000_000, 256 + 64 + 64
+# What Keras calls the layers that have weights, in a weights file: the second `conv2d_1`, and so on.
+_KINDS = {"Conv2D": "conv2d", "BatchNorm": "batch_norm"}
+_VALUES = {"num_classes", "backbone", "input_shape", "dtype", "name"}
+_DTYPES = ("bfloat16", "float16", "float32", "float64", "mixed_bfloat16", "mixed_float16")
+# Of the image that a network is fixed to, in pixels: whoever runs it needs memory for that.
+_LONGEST_SIDE = 8192
+
+
+class _RefusedError(Exception):
+    """The message goes behind the name of the file."""
 
 
 def load_model(path):
@@ -19,21 +45,144 @@ def load_model(path):
     Raises:
         ExportError: the file is missing, damaged, or holds another model.
     """
-    import keras
-
-    from keras_bisenet.bisenet import BiSeNet
-
     path = pathlib.Path(path)
     if not path.is_file():
         raise ExportError(f"{path}: no such file; expected a .keras file of a BiSeNet")
+    problem = "no .keras file"
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = json.loads(archive.read("config.json"))["class_name"]
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{path}: is damaged, or no .keras file; export it again") from error
-    if found != BiSeNet.__name__:
-        raise ExportError(f"{path}: holds a {found}; expected a BiSeNet, as port_and_export.py and train.py write it")
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # the loader trusts the file, and a wrong part fails in any way
-        raise ExportError(f"{path}: is damaged, or no BiSeNet of this version; export it again") from error
+        config, weights = _read(path)
+        problem = "no BiSeNet of this version"
+        arrays = _arrays(weights)
+        model = _build(_arguments(config, arrays))
+        _assign(model, arrays)
+    except ImportError:
+        raise
+    except _RefusedError as error:
+        raise ExportError(f"{path}: {error}") from error
+    except Exception as error:  # the readers trust the file, and a damaged one fails in any way
+        raise ExportError(f"{path}: is damaged, or {problem}; export it again") from error
+    return model
+
+
+def _read(path):
+    """The `config` of a file, and the bytes of its weights."""
+    with path.open("rb") as file:
+        # Here because opening it would already read a million entries.
+        end = zipfile._EndRecData(file)
+        if end is not None and end[5] > _DIRECTORY_LIMIT:
+            raise _RefusedError(f"is a zip with a directory of {end[5]} bytes; expected at most {_DIRECTORY_LIMIT}")
+        with zipfile.ZipFile(file) as archive:
+            size = path.stat().st_size
+            config = json.loads(_entry(archive, _CONFIG, min(size, _CONFIG_LIMIT)))
+            found = config["class_name"]
+            if found != "BiSeNet":
+                found = found if isinstance(found, str) and found.isidentifier() else "model of another kind"
+                raise _RefusedError(
+                    f"holds a {found[:100]}; expected a BiSeNet, as port_and_export.py and train.py write it"
+                )
+            return config["config"], _entry(archive, _WEIGHTS, size) if _WEIGHTS in archive.namelist() else b""
+
+
+def _entry(archive, name, limit):
+    """The content of an entry that is there once, uncompressed, and of at most `limit` bytes."""
+    entries = [entry for entry in archive.infolist() if entry.filename == name]
+    if len(entries) > 1:
+        raise _RefusedError(f"holds {name} {len(entries)} times; expected it once")
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise _RefusedError(
+            f"{name} is compressed; expected it as Keras writes it: unpack the file, and pack it again uncompressed"
+        )
+    if max(entry.file_size, entry.compress_size) > limit:
+        raise _RefusedError(f"{name} claims {entry.file_size} bytes; expected at most {limit}")
+    return archive.read(entry)
+
+
+def _arrays(content):
+    """Layer -> its arrays in order, of a weights file that Keras has written; by Keras' name for the layer there.
+
+    The layer's own name is a note beside them. Notes are not read: HDF5 does not come back from some that are damaged.
+    """
+    import h5py
+
+    with h5py.File(io.BytesIO(content), "r") as file:
+        arrays, left = {}, len(content)
+        layers = _inside(file, "layers")
+        for key in layers:
+            group = _inside(layers, key)
+            values = _inside(group, "vars")
+            datasets = [_inside(values, str(place)) for place in range(len(values))]
+            for dataset in datasets:
+                left -= _size(dataset)
+                if left < 0:
+                    raise _RefusedError(f"{_WEIGHTS} claims more bytes of arrays than the {len(content)} that it has")
+            arrays[key] = [dataset[()] for dataset in datasets]
+    return arrays
+
+
+def _inside(group, name):
+    """What a group of HDF5 holds itself; a link to elsewhere could open any file of this machine."""
+    import h5py
+
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink | None):
+        raise _RefusedError(f"{_WEIGHTS} holds a link to elsewhere; expected arrays of its own")
+    return group[name]
+
+
+def _size(dataset):
+    """Bytes of an array; of one that lies in the file itself, and in one piece."""
+    if dataset.external or dataset.is_virtual:
+        raise _RefusedError(f"{_WEIGHTS} takes values from another file; expected arrays of its own")
+    # bfloat16 is no type of HDF5's: Keras writes two bytes of no type.
+    if dataset.chunks is not None or (dataset.dtype.kind != "f" and dataset.dtype != np.dtype("V2")):
+        raise _RefusedError(f"{_WEIGHTS} holds compressed or strange arrays; expected numbers as Keras writes them")
+    return dataset.nbytes
+
+
+def _arguments(config, arrays):
+    """What to build the network with, checked.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    if config.keys() != _VALUES:
+        raise ValueError(f"expected {', '.join(sorted(_VALUES))}")
+    if config["dtype"] not in _DTYPES or not isinstance(config["name"], str):
+        raise ValueError("no dtype or name")
+    *sides, channels = config["input_shape"]
+    if any(side is not None and (not isinstance(side, int) or side > _LONGEST_SIDE) for side in sides):
+        raise _RefusedError(f"takes images of {sides}; expected at most {_LONGEST_SIDE} pixels a side")
+    # Or a few bytes could ask for a network of any size.
+    if sum(array.size for values in arrays.values() for array in values) < _LEAST + _CLASS * config["num_classes"]:
+        raise ValueError("fewer weights than the network has")
+    return {**config, "input_shape": (*sides, channels)}
+
+
+def _build(arguments):
+    # Here: to refuse a file needs no TensorFlow.
+    from keras_bisenet.bisenet import BiSeNet
+
+    return BiSeNet(**arguments)
+
+
+def _assign(model, arrays):
+    """Fills a network.
+
+    Raises:
+        ValueError: an array is missing, too much, or of another shape.
+    """
+    counts = collections.Counter()
+    left = {name for name, values in arrays.items() if values}
+    for layer in (layer for layer in model.layers if layer.weights):
+        kind = _KINDS[type(layer).__name__]
+        name = f"{kind}_{counts[kind]}" if counts[kind] else kind
+        counts[kind] += 1
+        left.discard(name)
+        for variable, array in zip(layer.weights, arrays[name], strict=True):
+            array = array.view(np.dtype(variable.dtype)) if array.dtype.kind == "V" else array
+            if array.shape != tuple(variable.shape):
+                raise ValueError(f"{variable.path} is {array.shape}; expected {tuple(variable.shape)}")
+            variable.assign(array)
+    if left:
+        raise ValueError(f"also holds {len(left)} other layers")
