@@ -378,12 +378,25 @@ def test_what_is_no_segmentation_model(tmp_path, head, found):
     )
 
 
-def test_a_file_that_litert_cannot_run(tmp_path):
+def test_a_file_with_ops_that_litert_does_not_have(tmp_path):
     model = flatbuffer.unpack(BUNDLED.read_bytes())
     for code in model.operatorCodes:
         code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "MadeUp"
     (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ExportError, match=r"a\.tflite: LiteRT cannot run it: .*MadeUp"):
+    with pytest.raises(ExportError) as error:
+        FaceParser(tmp_path / "a.tflite")
+    assert str(error.value) == (
+        f"{tmp_path}/a.tflite: uses the custom op MadeUp; expected built-in ones: is it a network for photos, and "
+        "whole?"
+    )
+
+
+def test_a_file_that_litert_cannot_run(tmp_path):
+    model = flatbuffer.unpack(BUNDLED.read_bytes())
+    for code in model.operatorCodes:
+        code.version = 100
+    (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
+    with pytest.raises(ExportError, match=r"a\.tflite: LiteRT cannot run it: Didn't find op for builtin opcode"):
         FaceParser(tmp_path / "a.tflite")
 
 

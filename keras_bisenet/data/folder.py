@@ -1,21 +1,23 @@
 """A folder of labelled photos: `images/<id>.jpg`, `labels/<id>.png`, and `train.txt`, `val.txt` with one id a line."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import os
 import pathlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
+from keras_bisenet import text_files
 from keras_bisenet.inference import images
 from keras_bisenet.labels import IGNORE
+from keras_bisenet.text_files import shown
 
 _KINDS = {"1": "black and white", "P": "palette", "LA": "grey and alpha", "I;16": "16-bit", "I": "16-bit"}
 _ORIENTATION = 0x0112
-_UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class DataError(ValueError):
@@ -54,7 +56,7 @@ def read_split(data_dir, split):
     for name in names:
         if name not in photos and name not in labels:
             raise DataError(
-                f"{data_dir / split}.txt: names {name}, which is in neither images/ nor labels/; "
+                f"{data_dir / split}.txt: names {shown(name)}, which is in neither images/ nor labels/; "
                 "expected names of files without their suffix; add the two files or take the line out"
             )
     for name in (*names, *sorted(photos)):
@@ -72,21 +74,22 @@ def read_split(data_dir, split):
 
 
 def _read_names(path):
+    names, again = {}, None
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        for name in text_files.lines(path):
+            if name in names:
+                again = name
+                break
+            names[name] = None
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; expected names of images without their suffix, one a line") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text; expected names of images, one a line") from error
-    names = [line.strip() for line in lines if line.strip()]
+    if again is not None:
+        raise DataError(f"{path}: names {shown(again)} twice; expected each once; take one out")
     if not names:
         raise DataError(f"{path}: is empty; expected names of images without their suffix, one a line")
-    seen = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"{path}: names {name} twice; expected each once; take one out")
-        seen.add(name)
-    return names
+    return list(names)
 
 
 def _by_stem(folder, suffixes):
@@ -109,9 +112,9 @@ def read_label(path):
         `[H, W]` uint8, the class of each pixel.
 
     Raises:
-        DataError: the file is missing, corrupt, or no 8-bit greyscale PNG.
+        DataError: the file is missing, corrupt, too large, or no 8-bit greyscale PNG.
     """
-    return np.asarray(_open_label(path))
+    return np.asarray(_decode(path, _open_label(path)))
 
 
 def _open_label(path):
@@ -127,7 +130,9 @@ def _open_label(path):
 
 def _open_image(path):
     image, _ = _open(path)
-    if 2 <= image.getexif().get(_ORIENTATION, 1) <= 8:
+    with _reading(path):
+        turned = image.getexif().get(_ORIENTATION) in range(2, 9)
+    if turned:
         raise DataError(
             f"{path}: is turned by its EXIF note, and nothing says whether its label is too; expected an upright image "
             "without such a note; save it so"
@@ -136,17 +141,37 @@ def _open_image(path):
 
 
 def _open(path):
-    """Decodes a file. Returns the image, and how many bits a channel of a PNG has (8 for others)."""
-    try:
+    """Reads what a file says of itself. Returns the image, and how many bits a channel of a PNG has (8 for others)."""
+    with _reading(path):
         content = pathlib.Path(path).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
+        image = Image.open(io.BytesIO(content), formats=images.FORMATS)
+        if image.format != "PNG":
+            return image, 8
+        # The header of a PNG comes first, and in it width, height and depth; Pillow takes it in other places too.
+        if content[12:16] != b"IHDR":
+            raise ValueError("another chunk comes first")
+        return image, content[24]
+
+
+def _decode(path, image):
+    with _reading(path):
+        image.load()
+    return image
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """Around all that Pillow does with a file."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; add it or take it out of the split") from error
-    except _UNREADABLE as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: {images.too_many_pixels(error)}; shrink it") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: not enough memory; shrink it") from error
+    except Exception as error:  # Pillow trusts the file, and a damaged one fails in any way
         raise DataError(f"{path}: corrupt or no image; expected one that opens; replace it") from error
-    # Byte 24 of a PNG: the header comes first, and in it width, height and depth.
-    return image, content[24] if image.format == "PNG" else 8
 
 
 def check(examples, num_classes, skip_bad=False, ignore=IGNORE):
@@ -198,6 +223,10 @@ def _problem(example, num_classes, ignore):
             f"{example.label}: is {label.height}x{label.width}, its image {image.height}x{image.width}; "
             "expected the same; resize one of them, a label by nearest neighbour"
         )
+    try:
+        _decode(example.image, image), _decode(example.label, label)
+    except DataError as error:
+        return str(error)
     found = [value for value, count in enumerate(label.histogram()) if count]
     wrong = [value for value in found if value >= num_classes and value != ignore]
     if wrong:

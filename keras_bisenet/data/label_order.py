@@ -6,8 +6,10 @@ import pathlib
 
 import numpy as np
 
+from keras_bisenet import text_files
 from keras_bisenet.data.folder import DataError, read_label
 from keras_bisenet.labels import LABELS
+from keras_bisenet.text_files import shown
 
 # Beside images/ and labels/: the names of the classes in their order, and the size of the maps.
 FILE = "labels.json"
@@ -92,8 +94,10 @@ def check(data_dir):
 
 def _check_file(path):
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = text_files.read_json(path)
         classes, size = tuple(content["classes"]), content.get("size")
+        if not isinstance(size, int | None):
+            raise ValueError("no size")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{path}: cannot be read; expected JSON with a list "classes"; correct it') from error
     if classes != LABELS:
@@ -104,8 +108,8 @@ def _check_file(path):
         )
         order = " (MaskGAN's order)" if classes == MASKGAN else ""
         raise DataError(
-            f"{path}: class {number} is {found}{order}; expected {expected}, as in keras_bisenet.LABELS; make the "
-            "label maps anew with scripts/prepare_celebamask.py"
+            f"{path}: class {number} is {shown(found)}{order}; expected {expected}, as in keras_bisenet.LABELS; "
+            "make the label maps anew with scripts/prepare_celebamask.py"
         )
     return size
 

@@ -1,19 +1,20 @@
 """Reads and edits `.tflite` files, through the schema's object interface."""
 
 import collections
+import os
 import pathlib
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_bisenet.export import soundness
 from keras_bisenet.export.errors import ExportError
 
 SIGNATURE = "serving_default"
 
 # Code of a tensor's type in the file -> its dtype.
 DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
-
-_OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
 
 def read(path):
@@ -23,23 +24,57 @@ def read(path):
         Its bytes, and what `describe` says of them.
 
     Raises:
-        ExportError: the file is missing, damaged, or no `.tflite`.
+        ExportError: see `load`.
+    """
+    content, model = load(path)
+    return content, _describe(model)
+
+
+def load(path):
+    """Reads a file that somebody gives, and makes sure that it is sound.
+
+    Returns:
+        Its bytes, and what `unpack` makes of them.
+
+    Raises:
+        ExportError: the file is missing, damaged, or no `.tflite` of a network for photos.
     """
     try:
-        content = pathlib.Path(path).read_bytes()
+        with pathlib.Path(path).open("rb") as file:
+            is_model, size = file.read(8)[4:] == b"TFL3", os.fstat(file.fileno()).st_size
+            file.seek(0)
+            content = file.read() if is_model and size < soundness.MAX_BYTES else b""
     except OSError as error:
         raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
-    if content[4:8] != b"TFL3":
+    if not is_model:
         raise ExportError(f"{path}: is not a TFLite model")
+    if not content:
+        raise ExportError(f"{path}: has {size} bytes; expected less than {soundness.MAX_BYTES}")
     try:
-        return content, describe(content)
+        soundness.check_counts(content)
+        model = unpack(content)
+        soundness.check(model, len(content))
+    except soundness.UnsoundError as error:
+        raise ExportError(f"{path}: {error}: is it a network for photos, and whole?") from error
     except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
         raise ExportError(f"{path}: is truncated or damaged; export it again") from error
+    return content, model
 
 
 def unpack(content):
     """The file as a `schema.ModelT`; weights stay views of the bytes."""
-    return schema.ModelT.InitFromPackedBuf(content, 0)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    # What is empty may have been left out.
+    for graph in model.subgraphs:
+        graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
+        for tensor in graph.tensors:
+            tensor.name = tensor.name or b""
+        for each, fields in ((graph.tensors, ["shape"]), ([graph, *graph.operators], ["inputs", "outputs"])):
+            for holder in each:
+                for field in fields:
+                    if getattr(holder, field) is None:
+                        setattr(holder, field, np.zeros(0, np.int32))
+    return model
 
 
 class _AlignedBuilder(flatbuffers.Builder):
@@ -60,7 +95,7 @@ def op_name(model, operator):
     """The name of an op of a `schema.ModelT`, such as `"CONV_2D"`."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Codes past 127 live in the new field; older writers fill the old one alone.
-    return _OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return soundness.OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def set_signature(model, inputs, outputs):
@@ -130,7 +165,10 @@ def describe(content):
         `weights`: dtype -> bytes of the constants; `activations`: dtype -> how many ops compute it; `float_ops`: like
         `ops`, those that compute float32; `kind`: what the file is, in words, whatever it is called.
     """
-    model = unpack(content)
+    return _describe(unpack(content))
+
+
+def _describe(model):
     (graph,) = model.subgraphs
     ops = collections.Counter(op_name(model, operator) for operator in graph.operators)
 

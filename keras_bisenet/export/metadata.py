@@ -17,6 +17,8 @@ from keras_bisenet.export import flatbuffer, metadata_schema
 from keras_bisenet.preprocessing import MEAN, STD
 
 LABELS_FILE = "labels.txt"
+# Bytes of a label file, and of the list of files in its archive. Ours have a hundred each.
+MAX_LABELS = 100_000
 
 # Entries of the model's own list of metadata. The hash has one to itself, which any reader of the file finds without
 # this schema; people see it at the end of the description.
@@ -82,7 +84,7 @@ def attach(content, info):
         ValueError: the file has metadata already, or its channels are not as many as the labels.
     """
     model = flatbuffer.unpack(content)
-    if _METADATA in _entries(model):
+    if _entry(model, _METADATA) is not None:
         raise ValueError("the file has metadata already")
     file = flatbuffer.describe(content)
     for output in file["outputs"]:
@@ -105,14 +107,14 @@ def read(content):
         `activation` (`"SOFTMAX"` or `"NONE"`; None where MediaPipe's ImageSegmenter is not served). An author or a
         license that was empty is missing. Empty if the file has no metadata.
     """
-    entries = _entries(flatbuffer.unpack(content))
-    if _METADATA not in entries:
+    model = flatbuffer.unpack(content)
+    entry = _entry(model, _METADATA)
+    if entry is None:
         return {}
-    values = metadata_schema.unpack(entries[_METADATA], "ModelMetadata", _IDENTIFIER)
+    values = metadata_schema.unpack(entry, "ModelMetadata", _IDENTIFIER)
     result = {key: values[key] for key in ("name", "description", "version", "author", "license") if key in values}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        result["labels"] = archive.read(LABELS_FILE).decode().split("\n")
-    result[_CHECKPOINT] = entries[_CHECKPOINT].decode()
+    result["labels"] = _read_file(content, LABELS_FILE).split("\n")
+    result[_CHECKPOINT] = _entry(model, _CHECKPOINT).decode()
     result["activation"] = None
     for entry in values["subgraph_metadata"][0].get("custom_metadata", ()):
         if entry["name"] == _SEGMENTER:
@@ -129,27 +131,47 @@ def of_others(content, model):
         model: the same, unpacked by `flatbuffer.unpack`.
 
     Returns:
-        dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` or `[1]` arrays each; `labels`: names
+        dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` arrays each; `labels`: names
         of the classes, a tuple. What the file does not say is missing.
     """
-    entries = _entries(model)
-    if _METADATA not in entries:
-        return {}
     try:
-        values = metadata_schema.unpack(entries[_METADATA], "ModelMetadata", _IDENTIFIER)
+        entry = _entry(model, _METADATA)
+        if entry is None:
+            return {}
+        values = metadata_schema.unpack(entry, "ModelMetadata", _IDENTIFIER)
         (graph,) = values["subgraph_metadata"]
         result = {}
         for unit in graph["input_tensor_metadata"][0].get("process_units", ()):
             if unit.get("options_type") == _NORMALIZATION_OPTIONS:
-                result["normalization"] = tuple(np.array(unit["options"][name], float) for name in ("mean", "std"))
+                result["normalization"] = _normalization(unit["options"])
         for tensor in graph.get("output_tensor_metadata", ()):
             for file in tensor.get("associated_files", ()):
                 if file.get("type") in (_AXIS_LABELS, _VALUE_LABELS):
-                    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                        result["labels"] = tuple(archive.read(file["name"]).decode().splitlines())
+                    result["labels"] = tuple(_read_file(content, file["name"]).splitlines())
     except Exception:  # a file of somebody else may be damaged in any way; it runs without all the same
         return {}
     return result
+
+
+def _normalization(options):
+    mean, std = (np.broadcast_to(np.array(options[name], float), 3) for name in ("mean", "std"))
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 1e-6).all()):
+        raise ValueError("mean and standard deviation are no numbers to compute with")
+    return mean, std
+
+
+def _read_file(content, name):
+    """The text of a file in the archive behind a `.tflite`; only so much of it is unpacked as labels may have."""
+    stream = io.BytesIO(content)
+    # Here because opening it would already read a million entries.
+    end = zipfile._EndRecData(stream)
+    if end is not None and end[5] > MAX_LABELS:
+        raise ValueError(f"the archive lists its files in {end[5]} bytes")
+    with zipfile.ZipFile(stream) as archive, archive.open(name) as file:
+        text = file.read(MAX_LABELS + 1)
+    if len(text) > MAX_LABELS:
+        raise ValueError(f"the labels have more than {MAX_LABELS} bytes")
+    return text.decode()
 
 
 def _model(file, info):
@@ -219,9 +241,10 @@ def _picture(color_space):
     return {"content_properties_type": _IMAGE_PROPERTIES, "content_properties": {"color_space": color_space}}
 
 
-def _entries(model):
-    """The model's own metadata: name -> bytes."""
-    return {entry.name.decode(): model.buffers[entry.buffer].data.tobytes() for entry in model.metadata or ()}
+def _entry(model, name):
+    """Bytes of an entry of the model's own metadata; None if there is none."""
+    buffers = [entry.buffer for entry in model.metadata or () if entry.name == name.encode()]
+    return model.buffers[buffers[-1]].data.tobytes() if buffers else None
 
 
 def _add_entry(model, name, content):

@@ -82,11 +82,11 @@ def unpack(content, name, identifier):
     """The inverse of `pack`: fields that are not in `content` are not in the dict; vectors are lists.
 
     Raises:
-        ValueError: `content` has another identifier.
+        ValueError: `content` has another identifier, or points at the same things so often that it was made to.
     """
     if not util.BufferHasIdentifier(content, 0, identifier):
         raise ValueError(f"identifier is {bytes(content[4:8])}; expected {identifier}")
-    return _read_table(content, encode.Get(packer.uoffset, content, 0), name)
+    return _Reader(content).table(encode.Get(packer.uoffset, content, 0), name)
 
 
 def _write_table(builder, name, values):
@@ -126,25 +126,33 @@ def _write(builder, kind, value):
     return _write_table(builder, kind, value)
 
 
-def _read_table(content, place, name):
-    offsets = table.Table(content, place)
-    values = {}
-    for slot, (field, kind) in enumerate(TABLES[name].items()):
-        offset = offsets.Offset(4 + 2 * slot)
-        if offset:
-            values[field] = _read(content, place + offset, kind)
-    return values
+class _Reader:
+    """Reads a flatbuffer. All vectors and strings together may be as long as it is: no two share their place."""
 
+    def __init__(self, content):
+        self._content, self._left = content, len(content)
 
-def _read(content, place, kind):
-    if kind in _NUMBERS:
-        return encode.Get(_NUMBERS[kind].packer_type, content, place)
-    place += encode.Get(packer.uoffset, content, place)
-    if kind in TABLES:
-        return _read_table(content, place, kind)
-    length, start = encode.Get(packer.uoffset, content, place), place + 4
-    if kind in ("string", "[ubyte]"):
-        data = bytes(content[start : start + length])
-        return data.decode() if kind == "string" else data
-    # Numbers and offsets take four bytes each.
-    return [_read(content, start + 4 * index, kind[1:-1]) for index in range(length)]
+    def table(self, place, name):
+        offsets = table.Table(self._content, place)
+        values = {}
+        for slot, (field, kind) in enumerate(TABLES[name].items()):
+            offset = offsets.Offset(4 + 2 * slot)
+            if offset:
+                values[field] = self._value(place + offset, kind)
+        return values
+
+    def _value(self, place, kind):
+        if kind in _NUMBERS:
+            return encode.Get(_NUMBERS[kind].packer_type, self._content, place)
+        place += encode.Get(packer.uoffset, self._content, place)
+        if kind in TABLES:
+            return self.table(place, kind)
+        length, start = encode.Get(packer.uoffset, self._content, place), place + 4
+        self._left -= length
+        if self._left < 0:
+            raise ValueError("vectors are longer than the flatbuffer that they are in")
+        if kind in ("string", "[ubyte]"):
+            data = bytes(self._content[start : start + length])
+            return data.decode() if kind == "string" else data
+        # Numbers and offsets take four bytes each.
+        return [self._value(start + 4 * index, kind[1:-1]) for index in range(length)]

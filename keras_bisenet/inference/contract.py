@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_bisenet.export import flatbuffer, metadata
 from keras_bisenet.export.errors import ExportError
 from keras_bisenet.preprocessing import OFFSET, SCALE
+from keras_bisenet.text_files import shown
 
 # What networks of this kind are fed, as (scale, offset) of pixels 0..255, a number a channel.
 NORMALIZATIONS = {
@@ -19,6 +20,8 @@ NORMALIZATIONS = {
 
 # Size of the photos for a file that takes any.
 DEFAULT_SIZE = (512, 512)
+# Longest side of the photos that a file may take: whoever runs it needs memory for that.
+MAX_SIDE = 8192
 # What the scores are called in our files, whether they are returned or not.
 SCORES = "logits"
 
@@ -77,7 +80,7 @@ class Contract:
         return tensor[0] if self.channels_last else tensor[0].transpose(1, 2, 0)
 
 
-def read(path, content, image_size=None, normalization=None):
+def read(path, content, image_size=None, normalization=None, model=None):
     """Reads the contract of a file.
 
     What the metadata of the file says counts first, then the range of a quantised input, then what the graph does
@@ -89,6 +92,7 @@ def read(path, content, image_size=None, normalization=None):
         content: bytes of the file.
         image_size: (height, width) or None; for a file that takes any size.
         normalization: key of `NORMALIZATIONS`, which then counts; None to read it from the file.
+        model: the file as `flatbuffer.load` gives it, if that is at hand.
 
     Returns:
         `Contract`.
@@ -99,7 +103,7 @@ def read(path, content, image_size=None, normalization=None):
     """
     if normalization not in (None, *NORMALIZATIONS):
         raise ExportError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
-    model = flatbuffer.unpack(content)
+    model = model or flatbuffer.unpack(content)
     (graph,) = model.subgraphs
     inputs, outputs = (flatbuffer.tensors(graph, indices) for indices in (graph.inputs, graph.outputs))
     found = f"takes {_said(inputs)} and returns {_said(outputs)}"
@@ -110,6 +114,9 @@ def read(path, content, image_size=None, normalization=None):
     outputs = [
         each | {"shape": _shape(graph.tensors[index])} for each, index in zip(outputs, graph.outputs, strict=True)
     ]
+    names = [each["name"] for each in outputs]
+    if len({*names}) < len(names):
+        raise ExportError(f"{path}: calls {len(names)} outputs {_said(outputs)}; expected different names; rename them")
     outputs = [each for each in outputs if _is_map(each["shape"])]
     if len(inputs) != 1 or not outputs:
         raise refusal
@@ -120,6 +127,8 @@ def read(path, content, image_size=None, normalization=None):
         raise refusal
     channels_first = shape[3] != 3
     fixed = tuple(shape[2:] if channels_first else shape[1:3])
+    if 0 in shape or max(fixed) > MAX_SIDE:
+        raise ExportError(f"{path}: takes photos of {fixed[0]}x{fixed[1]}; expected sides of 1 to {MAX_SIDE}")
     if -1 not in fixed:
         check_size(path, fixed, image_size)
     size = (image_size or DEFAULT_SIZE) if -1 in fixed else fixed
@@ -131,8 +140,11 @@ def read(path, content, image_size=None, normalization=None):
     # Open sides are those of the photo.
     sides = [size[0] if side == -1 else side for side in output["shape"]]
     channels_last = len(sides) == 4 and sides[3] < max(sides[1:3])
-    inner = {each.name.decode(): each.shape for each in graph.tensors}
-    scores = SCORES if returns_labels and SCORES in inner else None
+    computed = (graph.tensors[index] for operator in graph.operators for index in operator.outputs)
+    inner = {each.name.decode(): each.shape for each in computed if len(each.shape) == 4}
+    # A file whose weights are behind the flatbuffer cannot be packed anew.
+    whole_file = not any(buffer.offset > 1 for buffer in model.buffers)
+    scores = SCORES if returns_labels and SCORES in inner and whole_file else None
     said = metadata.of_others(content, model)
     names = said.get("labels")
     num_classes = len(names) if names else None
@@ -144,7 +156,7 @@ def read(path, content, image_size=None, normalization=None):
         scale, offset = NORMALIZATIONS[normalization]
     elif "normalization" in said:
         mean, std = said["normalization"]
-        scale, offset = np.broadcast_to(1 / std, 3), np.broadcast_to(-mean / std, 3)
+        scale, offset = 1 / std, -mean / std
     else:
         scale, offset = NORMALIZATIONS[_normalization(model, tensor, dtype)]
     return Contract(
@@ -174,7 +186,8 @@ def check_size(path, fixed, asked):
 
 
 def _said(tensors):
-    return ", ".join(f"{tensor['name']} {tensor['dtype']} {tensor['shape']}" for tensor in tensors)
+    said = [f"{shown(tensor['name'])} {tensor['dtype']} {tensor['shape']}" for tensor in tensors[:5]]
+    return ", ".join([*said, *(["..."] if len(tensors) > 5 else [])])
 
 
 def _shape(tensor):
@@ -184,7 +197,7 @@ def _shape(tensor):
 
 def _is_map(shape):
     """Whether a shape can be that of a map over the photo: `[1, h, w]`, `[1, h, w, C]` or `[1, C, h, w]`."""
-    return len(shape) in (3, 4) and shape[0] in (1, -1) and sum(side != 1 for side in shape[1:]) >= 2
+    return len(shape) in (3, 4) and shape[0] in (1, -1) and sum(side != 1 for side in shape[1:]) >= 2 and 0 not in shape
 
 
 def _returns_labels(output):
@@ -215,14 +228,15 @@ def _first_arithmetic(model):
     """What the graph expects of a float photo, by the first thing that it computes."""
     (graph,) = model.subgraphs
     index = graph.inputs[0]
-    while True:
+    # The first few ops tell, or none does.
+    for _ in range(20):
         users = [operator for operator in graph.operators if index in operator.inputs]
         if not users:
             return "imagenet"
         name = flatbuffer.op_name(model, users[0])
         if name in _ARITHMETIC:
-            constants = [_constant(model, graph, other) for other in users[0].inputs if other != index]
-            if not constants or constants[0] is None:
+            constants = [_constant(model, graph, other) for other in users[0].inputs if other not in (index, -1)]
+            if not constants or constants[0] is None or not constants[0].size:
                 return "imagenet"
             size = np.abs(constants[0]).max()
             of_pixels = {"DIV": size > 4, "MUL": size < 0.1}.get(name, size > 4)
@@ -230,6 +244,7 @@ def _first_arithmetic(model):
         if name not in _TRANSPARENT:
             return "imagenet"
         index = users[0].outputs[0]
+    return "imagenet"
 
 
 def _constant(model, graph, index):

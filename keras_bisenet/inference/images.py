@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import warnings
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from keras_bisenet.preprocessing import MINIMUM_SIZE
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Whatever a file is called, it is read as one of these. Pillow knows more, and would run Ghostscript on one of them.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+# Pillow warns of damages that nobody can act on, and of sizes that are within the limit. Behind all filters that there
+# are, so that whoever wants to hear of them does.
+warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 
 class ImageError(ValueError):
@@ -68,19 +75,17 @@ def read(path, size=None):
         ImageError: the file is missing, too large, or no image that can be read.
     """
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ModuleNotFoundError as error:
         raise ImageError("reading image files needs Pillow: pip install pillow; arrays can be given without") from error
     try:
-        with Image.open(path) as image:
-            photo = from_pillow(image)
+        with Image.open(path, formats=FORMATS) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            photo = _to_array(image)
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{path}: has {re.search('[0-9]+', str(error))[0]} pixels; expected at most {2 * Image.MAX_IMAGE_PIXELS}: "
-            "shrink it first"
-        ) from error
+        raise ImageError(f"{path}: {too_many_pixels(error)}: shrink it first") from error
     except PermissionError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
     except MemoryError as error:
@@ -90,11 +95,19 @@ def read(path, size=None):
     return photo if size is None else resize(photo, size)
 
 
+def too_many_pixels(error):
+    """What is wrong with an image that Pillow refuses to decode for its size, in words, of its error."""
+    from PIL import Image
+
+    found = re.search("[0-9]+", str(error))[0]
+    return f"has {found} pixels; expected at most {2 * Image.MAX_IMAGE_PIXELS}"
+
+
 def from_pillow(image):
     """A `PIL.Image.Image` as `read` gives it, `[H, W, 3]` uint8 RGB."""
     from PIL import ImageOps
 
-    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    return _to_array(ImageOps.exif_transpose(image))
 
 
 def as_photo(photo):
@@ -132,6 +145,16 @@ def resize(photo, size):
     except ModuleNotFoundError:
         return resizing.resize_photo(photo, size)
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _to_array(image):
+    """In parts of some 10^6 pixels: whole, a picture at the limit would be there in four versions of 700 MB."""
+    photo = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, 2**20 // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        photo[top:bottom] = _to_rgb(image.crop((0, top, image.width, bottom)))
+    return photo
 
 
 def _to_rgb(image):

@@ -11,6 +11,7 @@ from keras_bisenet.export.errors import ExportError
 from keras_bisenet.inference import contract, resizing
 from keras_bisenet.inference.runner import TFLiteRunner
 from keras_bisenet.labels import class_names
+from keras_bisenet.text_files import shown
 
 
 class TFLiteNetwork:
@@ -28,8 +29,8 @@ class TFLiteNetwork:
 
     def __init__(self, path, num_threads=None, image_size=None, normalization=None):
         self._path, self._threads = path, num_threads
-        self._content, _ = flatbuffer.read(path)
-        self._contract = contract.read(path, self._content, image_size, normalization)
+        self._content, model = flatbuffer.load(path)
+        self._contract = contract.read(path, self._content, image_size, normalization, model)
         self._runner = self._open(self._content)
         self._scores_runner = None
         self.image_size, self.num_classes = self._contract.image_size, self._contract.num_classes
@@ -39,16 +40,36 @@ class TFLiteNetwork:
         try:
             return TFLiteRunner(content, self._threads, self._contract.shape)
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"{self._path}: LiteRT cannot run it: {reason}") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error):
+        reason = shown((str(error).strip() or "it does not say why").splitlines()[0], most=300)
+        return ExportError(f"{self._path}: LiteRT cannot run it: {reason}")
+
+    def _run(self, runner, image, output):
+        """An output of the file."""
+        try:
+            return runner(self._contract.encode(image))[output]
+        except (RuntimeError, ValueError) as error:
+            raise self._refused(error) from error
+
+    def _of_rank(self, array, rank):
+        """The array, if it has so many axes; LiteRT may compute another shape than the file says."""
+        if array.ndim != rank or not array.size:
+            raise ExportError(
+                f"{self._path}: returns {list(array.shape)} when it runs; expected a map over the photo, "
+                "as it says of itself; export it again"
+            )
+        return array
 
     def labels(self, image):
         """Class ids `[*image_size]`, integers, of an image `[*image_size, 3]` uint8 RGB."""
         rules = self._contract
-        result = self._runner(rules.encode(image))[rules.output]
+        result = self._run(self._runner, image, rules.output)
         if rules.returns_labels:
-            return result.reshape(rules.image_size) if result.size == np.prod(rules.image_size) else result.squeeze()
-        scores = rules.read_scores(result)
+            same = result.size == np.prod(rules.image_size)
+            return result.reshape(rules.image_size) if same else self._of_rank(result.squeeze(), 2)
+        scores = rules.read_scores(self._of_rank(result, 4))
         # A network without its last resize: between coarse scores lie finer borders than between coarse labels.
         return resizing.resize_scores(_real(scores, *self._quantization()), rules.image_size).argmax(-1)
 
@@ -60,12 +81,12 @@ class TFLiteNetwork:
         """
         rules = self._contract
         if not rules.returns_labels:
-            scores = rules.read_scores(self._runner(rules.encode(image))[rules.output])
+            scores = rules.read_scores(self._of_rank(self._run(self._runner, image, rules.output), 4))
             scores = _real(scores, *self._quantization())
         elif rules.scores:
             # The scores behind the labels become an output in a file of their own, which is slower.
             self._scores_runner = self._scores_runner or self._open(flatbuffer.expose(self._content, rules.scores))
-            scores = self._scores_runner(rules.encode(image))[rules.scores][0]
+            scores = self._of_rank(self._run(self._scores_runner, image, rules.scores), 4)[0]
         else:
             raise ExportError(
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
@@ -138,7 +159,8 @@ class KerasNetwork(LogitsNetwork):
 
 
 def _real(scores, scale, zero_point):
-    return (scores.astype(np.float32) - zero_point) * scale if scale else scores
+    scores = scores.astype(np.float32, copy=False)
+    return (scores - zero_point) * scale if scale else scores
 
 
 def _probabilities(scores):
@@ -146,5 +168,7 @@ def _probabilities(scores):
     scores = scores.astype(np.float32)
     if scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() < 0.02:
         return scores
-    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+    # Of infinite scores there are none.
+    with np.errstate(invalid="ignore"):
+        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+        return exponentials / exponentials.sum(-1, keepdims=True)

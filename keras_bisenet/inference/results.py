@@ -57,7 +57,7 @@ def write(targets, photo, labels, names):
         elif kind == "overlay":
             files.put(path, _encode(overlay(photo, labels), "JPEG", quality=90))
         elif kind == "masks":
-            masks = {names[label]: (labels == label) * np.uint8(255) for label in np.unique(labels)}
+            masks = {_name(names, label): (labels == label) * np.uint8(255) for label in np.unique(labels)}
             files.put_folder(path, {f"{name}.png": _encode(mask, "PNG") for name, mask in masks.items()})
         else:
             files.put(path, (json.dumps(describe(labels, names), indent=2) + "\n").encode())
@@ -81,8 +81,13 @@ def describe(labels, names):
         box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         pixels = int(mask.sum())
         share = round(pixels / mask.size, 6)
-        parts[names[label]] = {"pixels": pixels, "share": share, "box": [int(side) for side in box]}
+        parts[_name(names, label)] = {"pixels": pixels, "share": share, "box": [int(side) for side in box]}
     return {"height": labels.shape[0], "width": labels.shape[1], "parts": parts}
+
+
+def _name(names, label):
+    """A file may return more classes than it has names for."""
+    return names[label] if label < len(names) else f"class_{label}"
 
 
 def _encode(array, kind, **options):

@@ -4,7 +4,6 @@ Machines are named by `TF_CONFIG`, one process on each: https://www.tensorflow.o
 """
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from keras_bisenet import text_files
 from keras_bisenet.training.errors import TrainingError
 
 # A worker that died is noticed at once. One that does not answer any more counts as lost after so many seconds; the
@@ -125,12 +125,12 @@ def _workers():
     """(kind, index) of each worker that `TF_CONFIG` names; none if it is not set."""
     text = os.environ.get("TF_CONFIG", "{}")
     try:
-        config = json.loads(text)
+        config = text_files.parse_json(text)
         workers = _in_order(config.get("cluster", {}))
         task = (config["task"]["type"], int(config["task"]["index"])) if workers else None
         if workers and task not in workers:
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise TrainingError(
             f"TF_CONFIG is {text!r}; expected "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, with the index of '
