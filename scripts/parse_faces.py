@@ -56,20 +56,20 @@ def run(names, options):
     sources = inputs.find(names, [output_dir / kind for kind in results.KINDS])
     FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
     job = folder_job.Job(output_dir, tuple(options.outputs), options.model, options.detect)
-    job.claim()
-    to_do = [source for source in sources if source.is_video or not job.is_done(source)]
-    # Nobody knows how many pictures a video has.
-    total = None if any(source.is_video for source in to_do) else len(to_do)
-    engine = ray_job if options.engine == "ray" else folder_job
     failures, count = [], 0
-    with (
-        contextlib.closing(engine.run(job, to_do, options.workers)) as parsed,
-        tqdm(parsed, "parsing", total, unit="photo", smoothing=0.05, disable=None) as progress,
-    ):
-        for _, error in progress:
-            count += 1
-            failures.extend([_line(error)] if error else [])
-    job.list_failures(failures)
+    with job.claim():
+        to_do = [source for source in sources if source.is_video or not job.is_done(source)]
+        # Nobody knows how many pictures a video has.
+        total = None if any(source.is_video for source in to_do) else len(to_do)
+        engine = ray_job if options.engine == "ray" else folder_job
+        with (
+            contextlib.closing(engine.run(job, to_do, options.workers)) as parsed,
+            tqdm(parsed, "parsing", total, unit="photo", smoothing=0.05, disable=None) as progress,
+        ):
+            for _, error in progress:
+                count += 1
+                failures.extend([_line(error)] if error else [])
+        job.list_failures(failures)
     for failure in failures[:SHOWN]:
         print(f"failed: {failure}", file=sys.stderr)
     before = f", {len(sources) - len(to_do)} were done before" if len(to_do) < len(sources) else ""

@@ -65,7 +65,8 @@ def run(options):
     spec = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
     steps = job.Steps()
     checks = verification.Verification(options.tolerance)
-    with staging.staged(options.output_dir) as folder:
+    obsolete = []
+    with staging.staged(options.output_dir, obsolete) as folder:
         with steps("read checkpoint and photos"):
             path = manifest.locate(options.checkpoint, MANIFEST)
             state = read_state(path)
@@ -93,7 +94,8 @@ def run(options):
         image, photo = next(iter(photos.items()))
         with steps("draw preview.png"):
             preview.save_preview(folder / "preview.png", photo, expected, labels, architecture.num_classes)
-        names = job.reject(folder, pathlib.Path(options.output_dir), labels, checks.failed())
+        names, others = job.reject(folder, labels, checks.failed())
+        obsolete += others
         with steps("measure the latency"):
             latency = {
                 names[precision]: job.measure(folder / names[precision], spec, photo) for precision in spec.precisions

@@ -68,7 +68,8 @@ def test_keras_bisenet_works_without_torch_and_weight_port():
 
 
 def test_weight_port_imports_numpy_alone():
-    blocked = ("tensorflow", "keras", "torch", "keras_bisenet", "onnx", "pooch", "safetensors")
+    blocked = ("tensorflow", "keras", "torch", "keras_bisenet", "onnx")
+    blocked += ("filelock", "platformdirs", "requests", "safetensors")
     assert run_without("import weight_port, weight_port.manifest; print('ok')", blocked).strip() == "ok"
 
 

@@ -46,13 +46,25 @@ def test_a_file_in_its_place(tmp_path):
 
 def test_state_comes_back(tmp_path):
     files = Workdir(tmp_path, {})
-    assert files.load_state() is None
     state = {"weights/a/kernel": np.arange(6.0).reshape(2, 3), "completed": np.array(7)}
+    assert files.load_state(state) is None
     files.save_state(state)
-    found = files.load_state()
+    found = files.load_state({"weights/a/kernel": np.zeros((2, 3)), "completed": 0})
     assert found.keys() == state.keys()
     for name, array in state.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("like", [{"weights": np.zeros(3)}, {"weights": np.zeros((2, 2)), "completed": 0}])
+def test_the_state_of_another_network(tmp_path, like):
+    files = Workdir(tmp_path, {})
+    files.save_state({"weights": np.zeros(3), "completed": 7})
+    with pytest.raises(TrainingError) as error:
+        files.load_state(like)
+    assert str(error.value) == (
+        f"{tmp_path / 'state.npz'}: is damaged; expected what a run has written there; put back a copy of it, or "
+        "choose another --workdir"
+    )
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
@@ -66,7 +78,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
         f"cannot write to {tmp_path}: No space left on device; free it and start again: the run goes on from its last "
         "checkpoint"
     )
-    assert files.load_state()["completed"] == 1
+    assert files.load_state({"completed": 0})["completed"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "state.npz"]
 
 
@@ -87,7 +99,7 @@ for step in range(1, 10_000):
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        state = Workdir(tmp_path, {}).load_state()
+        state = Workdir(tmp_path, {}).load_state({"completed": 0, "weights": np.zeros(3_000_000)})
         np.testing.assert_array_equal(state["weights"], np.full(3_000_000, state["completed"], np.float64))
 
 

@@ -1,15 +1,23 @@
 """Finds a checkpoint by path or by its name in `checkpoints/manifest.json`, and downloads it if need be."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+import sys
 
+from weight_port import checkpoint as reader
 from weight_port.errors import CheckpointError
 
 # Overrides the folder that downloads are kept in.
 CACHE_VARIABLE = "KERAS_BISENET_CACHE"
+# Seconds until a connection stands, and from some bytes to the next. A large file may take as long as it needs.
+TIMEOUTS = (10, 60)
+# Of a checkpoint whose size its publisher does not say: five times the largest network here. A server may not fill the
+# disk.
+LARGEST = 2**29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Entry:
         licence: terms of use.
         layout: name of its dialect.
         file: path beside the manifest, for a checkpoint that the project ships; or None.
-        urls: where to download it from otherwise; the first that answers is taken.
+        urls: where to download it from otherwise; the first that gives the file is taken.
         bytes: size of the file; None if its publisher does not say.
         sha256: its hash; None if its publisher does not say.
     """
@@ -77,35 +85,80 @@ def sha256(path: str | os.PathLike) -> str:
 
 def cache_dir() -> pathlib.Path:
     """The folder that downloads are kept in."""
-    import pooch
+    import platformdirs
 
-    return pathlib.Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("keras-bisenet"))
+    return pathlib.Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("keras-bisenet"))
 
 
-def _check(path, entry, source=None):
-    """Compares size and hash with the manifest's; `source` names the file in the message, if not its path."""
-    source = source or path
+def _check(path, entry):
+    """Raises `CheckpointError` if a file is not the one that the manifest tells."""
     if not path.exists():
-        raise CheckpointError(f"{source}: the checkpoint {entry.name!r} is missing; expected {entry.bytes} bytes")
+        raise CheckpointError(f"{path}: the checkpoint {entry.name!r} is missing; expected {entry.bytes} bytes")
+    if fault := _fault(path, entry):
+        raise CheckpointError(f"{path}: {fault}")
+
+
+def _fault(path, entry):
+    """In what a file differs from the manifest, in words; None if in nothing."""
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
-        raise CheckpointError(f"{source}: is {size} bytes; the checkpoint {entry.name!r} has {entry.bytes}")
+        return f"is {size} bytes; the checkpoint {entry.name!r} has {entry.bytes}"
     if entry.sha256 is not None and (found := sha256(path)) != entry.sha256:
-        raise CheckpointError(f"{source}: has sha256 {found}; the checkpoint {entry.name!r} has {entry.sha256}")
+        return f"has sha256 {found}; the checkpoint {entry.name!r} has {entry.sha256}"
+    return None
 
 
 def _download(entry):
+    """The file in the cache, which is filled if need be."""
     path = cache_dir() / f"{entry.name}{pathlib.PurePosixPath(entry.urls[0]).suffix}"
-    if path.exists():
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(path):
+                if not path.exists():
+                    _fetch_from_any(entry, path)
+                    return path
         _check(path, entry)
-        return path
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot keep {path}: {error.strerror or error}; free that folder, or name another one in {CACHE_VARIABLE}"
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Waits for another process that fills the cache with the same file. A killed one is not waited for."""
+    import filelock
+
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        print(f"another process downloads {path}; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            pathlib.Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _fetch_from_any(entry, path):
+    import requests
+
     failures = []
     for url in entry.urls:
         try:
             _fetch(url, path, entry)
-            return path
-        except OSError as error:
+            return
+        except requests.HTTPError as error:
+            failures.append(f"{url} (status {error.response.status_code})")
+        except requests.RequestException as error:
             failures.append(f"{url} ({type(error).__name__})")
+        except ValueError as error:  # what was fetched is wrong, or a redirect names no address
+            failures.append(f"{url} ({error})")
     raise CheckpointError(
         f"the checkpoint {entry.name!r} could not be downloaded from {', '.join(failures)}; "
         f"fetch it by hand and save it as {path}"
@@ -113,12 +166,36 @@ def _download(entry):
 
 
 def _fetch(url, path, entry):
-    """Downloads to a temporary file, checks it, and only then gives it its name."""
-    import pooch
+    """Downloads to a file of another name, checks it, and only then gives it its own."""
+    # What a killed process has left of it is overwritten.
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        _save(url, partial, entry.bytes)
+        if fault := _fault(partial, entry):
+            raise CheckpointError(fault)
+        if entry.sha256 is None:
+            # Nothing else would tell a file that breaks off, or a web page, from the checkpoint.
+            try:
+                reader.load(partial)
+            except CheckpointError as error:
+                raise CheckpointError(str(error).removeprefix(f"{partial}: ")) from error
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
-    def download(url, output_file, pup):
-        pooch.HTTPDownloader(progressbar=True)(url, output_file, pup)
-        _check(pathlib.Path(output_file), entry, source=url)
 
-    pooch.get_logger().setLevel("WARNING")
-    pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=download)
+def _save(url, path, size):
+    """Saves what an address gives; `size` is that of the file, or None."""
+    import requests
+    from tqdm import tqdm
+
+    # A body that is not packed is as long as its file.
+    get = requests.get(url, stream=True, timeout=TIMEOUTS, headers={"Accept-Encoding": "identity"})
+    with get as response, path.open("wb") as file:
+        response.raise_for_status()
+        with tqdm(desc=path.name.removeprefix(".partial-"), total=size, unit="B", unit_scale=True) as progress:
+            for chunk in response.iter_content(2**14):
+                file.write(chunk)
+                progress.update(len(chunk))
+                if file.tell() > (size or LARGEST):
+                    raise CheckpointError(f"sends more than {size or LARGEST} bytes")

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from keras_bisenet import locks, text_files
 from keras_bisenet.data import label_order
 from keras_bisenet.data.folder import DataError
 from keras_bisenet.inference import files, images, workers
@@ -126,16 +127,18 @@ def prepare(source, output_dir, size=512, val_count=1000, test_count=1000, seed=
         Dict split -> number of faces.
 
     Raises:
-        DataError: the download cannot be used, the folder holds something else, or it cannot be written to.
+        DataError: the download cannot be used, the folder holds something else or belongs to another process, or
+            it cannot be written to.
     """
     source, output_dir = pathlib.Path(source), pathlib.Path(output_dir)
     faces = find_faces(source)
     splits = _split(source, [face.name for face in faces], val_count, test_count, seed)
     try:
-        _claim(output_dir, size)
-        _write_all(faces, output_dir, size, workers)
-        for split, names in splits.items():
-            files.put(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
+        with locks.held(output_dir, DataError):
+            _claim(output_dir, size)
+            _write_all(faces, output_dir, size, workers)
+            for split, names in splits.items():
+                files.put(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"cannot write to {output_dir}: {reason}; free it and run again, which goes on") from error
@@ -158,8 +161,7 @@ def _split(source, names, val_count, test_count, seed):
 
 
 def _official_split(source, names):
-    partition = {words[0]: words[1] for words in _table(source / PARTITION)}
-    original = {words[0]: words[-1] for words in _table(source / MAPPING)}
+    partition, original = _table(source / PARTITION, 1), _table(source / MAPPING, -1)
     splits = {split: [] for split in SPLITS}
     for name in names:
         part = partition.get(original.get(name))
@@ -169,10 +171,12 @@ def _official_split(source, names):
     return {split: names for split, names in splits.items() if names}
 
 
-def _table(path):
+def _table(path, column):
+    """Dict: first word of a line -> the word of a column."""
     try:
-        return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if len(line.split()) > 1]
-    except (OSError, UnicodeDecodeError) as error:
+        rows = (line.split() for line in text_files.lines(path))
+        return {words[0]: words[column] for words in rows if len(words) > 1}
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text; expected the file of that name of CelebA; add it") from error
 
 

@@ -5,7 +5,6 @@ import hashlib
 import os
 import pathlib
 import re
-import shutil
 import sys
 import time
 
@@ -138,31 +137,28 @@ def verify_files(folder, spec, photos, reference, verification):
     return reference_labels, labels
 
 
-def reject(folder, output_dir, results, failed):
-    """Renames what failed, and removes from the output what an earlier run has left there under the other name.
+def reject(folder, results, failed):
+    """Renames what failed.
 
     Args:
         folder: `pathlib.Path` of the files.
-        output_dir: `pathlib.Path` of where they go.
         results: names of what was verified: precisions, or `"saved_model"`.
         failed: names of what failed; others are passed over.
 
     Returns:
-        dict: result -> the name that its file has now.
+        dict: result -> the name that its file has now; and a list of the names that it has not, under which an earlier
+        run may have left another.
     """
-    names = {}
+    names, others = {}, []
     for result in results:
-        name = names[result] = file_name(result)
-        stale = output_dir / f"{name}.failed"
+        name = file_name(result)
+        rejected = f"{name}.failed"
         if result in failed:
-            names[result] = stale.name
-            (folder / name).rename(folder / stale.name)
-            stale = output_dir / name
-        if stale.is_dir():
-            shutil.rmtree(stale)
-        else:
-            stale.unlink(missing_ok=True)
-    return names
+            (folder / name).rename(folder / rejected)
+            name, rejected = rejected, name
+        names[result] = name
+        others.append(rejected)
+    return names, others
 
 
 def measure(path, spec, photo):

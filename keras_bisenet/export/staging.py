@@ -5,18 +5,23 @@ import pathlib
 import shutil
 import tempfile
 
+from keras_bisenet import locks
 from keras_bisenet.export.errors import ExportError
+
+_SCRATCH = ".partial-"
 
 
 @contextlib.contextmanager
-def staged(output_dir):
+def staged(output_dir, obsolete=()):
     """A scratch folder whose content moves into `output_dir` when the block ends without an error.
 
     Each file gets its name by an atomic rename on the same disk. A folder replaces an older one as a whole, which is
-    gone for a moment in between. When the block fails, `output_dir` is left as it was.
+    gone for a moment in between. When the block fails, `output_dir` is left as it was. Of several processes that write
+    the same names, the last to end leaves all of them: their files are never mixed.
 
     Args:
         output_dir: folder, made if need be.
+        obsolete: names in `output_dir` that go when the content comes, if they are there. May change in the block.
 
     Yields:
         `pathlib.Path` of the scratch folder, inside `output_dir`.
@@ -26,24 +31,41 @@ def staged(output_dir):
     """
     output_dir = pathlib.Path(output_dir)
     made = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
-    scratch = None
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        scratch = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output_dir))
-        yield scratch
-        # Folders first: one that cannot be moved is found out before any file is replaced.
-        for path in sorted(scratch.iterdir(), key=lambda path: (path.is_file(), path.name)):
-            _move(path, output_dir / path.name)
+        with _scratch(output_dir) as scratch:
+            yield scratch
+            with locks.held(output_dir):
+                # Folders first: one that cannot be moved is found out before any file is replaced.
+                for path in sorted(scratch.iterdir(), key=lambda path: (path.is_file(), path.name)):
+                    _move(path, output_dir / path.name)
+                for name in obsolete:
+                    with contextlib.suppress(FileNotFoundError):
+                        _put_aside(output_dir / name, scratch)
         made = []
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(f"cannot write to {output_dir}: {reason}; free it or choose another folder") from error
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def _scratch(output_dir):
+    """An empty folder for this process. What killed ones have left is removed."""
+    with contextlib.ExitStack() as stack:
+        with locks.held(output_dir):
+            for lock in output_dir.glob(f"{_SCRATCH}*/{locks.NAME}"):
+                with contextlib.suppress(ExportError), locks.held(lock.parent, ExportError) as dead:
+                    if dead:
+                        shutil.rmtree(lock.parent, ignore_errors=True)
+            folder = pathlib.Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=output_dir))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(locks.held(folder))
+        (folder / "content").mkdir()
+        yield folder / "content"
 
 
 def _move(path, target):
@@ -51,11 +73,15 @@ def _move(path, target):
     if not (path.is_dir() and target.is_dir()):
         path.replace(target)
         return
-    # A folder cannot be renamed to one that holds something: that one steps aside, into the scratch folder.
-    aside = pathlib.Path(tempfile.mkdtemp(dir=path.parent), target.name)
-    target.rename(aside)
+    # A folder cannot be renamed to one that holds something.
+    aside = _put_aside(target, path.parent)
     try:
         path.rename(target)
     except BaseException:  # an interruption too: what stays aside is deleted
         aside.rename(target)
         raise
+
+
+def _put_aside(path, scratch):
+    """Moves a file or folder to where it is deleted at the end."""
+    return path.rename(pathlib.Path(tempfile.mkdtemp(dir=scratch.parent), path.name))

@@ -1,6 +1,7 @@
 """Parses many photos, in several processes or on a Ray cluster, and goes on where it was stopped."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -10,6 +11,7 @@ import os
 import pathlib
 import warnings
 
+from keras_bisenet import locks, text_files
 from keras_bisenet.inference import detection, files, images, inputs, results, workers
 from keras_bisenet.inference.face_parser import BUNDLED, FaceParser
 from keras_bisenet.inference.images import ImageError
@@ -41,20 +43,28 @@ class Job:
     detect: bool = False
     num_threads: int = 1
 
+    @contextlib.contextmanager
     def claim(self):
-        """Makes the folder of the results, or makes sure that those in it were made the same way.
+        """Has the folder of the results for itself: a new one, or one whose results were made the same way.
 
         Raises:
-            ImageError: they were not, the folder cannot be written to, or what finds faces is missing.
+            ImageError: they were not, another process writes into the folder, it cannot be written to, or what finds
+                faces is missing.
         """
         if self.detect:
             detection.check()
+        with locks.held(self.output_dir, ImageError):
+            self._record()
+            yield
+
+    def _record(self):
+        """Says in the folder what its results are made with, if they are not made with something else."""
         path = self.output_dir / RECORD
         model = pathlib.Path(self.model or BUNDLED)
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         now = {"model": model.name, "sha256": digest, "detect": self.detect}
         try:
-            before = json.loads(path.read_bytes())
+            before = text_files.read_json(path)
             same = (before["sha256"], before["detect"]) == (digest, self.detect)
             there = _told(before)
         except FileNotFoundError:

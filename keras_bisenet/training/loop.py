@@ -1,5 +1,6 @@
 """A whole training run: `train_and_evaluate(config, workdir, ...)`."""
 
+import contextlib
 import dataclasses
 import time
 
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_bisenet import locks
 from keras_bisenet.bisenet import BiSeNet
 from keras_bisenet.data import folder, label_order, pipeline
 from keras_bisenet.labels import LABELS
@@ -73,7 +75,8 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
 
     Args:
         config: `TrainConfig`.
-        workdir: folder of the run; one that holds the same run goes on from its last checkpoint.
+        workdir: folder of the run; one that holds the same run goes on from its last checkpoint. The run has it for
+            itself.
         data_dir: see `keras_bisenet.data.folder`; the splits `train` and `val` are used.
         start: `Start`; None for random weights.
         strategy: `devices.strategy()`; None for one device.
@@ -93,24 +96,27 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
         raise TrainingError(
             f"batch_size is {config.batch_size} for {strategy.num_replicas_in_sync} devices; expected a multiple"
         )
-    files = Workdir(workdir, describe(config, data=str(data_dir), start=start.name)) if chief else None
-    if config.num_classes == len(LABELS):
-        label_order.check(data_dir)
-    splits = {}
-    for split in ("train", "val"):
-        examples, skipped = folder.check(folder.read_split(data_dir, split), config.num_classes, skip_bad)
-        if skipped:
-            tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
-        splits[split] = pipeline.Examples(examples, config.repair_sides and split == "train")
-    trainer = Trainer(_model(config, start, strategy), config, strategy)
-    progress = _Progress(config.num_classes)
-    state = files.load_state() if chief else None
-    state = devices.from_chief(strategy, state or trainer.state() | progress.state())
-    trainer.restore(state)
-    progress.restore(state)
-    if trainer.completed:
-        tqdm.write(f"going on after step {trainer.completed}")
-    return _Run(config, files, splits, trainer, progress).run()
+    # A second process would write into the same logs and checkpoints.
+    with locks.held(workdir, TrainingError) if chief else contextlib.nullcontext():
+        files = Workdir(workdir, describe(config, data=str(data_dir), start=start.name)) if chief else None
+        if config.num_classes == len(LABELS):
+            label_order.check(data_dir)
+        splits = {}
+        for split in ("train", "val"):
+            examples, skipped = folder.check(folder.read_split(data_dir, split), config.num_classes, skip_bad)
+            if skipped:
+                tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
+            splits[split] = pipeline.Examples(examples, config.repair_sides and split == "train")
+        trainer = Trainer(_model(config, start, strategy), config, strategy)
+        progress = _Progress(config.num_classes)
+        fresh = trainer.state() | progress.state()
+        state = files.load_state(fresh) if chief else None
+        state = devices.from_chief(strategy, state or fresh)
+        trainer.restore(state)
+        progress.restore(state)
+        if trainer.completed:
+            tqdm.write(f"going on after step {trainer.completed}")
+        return _Run(config, files, splits, trainer, progress).run()
 
 
 def _model(config, start, strategy):

@@ -7,10 +7,13 @@ import errno
 import json
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 import tensorflow as tf
 
+from keras_bisenet import text_files
+from keras_bisenet.text_files import shown
 from keras_bisenet.training.errors import TrainingError
 
 STATE = "state.npz"
@@ -37,16 +40,28 @@ class Workdir:
         description = json.loads(json.dumps(description))
         file = self.path / "config.json"
         if file.exists():
-            self._compare(json.loads(file.read_text(encoding="utf-8")), description)
+            self._compare(self._read_config(file), description)
         elif (self.path / STATE).exists():
             raise TrainingError(f"{self.path}: holds {STATE} without config.json; choose another --workdir")
         else:
             self.write("config.json", lambda path: path.write_text(json.dumps(description, indent=2) + "\n"))
 
+    def _read_config(self, file):
+        try:
+            return text_files.read_json(file)
+        except (OSError, ValueError) as error:
+            raise self._damaged("config.json") from error
+
+    def _damaged(self, name):
+        return TrainingError(
+            f"{self.path / name}: is damaged; expected what a run has written there; put back a copy of it, or choose "
+            "another --workdir"
+        )
+
     def _compare(self, before, now):
         before, now = _flat(before), _flat(now)
         differences = [
-            f"{name} {before.get(name)!r} there, {now.get(name)!r} now"
+            f"{shown(name)} {_shown(before, name)} there, {_shown(now, name)} now"
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name)
         ]
@@ -72,7 +87,8 @@ class Workdir:
                     os.fsync(file.fileno())
                 scratch.replace(target)
         except BaseException:
-            scratch.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk may be read-only
+                scratch.unlink(missing_ok=True)
             raise
 
     @contextlib.contextmanager
@@ -100,12 +116,30 @@ class Workdir:
     def has_state(self):
         return (self.path / STATE).exists()
 
-    def load_state(self):
-        """The last state as a dict of arrays; None for a new run."""
+    def load_state(self, like):
+        """The last state as a dict of arrays; None for a new run.
+
+        Args:
+            like: dict with the same names, and arrays of the same shapes.
+
+        Raises:
+            TrainingError: it is damaged, or of another network.
+        """
         if not self.has_state():
             return None
-        with np.load(self.path / STATE, allow_pickle=False) as file:
-            return dict(file)
+        try:
+            with zipfile.ZipFile(self.path / STATE) as archive:
+                # Nothing is compressed in ours, so all of it takes no more memory than the file takes on the disk.
+                sizes = [entry.file_size for entry in archive.infolist() if not entry.compress_type]
+                if len(sizes) < len(archive.infolist()) or sum(sizes) > (self.path / STATE).stat().st_size:
+                    raise ValueError("more comes out than went in")
+            with np.load(self.path / STATE, allow_pickle=False) as file:
+                state = {name: np.asarray(file[name]) for name in file.files}
+            if _shapes(state) != _shapes(like):
+                raise ValueError("the state of another run")
+            return state
+        except Exception as error:  # the reader trusts the file, and a damaged one fails in any way
+            raise self._damaged(STATE) from error
 
     def save_model(self, name, model):
         self.write(name, model.save)
@@ -119,11 +153,19 @@ class _Log:
     def __init__(self, files, name, step):
         self.path, self._files = files.path / name, files
         if self.path.exists():
+            kept = self._read(step)
+            files.write(name, lambda path: path.write_text("".join(kept), encoding="utf-8"))
+
+    def _read(self, step):
+        try:
             # A full disk may have cut off the last line; what comes after the last checkpoint comes again.
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             header, *rows = [line for line in lines if line.endswith("\n")] or [""]
-            kept = [header, *(row for row in rows if int(row.partition(",")[0]) <= step)]
-            files.write(name, lambda path: path.write_text("".join(kept), encoding="utf-8"))
+            return [header, *(row for row in rows if int(row.partition(",")[0]) <= step)]
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"{self.path}: is damaged; expected lines that begin with a step; correct it or take it away"
+            ) from error
 
     def add(self, row):
         """Adds one line; `row`: dict, column -> value, with the same columns each time, `step` first."""
@@ -137,6 +179,14 @@ class _Log:
 def describe(config, **more):
     """The description of a run for `Workdir`."""
     return {**dataclasses.asdict(config), **more}
+
+
+def _shapes(state):
+    return {name: np.shape(array) for name, array in state.items()}
+
+
+def _shown(values, name):
+    return shown(repr(values.get(name)), most=200)
 
 
 def _flat(value, prefix=""):

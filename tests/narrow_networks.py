@@ -1,0 +1,99 @@
+"""Networks of this kind with few channels, which are exported and run in moments."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from keras_bisenet import BiSeNet
+
+
+class Weight:
+    """As much of a Keras variable as porting and exporting look at."""
+
+    def __init__(self, path, array):
+        self.path = path
+        self._array = array
+
+    @property
+    def shape(self):
+        return self._array.shape
+
+    def numpy(self):
+        return self._array
+
+    def assign(self, array):
+        assert array.shape == self.shape
+        self._array = np.array(array, self._array.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """As much of a `BiSeNet` as exporting looks at."""
+
+    num_classes: int
+    backbone: str
+    weights: list[Weight]
+
+
+@functools.cache
+def shapes(backbone):
+    """Path -> shape of all weights of a `BiSeNet` with 19 classes."""
+    return {variable.path: tuple(variable.shape) for variable in BiSeNet(backbone=backbone).variables}
+
+
+def narrow(widths, num_classes, backbone="resnet18", seed=0):
+    """A `Model` with random weights whose logits are of a trained network's size.
+
+    Args:
+        widths: (stage 1, stage 2, stage 3, stage 4, context, fusion, gate, head) in channels; `BiSeNet` has
+            (64, 128, 256, 512, 128, 256, 64, 256).
+        num_classes: channels of the heads.
+        backbone: `"resnet18"` or `"resnet34"`.
+        seed: of the weights.
+    """
+    random = np.random.default_rng(seed)
+    weights = []
+    for path, shape in shapes(backbone).items():
+        layer, weight = path.split("/")
+        inputs, outputs = _channels(layer, widths, num_classes)
+        shape = (*shape[:2], inputs, outputs) if weight == "kernel" else (outputs,)
+        weights.append(Weight(path, _values(random, layer, weight, shape).astype(np.float32)))
+    return Model(num_classes, backbone, weights)
+
+
+def _channels(layer, widths, num_classes):
+    """Input and output channels of a convolution, or of the batch norm behind it."""
+    *stages, context, fusion, gate, head = widths
+    if layer.startswith("backbone_layer"):
+        stage, block = (int(number) for number in layer.removeprefix("backbone_layer").split("_")[:2])
+        enters = block == 0 and ("conv1" in layer or "downsample_conv" in layer)
+        return stages[max(stage - 2, 0) if enters else stage - 1], stages[stage - 1]
+    if layer.startswith("backbone_"):
+        return 3, stages[0]
+    inputs, outputs = {
+        "conv_avg": (stages[3], context),
+        "arm32": (context if "atten" in layer else stages[3], context),
+        "arm16": (context if "atten" in layer else stages[2], context),
+        "conv_head32": (context, context),
+        "conv_head16": (context, context),
+        "ffm": {"ffm_conv1": (fusion, gate), "ffm_conv2": (gate, fusion)}.get(layer, (stages[1] + context, fusion)),
+        "conv_out": (fusion, head),
+        "conv_out16": (context, head),
+        "conv_out32": (context, head),
+    }[_part(layer)]
+    return (head, num_classes) if layer.endswith("_logits") else (inputs, outputs)
+
+
+def _part(layer):
+    """`conv_out16_bn` -> `conv_out16`, `ffm_conv1` -> `ffm`."""
+    return layer.split("_")[0] if layer.startswith(("arm", "ffm")) else "_".join(layer.split("_")[:2])
+
+
+def _values(random, layer, weight, shape):
+    if weight == "kernel":
+        scale = 8 if layer.endswith("_logits") else 1
+        return scale * random.normal(size=shape) * np.sqrt(2 / np.prod(shape[:3]))
+    if weight == "moving_variance":
+        return random.uniform(0.5, 2.0, shape)
+    return random.uniform(0.5, 1.5, shape) if weight == "gamma" else random.normal(0, 0.2, shape)
