@@ -9,10 +9,13 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 EXPORT_FLAGS ?=
 BENCHMARK_FLAGS ?=
+LOCK_FLAGS ?=
+FUZZ_FLAGS ?=
 PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
-.PHONY: export test lint format benchmark quantisation training training_parity folder web clean
+.PHONY: export test lint format benchmark quantisation training training_parity folder endurance fuzz web lock audit sbom \
+  licenses distributions clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
@@ -50,6 +53,14 @@ training_parity: $(VENV)/export.stamp
 folder: $(VENV)/export.stamp
 	$(BIN)/python benchmarks/folder.py
 
+# 10,000 inferences and 500 training steps: do memory, open files and threads stay as they are? (20 minutes, Linux)
+endurance: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/endurance.py
+
+# Feeds broken and hostile files to everything that reads files (10 minutes a reader; Linux on x86-64).
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python fuzzing/run.py $(FUZZ_FLAGS)
+
 # The page that runs the .tflite files in a browser, built into build/web and served (needs Node >= 20 and npm). It runs
 # those of build/face_parsing, and the int8 one that the package ships where there is none:
 #   make web PORT=8001
@@ -58,19 +69,62 @@ web: $(VENV)/export.stamp
 	PYTHON=$(abspath $(BIN))/python npm run build --prefix web
 	$(BIN)/python scripts/serve_web.py --port $(PORT)
 
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"error: Python {sys.version.split()[0]} is too old, 3.11 or newer is needed: make PYTHON=python3.11")'
+# Everything is installed as constraints.txt has locked it, by its hash; see docs/SUPPLY_CHAIN.md.
+INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --only-binary :all:
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:3]; sys.exit(0 if (3, 11) <= v < (3, 14) else "error: Python %d.%d.%d is too %s, one of 3.11 to 3.13 is needed: make PYTHON=python3.12" % (v + ("old" if v < (3, 11) else "new",)))'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/export.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,train]'
+# First of all pip itself: older ones do not check the hashes of constraints.
+$(VENV)/pip.txt: constraints.txt | $(BIN)/python
+	sed -n -e '/^pip==/,/[^\\]$$/p' -e '/^setuptools==/,/[^\\]$$/p' constraints.txt > $@
+	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check --require-hashes --requirement $@
+
+$(VENV)/export.stamp: setup.cfg pyproject.toml $(VENV)/pip.txt
+	$(BIN)/python -m pip install --no-index --no-deps --no-build-isolation --editable .
+	$(INSTALL) 'keras-bisenet[port,export,train]'
 	touch $@
 
 # facexlib ships the published PyTorch code that the tests compare with; what it depends on is not needed.
-$(VENV)/dev.stamp: $(VENV)/export.stamp
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[port,export,train,onnx,makeup,detect,video,ray,dev]'
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps facexlib
+$(VENV)/dev.stamp: tests/facexlib.txt $(VENV)/export.stamp
+	$(INSTALL) 'keras-bisenet[port,export,train,onnx,makeup,detect,video,ray,dev,fuzz]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes --requirement tests/facexlib.txt
 	touch $@
+
+.DELETE_ON_ERROR:
+
+# Locks what setup.cfg asks for, and leaves what is locked as it is; for newer versions:
+#   make lock LOCK_FLAGS=--upgrade
+lock: $(VENV)/dev.stamp
+	mkdir -p build
+	sed -e '/--hash/d' -e 's/ \\$$//' constraints.txt > build/constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+	  --no-emit-index-url --all-extras $(LOCK_FLAGS) --output-file build/constraints.txt setup.cfg
+	sed -n 's/\(--hash=[^ ]*\).*/\1 \\/p' torch-cpu.txt > build/torch-cpu.txt
+	sed '/^torch==/r build/torch-cpu.txt' build/constraints.txt > constraints.txt
+
+# Known vulnerabilities of what is locked; asks PyPI.
+audit: $(VENV)/dev.stamp
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement constraints.txt
+
+# A bill of materials of what is locked, in CycloneDX.
+sbom: $(VENV)/dev.stamp
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements constraints.txt --output-file build/sbom.json
+
+# The licences of what is installed; on Linux without PIP_FLAGS, so that what CUDA brings is listed too.
+licenses: $(VENV)/dev.stamp
+	mkdir -p build
+	sed '/^| Name/,$$d' docs/LICENSES.md > build/licenses.md
+	$(BIN)/pip-licenses --with-system --from=mixed --no-version --format=markdown --ignore-packages keras-bisenet >> build/licenses.md
+	mv build/licenses.md docs/LICENSES.md
+
+# What PyPI takes, into dist/.
+distributions: $(VENV)/dev.stamp
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build *.egg-info tests/browser/node_modules web/node_modules

@@ -9,6 +9,8 @@ Examples:
   python scripts/check_onnx.py --checkpoint 79999_iter.pth --onnx model.onnx --tflite face_parsing_float32.tflite
 """
 
+import contextlib
+import importlib
 import os
 import pathlib
 import sys
@@ -41,6 +43,9 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
         CheckpointError, ExportError, ImageError, OnnxError: with a message for the person who asked.
         ModuleNotFoundError: ONNX or ONNX Runtime is not installed.
     """
+    with contextlib.suppress(ModuleNotFoundError):
+        # PyTorch's CUDA build brings it and loads it for the export. After TensorFlow that would end the process.
+        importlib.import_module("triton")
     import numpy as np
     from keras import ops
 

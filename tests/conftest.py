@@ -1,23 +1,48 @@
 """What several tests need: random networks, the published code, the shipped checkpoint."""
 
+import contextlib
 import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # JAX computes in float64 only if asked before it is imported.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+# What Hypothesis remembers is no part of the project.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "hypothesis"))  # noqa: PTH118
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 
 from weight_port import torch_reference
 
+with contextlib.suppress(ModuleNotFoundError):
+    # As scripts/check_onnx.py does, and why.
+    importlib.import_module("triton")
+
+# The same examples in each run, however slow the machine; --hypothesis-profile=default looks for others.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same")
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEFAULT_CHECKPOINT = ROOT / "checkpoints" / "bisenet_resnet18_celebamask1k_fp16.pth"
+
+
+# They take minutes each. Had one process begin with the last of them when the others are done, all would wait for it.
+LONG = (
+    *("test_backends", "test_distributed", "test_export_pytorch", "test_port_and_export", "test_train"),
+    *("test_evaluate", "test_examples", "test_training_parity", "test_web", "test_webgpu", "test_bisenet"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take long come first."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def run_without(code, blocked=()):
