@@ -15,6 +15,7 @@ import os
 import pathlib
 import sys
 
+import missing  # noqa: F401
 from absl import app, flags, logging
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -17,6 +17,7 @@ import pathlib
 import re
 import sys
 
+import missing  # noqa: F401
 from absl import app, flags
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -89,10 +90,10 @@ def _line(text):
 def main(argv):
     if len(argv) < 2:
         raise app.UsageError("expected photos: files, folders or patterns; see --help")
-    try:
-        from keras_bisenet.export.errors import ExportError
-        from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.inference.images import ImageError
 
+    try:
         failed, count = run(argv[1:], FLAGS)
     except KeyboardInterrupt:
         sys.exit("error: interrupted; run again, which goes on")

@@ -14,6 +14,7 @@ import pathlib
 import shlex
 import sys
 
+import missing  # noqa: F401
 from absl import app, flags, logging
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -14,6 +14,7 @@ Examples:
 import os
 import sys
 
+import missing  # noqa: F401
 from absl import app, flags, logging
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -15,6 +15,7 @@ import pathlib
 import sys
 from typing import ClassVar
 
+import missing  # noqa: F401
 from absl import app, flags
 
 FLAGS = flags.FLAGS

@@ -31,7 +31,10 @@ def script():
         delattr(flags.FLAGS, name)
     spec = importlib.util.spec_from_file_location("check_onnx", ROOT / "scripts" / "check_onnx.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "scripts")
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        spec.loader.exec_module(module)
     yield module
     for name in FLAG_NAMES:
         delattr(flags.FLAGS, name)

@@ -7,12 +7,14 @@ import sys
 
 import documented
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_without
 
 COMMANDS = [*documented.of_documents(), *documented.of_docstrings()]
 FILES = sorted({file for file, _ in documented.of_python(COMMANDS)})
 # Files that take photos and folders without a flag.
 POSITIONAL = {"scripts/parse_faces.py"}
+# What tells of missing packages is no script.
+SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "missing.py"})
 
 # Imports a script and lets absl parse each command line; prints those that it does not take.
 PARSE = """
@@ -37,7 +39,7 @@ for line in lines:
 
 def test_documents_and_scripts_have_examples():
     assert len(COMMANDS) > 60
-    scripts = {f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")}
+    scripts = {f"scripts/{path.name}" for path in SCRIPTS}
     assert scripts <= {file for file, _ in documented.of_python(documented.of_docstrings())}
 
 
@@ -89,3 +91,34 @@ def test_make_says_which_python_it_needs(tmp_path, version, words):
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == (2 if words else 0)
     assert process.stderr.splitlines()[:1] == ([f"error: {words}"] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("script", "package"),
+    [(path.name, "absl") for path in SCRIPTS]
+    + [("port_and_export.py", name) for name in ("keras_bisenet", "numpy", "torch", "ai_edge_litert", "PIL", "jinja2")]
+    + [("parse_faces.py", "keras_bisenet"), ("parse_faces.py", "ai_edge_litert"), ("train.py", "tensorflow")],
+)
+def test_a_script_that_lacks_a_package_says_how_to_get_it(tmp_path, script, package):
+    arguments = {
+        "parse_faces.py": [ROOT / "docs" / "astronaut.jpg", "--output_dir", tmp_path / "out"],
+        "port_and_export.py": ["--output_dir", tmp_path / "out"],
+        "train.py": ["--data_dir", tmp_path, "--workdir", tmp_path / "out"],
+    }
+    code = f"""
+import runpy, sys
+sys.path[0] = {str(ROOT / "scripts")!r}
+sys.argv = {[script, *map(str, arguments.get(script, ()))]}
+runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
+"""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_without(code, [package])
+    assert error.value.returncode == 1
+    # TensorFlow, where it is there, has its say before.
+    *_, line = error.value.stderr.splitlines()
+    assert "Traceback" not in error.value.stderr
+    assert line == (
+        f"error: this Python ({sys.executable}) has no {package}; 'make export' installs what the scripts need into "
+        ".venv: run them by .venv/bin/python"
+    )
+    assert not (tmp_path / "out").exists()

@@ -613,6 +613,7 @@ def test_stray_arguments(tmp_path):
 def test_without_opencv_the_command_says_how_to_install_it(tmp_path, remove, reason):
     code = f"""
 import runpy, sys
+sys.path[0] = {str(ROOT / "scripts")!r}
 {remove}
 sys.argv = ["makeup.py", "--output", "a.png", "--hair", "red"]
 runpy.run_path({str(ROOT / "scripts" / "makeup.py")!r}, run_name="__main__")
