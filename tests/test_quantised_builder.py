@@ -165,6 +165,21 @@ def test_conv_is_within_the_rounding_of_all_it_reads(compute, side, strides, rel
     assert (np.abs(compute(write, {"y": statistic}, x=x) - expected) <= allowed).all()
 
 
+def test_conv_whose_result_was_next_to_nothing(compute):
+    """XNNPACK refuses a file with so fine a result, so it gets the range of two steps of input times kernel."""
+    x, low, high = on_steps((1, 5, 7, 2), 1.0, zero_point=0)
+    kernel, scales = kernel_on_steps(1, 2, 3)
+    seen_little = Statistic(np.zeros(3), np.full(3, 1e-4), np.zeros(3))
+
+    def write(b, x):
+        return b.conv(b.quantize(x, low, high, name="x"), kernel, np.zeros(3), relu=True, name="y")
+
+    expected = exact(write, x=x).clip(0, 2 * scales.max())
+    assert expected.max() > scales.max()
+    result = compute(write, {"y": seen_little}, x=x)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=HALF * 2 * scales.max() / 255)
+
+
 def test_each_channel_of_a_kernel_has_its_own_scale():
     random = np.random.default_rng(0)
     kernel = random.normal(size=(3, 5, 4, 3)) * [1e-3, 1.0, 1e3]

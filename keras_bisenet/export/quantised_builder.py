@@ -48,7 +48,7 @@ class QuantisedBuilder(Builder):
 
     def __init__(self, statistics):
         super().__init__()
-        self._statistics = statistics
+        self._statistics = dict(statistics)
 
     def centre(self, image, mean, *, name):
         """See `Builder.centre`. No value is rounded: the photo stays as it is, and the mean goes into the bias."""
@@ -74,6 +74,9 @@ class QuantisedBuilder(Builder):
         stored = rounded * scale.astype(np.float64)[:, np.newaxis, np.newaxis, np.newaxis]
         bias = bias + ((kernel - stored) * x.mean - stored * x.offset).sum((1, 2, 3))
         steps = x.scale * scale.astype(np.float64)
+        # XNNPACK refuses a file whose result is 256 times finer than these, as that of a dead convolution would be.
+        seen = self._statistics[name]
+        self._statistics[name] = dataclasses.replace(seen, high=np.maximum(seen.high, 2 * steps.max()))
         if pairs_columns(x, strides, padded):
             x, rounded, strides, padded = self._pair_columns(x, rounded, name)
         kernel = self._scaled(rounded, scale, f"{name}_kernel")
