@@ -5,12 +5,11 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+import script_runner
 import tensorflow as tf
 from conftest import ROOT
 from distributed_worker import CASES
@@ -55,7 +54,7 @@ def cluster():
 
 
 def start(log, *arguments, tf_config="{}"):
-    """Starts Python with few threads; what it says goes to the end of `log`."""
+    """Starts a script with few threads; what it says goes to the end of `log`."""
     environment = os.environ | {
         "TF_CONFIG": tf_config,
         "CUDA_VISIBLE_DEVICES": "",
@@ -65,7 +64,7 @@ def start(log, *arguments, tf_config="{}"):
         "PYTHONUNBUFFERED": "1",
     }
     with log.open("a") as file:
-        return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, stdout=file, stderr=file)
+        return script_runner.start(*arguments, env=environment, stdout=file, stderr=file)
 
 
 def finish(processes):

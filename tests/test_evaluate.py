@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
+import script_runner
 from conftest import DEFAULT_CHECKPOINT, ROOT, random_state
 from PIL import Image
 from sklearn.metrics import confusion_matrix
@@ -27,13 +26,11 @@ SIZE = (192, 256)
 HALF = (96, 128)
 
 
+SCRIPT = ROOT / "scripts" / "evaluate.py"
+
+
 def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        **options,
-    )
+    return script_runner.run(SCRIPT, *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +106,13 @@ def tflite_file(tmp_path_factory, model):
 
 @pytest.fixture(params=["pytorch", "keras", "tflite"])
 def job(request, tmp_path, data_dir, keras_file, tflite_file):
-    """An evaluation: (kind, file, process, folder)."""
+    """An evaluation: (kind, file, process, folder); the first as a user starts it."""
     kind = request.param
     path = {"pytorch": DEFAULT_CHECKPOINT, "keras": keras_file, "tflite": tflite_file}[kind]
     named = "default" if kind == "pytorch" else path
     out = tmp_path / "new" / "out"
-    return kind, path, command("--model", named, "--data_dir", data_dir, "--output_dir", out), out
+    run = script_runner.run_alone if kind == "pytorch" else script_runner.run
+    return kind, path, run(SCRIPT, "--model", named, "--data_dir", data_dir, "--output_dir", out), out
 
 
 def test_every_kind_of_model_gives_the_same_scores(job, data_dir, expected):

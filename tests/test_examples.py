@@ -3,12 +3,11 @@
 import io
 import re
 import shlex
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
+import script_runner
 import torch
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.interpreter import Interpreter
@@ -24,12 +23,6 @@ MOBILE = ("android/FaceParsing.kt", "ios/FaceParsing.swift")
 LITERT = ("android/LiteRtFaceParsing.kt", "ios/LiteRtFaceParsing.swift")
 
 
-def run(script, folder, *flags):
-    """Runs an example in an empty folder."""
-    command = [sys.executable, str(EXAMPLES / script), "--output_dir", "out", *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
 def shipped():
     """When each file that the examples lie beside or begin with was last written."""
     folders = (EXAMPLES, DEFAULT_CHECKPOINT.parent, face_parser.BUNDLED.parent)
@@ -39,7 +32,7 @@ def shipped():
 def finished(script, folder, *flags):
     """Runs an example that must end well and write nothing outside of its output; returns (what it printed, output)."""
     before = shipped()
-    process = run(script, folder, *flags)
+    process = script_runner.run_alone(EXAMPLES / script, "--output_dir", "out", *flags, cwd=folder)
     assert process.returncode == 0, process.stderr
     assert [path.name for path in folder.iterdir()] == ["out"]
     assert shipped() == before
@@ -100,7 +93,8 @@ def test_port_gives_back_the_checkpoint(port):
 
 def test_port_refuses_what_is_no_checkpoint(tmp_path):
     (tmp_path / "photo.pth").write_bytes(images.BUNDLED.read_bytes())
-    process = run("port_a_checkpoint.py", tmp_path, "--checkpoint", "photo.pth")
+    flags = ("--output_dir", "out", "--checkpoint", "photo.pth")
+    process = script_runner.run(EXAMPLES / "port_a_checkpoint.py", *flags, cwd=tmp_path)
     assert process.returncode == 1
     assert process.stderr.startswith("error: photo.pth: ")
     assert not (tmp_path / "out").exists()
@@ -160,8 +154,8 @@ def test_fine_tuning_leaves_what_it_tells_of(tuned):
 
 
 def test_fine_tuning_refuses_labels_of_other_classes(tuned, tmp_path):
-    flags = ("--data_dir", str(tuned[1] / "data"), "--classes", "background,face")
-    process = run("fine_tune_on_your_classes.py", tmp_path, *flags)
+    flags = ("--output_dir", "out", "--data_dir", tuned[1] / "data", "--classes", "background,face")
+    process = script_runner.run(EXAMPLES / "fine_tune_on_your_classes.py", *flags, cwd=tmp_path)
     assert process.returncode == 1
     assert "error: " in process.stderr
     assert "expected classes 0 to 1, or 255 to ignore" in process.stderr

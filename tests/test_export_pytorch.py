@@ -1,14 +1,12 @@
 """The way back to PyTorch as its user runs it: what the published code makes of the file, and what is refused."""
 
 import hashlib
-import resource
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import safetensors.torch
+import script_runner
 import torch
 from conftest import ROOT, random_images, random_state
 
@@ -16,14 +14,11 @@ import weight_port
 from keras_bisenet import HEADS, BiSeNet
 from weight_port import parity, torch_reference
 
+SCRIPT = ROOT / "scripts" / "export_pytorch.py"
+
 
 def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "export_pytorch.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        **options,
-    )
+    return script_runner.run(SCRIPT, *arguments, **options)
 
 
 def trained(num_classes=19, backbone="resnet18", **options):
@@ -43,21 +38,22 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("layout", "suffix", "num_classes", "backbone", "options"),
+    ("run", "layout", "suffix", "num_classes", "backbone", "options"),
     [
-        ("zllrunning", ".pth", 19, "resnet18", {}),
-        ("zllrunning", ".safetensors", 5, "resnet18", {"dtype": "mixed_bfloat16"}),
-        ("yakhyo", ".safetensors", 19, "resnet18", {"dtype": "float64"}),
-        ("yakhyo", ".pth", 5, "resnet34", {"input_shape": (64, 96, 3)}),
+        (script_runner.run_alone, "zllrunning", ".pth", 19, "resnet18", {}),
+        (script_runner.run, "zllrunning", ".safetensors", 5, "resnet18", {"dtype": "mixed_bfloat16"}),
+        (script_runner.run, "yakhyo", ".safetensors", 19, "resnet18", {"dtype": "float64"}),
+        (script_runner.run, "yakhyo", ".pth", 5, "resnet34", {"input_shape": (64, 96, 3)}),
     ],
 )
 def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
-    tmp_path, published_network, layout, suffix, num_classes, backbone, options
+    tmp_path, published_network, run, layout, suffix, num_classes, backbone, options
 ):
     model = trained(num_classes, backbone, **options)
     model.save(tmp_path / "model.keras")
     path = tmp_path / "new" / f"face_parsing{suffix}"
-    process = command("--model", tmp_path / "model.keras", "--output", path, "--layout", layout)
+    flags = ["--model", tmp_path / "model.keras", "--output", path, "--layout", layout]
+    process = run(SCRIPT, *flags)
     assert process.returncode == 0, process.stderr
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -135,11 +131,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, small):
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_no_space_left(tmp_path, small, suffix):
     """A limit on the size of any file fails as a full disk does."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10 << 20, 10 << 20))
-
-    process = command("--model", small, "--output", tmp_path / "out" / f"a{suffix}", preexec_fn=limit)
+    process = command("--model", small, "--output", tmp_path / "out" / f"a{suffix}", largest_file=10 << 20)
     message = f"error: cannot write to {tmp_path}/out: File too large; free it or choose another folder"
     check_refused(process, message, tmp_path / "out")
 

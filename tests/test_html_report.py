@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import pytest
+import script_runner
 from ai_edge_litert.interpreter import Interpreter
 from conftest import ROOT
 from PIL import Image
@@ -86,11 +87,17 @@ def job(tmp_path_factory):
         Image.open(images.BUNDLED).convert("RGB").save(folder / "photos" / name)
     flags = ["--tolerance=1e-12", "--image_size=96x160", f"--verify_images={folder / 'photos'}"]
     flags += ["--precisions=float32,dynamic", f"--output_dir={folder / 'out'}"]
-    command = [sys.executable, str(ROOT / "scripts" / "port_and_export.py"), *flags]
-    process = subprocess.run(command, capture_output=True, text=True)
+    script = ROOT / "scripts" / "port_and_export.py"
+    process = script_runner.run(script, *flags)
     out = folder / "out"
     report = json.loads((out / "report.json").read_text())
-    return Job(out, process, command, report, Page((out / "report.html").read_text(encoding="utf-8")))
+    return Job(
+        out,
+        process,
+        [sys.executable, str(script), *flags],
+        report,
+        Page((out / "report.html").read_text(encoding="utf-8")),
+    )
 
 
 def picture(uri):

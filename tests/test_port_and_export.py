@@ -3,12 +3,10 @@
 import hashlib
 import json
 import os
-import resource
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import script_runner
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from conftest import DEFAULT_CHECKPOINT, ROOT, random_state
@@ -17,21 +15,18 @@ from PIL import Image
 from keras_bisenet import LABELS
 from keras_bisenet.inference import images
 
+SCRIPT = ROOT / "scripts" / "port_and_export.py"
+
 
 def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "port_and_export.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        **options,
-    )
+    return script_runner.run(SCRIPT, *arguments, **options)
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """The default command at a small size: (process, folder)."""
+    """The default command at a small size, as a user starts it: (process, folder)."""
     folder = tmp_path_factory.mktemp("job") / "new" / "out"
-    return command("--output_dir", folder, "--image_size", "96x160"), folder
+    return script_runner.run_alone(SCRIPT, "--output_dir", folder, "--image_size", "96x160"), folder
 
 
 def test_writes_exactly_what_it_promises(job):
@@ -127,12 +122,12 @@ def test_preview_shows_the_photo(job):
 def test_keras_file_gives_the_labels_of_the_tflite_file(job):
     import keras
 
-    from keras_bisenet import normalize
+    from keras_bisenet import load_model, normalize
     from keras_bisenet.inference.runner import TFLiteRunner
 
     _, folder = job
     photo = images.read(images.BUNDLED, (96, 160))[np.newaxis]
-    model = keras.saving.load_model(folder / "bisenet.keras")
+    model = load_model(folder / "bisenet.keras")
     labels = keras.ops.convert_to_numpy(keras.ops.argmax(model(normalize(photo))["logits"], -1))
     tflite = TFLiteRunner((folder / "face_parsing_float32.tflite").read_bytes())(photo)["labels"]
     assert (labels == tflite).mean() >= 0.9998
@@ -294,12 +289,8 @@ def test_unwritable_folder(tmp_path):
 @pytest.mark.parametrize("megabytes", [10, 60])
 def test_no_space_left(tmp_path, megabytes):
     """A limit on the size of any file fails as a full disk does: 10 MB is less than each model, 60 MB more."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (megabytes << 20, megabytes << 20))
-
     flags = ["--output_dir", tmp_path / "out", "--image_size", "64", "--precisions", "float32"]
-    process = command(*flags, preexec_fn=limit, env={**os.environ, "TMPDIR": str(tmp_path)})
+    process = command(*flags, largest_file=megabytes << 20, env={**os.environ, "TMPDIR": str(tmp_path)})
     if megabytes == 60:
         assert process.returncode == 0, process.stderr
         return

@@ -1,12 +1,11 @@
 """The quantisation experiment: its arithmetic, its report, and that each choice differs in what it says and no more."""
 
-import os
-import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
+import script_runner
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
@@ -338,8 +337,7 @@ def test_markdown(results):
     ],
 )
 def test_a_mistake_of_the_user_is_one_clear_line(arguments, reason):
-    command = [sys.executable, "benchmarks/quantisation.py", *arguments]
-    process = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    process = script_runner.run(ROOT / "benchmarks" / "quantisation.py", *arguments, cwd=ROOT)
     assert process.returncode != 0
     assert reason in process.stdout + process.stderr
     assert "Traceback" not in process.stderr

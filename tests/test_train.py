@@ -2,15 +2,15 @@
 
 import csv
 import json
+import os
+import pathlib
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import keras
 import numpy as np
 import pytest
+import script_runner
 from conftest import ROOT
 from PIL import Image
 
@@ -38,22 +38,18 @@ def data(tmp_path_factory):
 
 def command(data, workdir, *flags, settings=()):
     changes = [f"--set={setting}" for setting in (*SMALL, *settings)]
-    return [
-        *(sys.executable, str(ROOT / "scripts" / "train.py"), "--data_dir", str(data), "--workdir", str(workdir)),
-        *changes,
-        *map(str, flags),
-    ]
+    return [ROOT / "scripts" / "train.py", "--data_dir", data, "--workdir", workdir, *changes, *flags]
 
 
 def run(*arguments, **options):
-    return subprocess.run(command(*arguments, **options), capture_output=True, text=True)
+    return script_runner.run(*command(*arguments, **options))
 
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     """Eight steps without interruption: (process, folder)."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    return run(data, folder, settings=["steps=8"]), folder
+    return script_runner.run_alone(*command(data, folder, settings=["steps=8"])), folder
 
 
 def weights(folder):
@@ -92,17 +88,18 @@ def test_the_best_network_is_a_keras_file(trained):
 def test_a_killed_run_goes_on_to_the_same_weights(trained, data, tmp_path):
     _, expected = trained
     arguments = command(data, tmp_path, settings=["steps=8"])
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pathlib.Path(os.devnull).open("w") as nothing:
+        process = script_runner.start(*arguments, stdout=nothing, stderr=nothing)
     deadline = time.monotonic() + 240
     while not (tmp_path / "state.npz").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     reached = int(weights(tmp_path)["completed"])
     assert reached in range(2, 8)
-    process = subprocess.run(arguments, capture_output=True, text=True)
+    process = script_runner.run(*arguments)
     assert process.returncode == 0, process.stderr
     assert f"going on after step {reached}" in process.stdout + process.stderr
     before, after = weights(expected), weights(tmp_path)
