@@ -1,0 +1,1 @@
+"""One module for each reader. The README beside this folder says what such a module holds."""

@@ -1,0 +1,31 @@
+"""`labels.json` beside label maps: `label_order.check`."""
+
+import json
+
+from fuzzing import cases
+
+INSTRUMENTED = ("keras_bisenet.text_files", "keras_bisenet.data.label_order")
+
+
+def seeds():
+    from keras_bisenet.data import label_order
+
+    return {
+        "ours": label_order.describe(512),
+        "maskgan": json.dumps({"classes": label_order.MASKGAN}).encode(),
+        "text": b'{"classes": "abc", "size": "x"}',
+        "numbers": b'{"classes": [1, {"a": "\\n"}], "size": 1e999}',
+        "deep": b'{"classes": ' + b"[" * 1500 + b"]" * 1500 + b"}",
+    }
+
+
+def read(content, folder):
+    from keras_bisenet.data import folder as data
+    from keras_bisenet.data import label_order
+
+    path = folder / label_order.FILE
+    path.write_bytes(content)
+    try:
+        label_order.check(folder)
+    except data.DataError as error:
+        cases.check_refusal(error, path)

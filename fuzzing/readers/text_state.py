@@ -1,0 +1,75 @@
+"""`state.npz` of a training run: `Workdir.load_state`."""
+
+import io
+import random
+import zipfile
+
+from fuzzing import cases, mutations
+
+INSTRUMENTED = ("keras_bisenet.training.workdir",)
+
+
+def seeds():
+    import numpy as np
+
+    return {
+        "state": _save(np.savez, _state()),
+        "compressed": _save(np.savez_compressed, {"weights": np.zeros(100_000)}),
+        "objects": _save(np.savez, {"a": np.array([{}, 1], dtype=object)}),
+        "terabytes": _zip(
+            {"a.npy": b"\x93NUMPY\1\0\x46\0{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}     \n"}
+        ),
+        "text": _zip({"a.txt": b"no array"}),
+    }
+
+
+# The beginning of an array of 10^12 numbers.
+_TERABYTES = b"\x93NUMPY\1\0\x46\0{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}     \n"
+
+
+def _state():
+    import numpy as np
+
+    return {"weights/a/kernel": np.arange(6.0).reshape(2, 3), "loss_scale": np.float32(1), "completed": 7}
+
+
+def _save(save, arrays):
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file.getvalue()
+
+
+def _zip(entries):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def mutate(content, max_size, seed):
+    """Changes one array of the archive and makes its checksum right again."""
+    rng = random.Random(seed)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()[:10]}
+    except Exception:  # no archive any more
+        return None
+    if not entries:
+        return None
+    chosen = rng.choice(list(entries))
+    entries[chosen] = mutations.mutate(entries[chosen], max_size, seed)
+    return _zip(entries)
+
+
+def read(content, folder):
+    from keras_bisenet.training.errors import TrainingError
+    from keras_bisenet.training.workdir import STATE, Workdir
+
+    files = Workdir(folder, {})
+    path = folder / STATE
+    path.write_bytes(content)
+    try:
+        files.load_state(_state())
+    except TrainingError as error:
+        cases.check_refusal(error, path)
