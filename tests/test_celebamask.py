@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_bisenet import LABELS
+from keras_bisenet import LABELS, locks
 from keras_bisenet.data import celebamask, folder
 from keras_bisenet.data.folder import DataError
 
@@ -466,6 +466,16 @@ def test_a_file_in_the_place_of_the_folder(source, tmp_path):
     assert refusal(prepare, source, tmp_path / "out") == (
         f"cannot write to {tmp_path}/out: Not a directory; free it and run again, which goes on"
     )
+
+
+def test_a_second_run_into_one_folder_is_refused(source, tmp_path):
+    out = tmp_path / "out"
+    with locks.held(out), pytest.raises(DataError) as error:
+        prepare(source, out, size=64, val_count=2, test_count=2)
+    assert str(error.value) == (
+        f"{out}: another process is writing into it; wait until that has ended, or choose another folder"
+    )
+    assert list(out.iterdir()) == []
 
 
 @pytest.fixture
