@@ -12,7 +12,7 @@ BENCHMARK_FLAGS ?=
 LOCK_FLAGS ?=
 FUZZ_FLAGS ?=
 PORT ?= 8000
-PYTEST_FLAGS ?= -n 2 --dist loadfile
+PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: export test lint format benchmark quantisation training training_parity folder endurance fuzz web lock audit sbom \
   licenses distributions clean

@@ -217,7 +217,7 @@ def test_a_quantised_input_is_off_by_half_a_step(seed, dtype, channels_first, sc
 # Parsing.
 
 MODES = (
-    *("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"),
+    *("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"),
     *("I", "F", "I;16", "I;16B"),
 )
 
@@ -258,6 +258,7 @@ def check_parsed(parser, picture, classes):
 @given(pictures())
 @example(Image.new("L", (1, 1)))
 @example(Image.new("RGBA", (2000, 1)))
+@example(Image.new("La", (3, 2)))
 @example(Image.new("I;16", (1, 2000)))
 @example(Image.new("CMYK", (2000, 1999)))
 def test_any_picture_is_parsed_at_its_size(parser, picture):

@@ -162,6 +162,8 @@ def _to_rgb(image):
 
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")  # the one way that Pillow has from there
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
