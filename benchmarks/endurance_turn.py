@@ -1,12 +1,9 @@
 """Child process: a long run of `benchmarks.endurance`, and what the process holds while it lasts. (Linux only.)"""
 
 import csv
-import ctypes
-import gc
 import hashlib
 import json
 import pathlib
-import re
 import tempfile
 import threading
 
@@ -14,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import jobs
+from benchmarks.holdings import held
 from keras_bisenet import FaceParser
 from keras_bisenet.inference import images
 
@@ -35,16 +33,6 @@ def take_turn(run, count, every, output, model=None):
     """
     results = infer(count, every, model) if run == "inference" else train(count, every)
     pathlib.Path(output).write_text(json.dumps(results), encoding="utf-8")
-
-
-def held():
-    """What this process holds: bytes of memory, open files, threads."""
-    gc.collect()
-    # What was freed goes back to the system at once, where the C library can do that (glibc).
-    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
-    status = pathlib.Path("/proc/self/status").read_text()
-    memory = int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) * 1024
-    return [memory, *(sum(1 for _ in pathlib.Path("/proc/self", name).iterdir()) for name in ("fd", "task"))]
 
 
 def infer(count, every, model=None):

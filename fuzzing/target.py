@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import atheris
 
+from benchmarks.holdings import held
 from fuzzing import cases, mutations
 
 PERIOD = 2.0
@@ -33,15 +34,10 @@ class Sampler:
     def __call__(self):
         self._inputs += 1
         if time.monotonic() >= self._next:
-            sample = [self._inputs, _memory(), len(list(pathlib.Path("/proc/self/fd").iterdir()))]
-            self._file.write(json.dumps(sample) + "\n")
+            memory, files, _ = held()
+            self._file.write(json.dumps([self._inputs, memory, files]) + "\n")
             self._file.flush()
             self._next = time.monotonic() + PERIOD
-
-
-def _memory():
-    """Resident bytes."""
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main():
