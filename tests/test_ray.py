@@ -52,8 +52,9 @@ def test_the_same_files_and_failures_as_from_local_processes(photos, tmp_path):
     assert ray.stderr.splitlines()[-2:] == [
         *(line.replace("/local/", "/ray/") for line in local.stderr.splitlines()[-2:]),
     ]
-    # Ray itself is silent.
-    assert len(ray.stderr.splitlines()) <= len(local.stderr.splitlines())
+    # Ray itself is silent, but for a machine without a network.
+    lines = [line for line in ray.stderr.splitlines() if "network_util.cc" not in line]
+    assert len(lines) <= len(local.stderr.splitlines())
 
     # Nothing is left to do, so no cluster is started; a second run with relative names is the same job.
     (photos / os.fsdecode(b"\xff.jpg")).unlink()

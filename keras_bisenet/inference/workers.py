@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 
 def cores():
@@ -56,20 +56,22 @@ def run(pool, function, tasks, ahead):
 def _start_forkserver():
     """Workers begin as the fork server does: none is to tell that it was interrupted, or that its parent is gone.
 
-    Nor how a library was built, or what it thinks of a damaged file. Errors are returned.
+    Nor how a library was built, or what it thinks of a damaged file. Errors are returned. An interruption meanwhile
+    comes at the end.
     """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
     try:
+        os.dup2(nowhere, 2)
+        # First, because its start lets all signals through again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         forkserver.ensure_running()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start():
