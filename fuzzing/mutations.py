@@ -1,7 +1,9 @@
 """Changes to bytes that know nothing of what they mean; a reader's own `mutate` knows more."""
 
+import io
 import random
 import struct
+import zipfile
 
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**64 - 1)
 
@@ -28,6 +30,36 @@ def mutate(content: bytes, max_size: int, seed: int) -> bytes:
     for _ in range(rng.randint(1, 4)):
         rng.choice(_CHANGES)(changed, rng)
     return bytes(changed[:max_size])
+
+
+def mutate_entry(content, max_size, seed, choose):
+    """Changes one entry of a zip and packs it again, so that its checksum is right; now and then compressed.
+
+    Args:
+        content, max_size, seed: see `mutate`; None comes back if content is no zip any more, or an empty one.
+        choose: function of a `random.Random` and the names of the entries, in order; gives the place of one.
+    """
+    rng = random.Random(seed)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    except Exception:  # an earlier change has broken it
+        return None
+    if not entries:
+        return None
+    place = choose(rng, [name for name, _ in entries])
+    name, data = entries[place]
+    entries[place] = (name, mutate(data, max_size, seed))
+    return pack(entries, zipfile.ZIP_DEFLATED if rng.random() < 0.05 else zipfile.ZIP_STORED)
+
+
+def pack(entries, compression=zipfile.ZIP_STORED):
+    """Bytes of a zip of pairs (name, content)."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return packed.getvalue()
 
 
 def _place(content, rng):

@@ -102,7 +102,7 @@ def markdown(results):
             "comparisons of our Python that inputs have reached. Memory and handles are those of the process after a "
             "tenth of the run and at its end. A finding is a file that made the reader crash, hang, raise what it does "
             "not document, or hold more memory than allowed; earlier ones are fixed, and read again in each run and by "
-            "the tests.",
+            "the tests. The command below is the last one; it wrote the rows of the readers that it names.",
             "",
             *machine.lines(results),
             "",

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # JAX computes in float64 only if asked before it is imported.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 # What Hypothesis remembers is no part of the project.
-os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "hypothesis"))  # noqa: PTH118
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(pathlib.Path(tempfile.gettempdir(), "hypothesis")))
 
 import hypothesis
 import numpy as np

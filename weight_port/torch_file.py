@@ -51,10 +51,9 @@ def prepare(path: pathlib.Path):
 def _repack(file, path):
     # Here because opening it would already read a million entries.
     end = zipfile._EndRecData(file)
-    if end is not None and end[5] > _DIRECTORY_LIMIT:
-        raise CheckpointError(
-            f"{path}: is a zip with a directory of {end[5]} bytes; expected at most {_DIRECTORY_LIMIT}"
-        )
+    size = 0 if end is None else end[zipfile._ECD_SIZE]
+    if size > _DIRECTORY_LIMIT:
+        raise CheckpointError(f"{path}: is a zip with a directory of {size} bytes; expected at most {_DIRECTORY_LIMIT}")
     packed = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(packed, "w") as clean:
         entries = archive.infolist()

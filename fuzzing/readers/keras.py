@@ -2,8 +2,6 @@
 
 import io
 import json
-import random
-import zipfile
 
 from fuzzing import cases, mutations
 
@@ -55,31 +53,14 @@ def seeds():
 
 def _pack(config, weights):
     entries = {"metadata.json": b"{}", "config.json": json.dumps(config).encode(), "model.weights.h5": weights}
-    return _zip(entries.items(), zipfile.ZIP_STORED)
-
-
-def _zip(entries, compression):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", compression) as archive:
-        for name, content in entries:
-            archive.writestr(name, content)
-    return packed.getvalue()
+    return mutations.pack(entries.items())
 
 
 def mutate(content, max_size, seed):
-    """Changes an entry of the zip."""
-    rng = random.Random(seed)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-    except Exception:  # an earlier change has broken it
-        return None
-    if not entries:
-        return None
-    place = rng.choice((-1, -1, -1, 1 % len(entries), 0))
-    name, data = entries[place]
-    entries[place] = (name, mutations.mutate(data, max_size, seed))
-    return _zip(entries, zipfile.ZIP_DEFLATED if rng.random() < 0.05 else zipfile.ZIP_STORED)
+    """Changes an entry of the zip, most often the weights."""
+    return mutations.mutate_entry(
+        content, max_size, seed, lambda rng, names: rng.choice((-1, -1, -1, 1 % len(names), 0))
+    )
 
 
 def read(content, folder):

@@ -2,8 +2,6 @@
 
 import io
 import pickle
-import random
-import zipfile
 
 from fuzzing import cases, mutations
 
@@ -45,26 +43,13 @@ def _save(content, **options):
 
 
 def mutate(content, max_size, seed):
-    """Changes one entry of a zip, or what its directory says of it."""
-    rng = random.Random(seed)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-    except Exception:  # an earlier change has broken it
-        return None
-    if not entries:
-        return None
-    # Most often the pickle.
-    pickles = [place for place, (name, _) in enumerate(entries) if name.endswith("data.pkl")]
-    place = rng.choice(pickles) if pickles and rng.random() < 0.8 else rng.randrange(len(entries))
-    name, data = entries[place]
-    entries[place] = (name, mutations.mutate(data, max_size, seed))
-    packed = io.BytesIO()
-    compression = zipfile.ZIP_DEFLATED if rng.random() < 0.05 else zipfile.ZIP_STORED
-    with zipfile.ZipFile(packed, "w", compression) as archive:
-        for name, data in entries:
-            archive.writestr(name, data)
-    return packed.getvalue()
+    """Changes one entry of a zip, most often the pickle."""
+
+    def choose(rng, names):
+        pickles = [place for place, name in enumerate(names) if name.endswith("data.pkl")]
+        return rng.choice(pickles) if pickles and rng.random() < 0.8 else rng.randrange(len(names))
+
+    return mutations.mutate_entry(content, max_size, seed, choose)
 
 
 def read(content, folder):

@@ -3,6 +3,7 @@
 A finding is an error that `FaceParser` does not document, and a process that crashes or takes too much time.
 """
 
+import importlib
 import os
 import sys
 
@@ -19,8 +20,8 @@ seeds, mutate = _models.seeds, _models.mutate
 
 
 def read(content, folder):
-    import keras_bisenet.inference.networks  # noqa: F401  what the child process then need not import
-
+    # What the child process then need not import.
+    importlib.import_module("keras_bisenet.inference.networks")
     path = folder / "model.tflite"
     path.write_bytes(content)
     report, writer = os.pipe()

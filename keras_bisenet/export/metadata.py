@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_bisenet import __version__
+from keras_bisenet import __version__, zip_files
 from keras_bisenet.export import flatbuffer, metadata_schema
 from keras_bisenet.preprocessing import MEAN, STD
 
@@ -163,10 +163,9 @@ def _normalization(options):
 def _read_file(content, name):
     """The text of a file in the archive behind a `.tflite`; only so much of it is unpacked as labels may have."""
     stream = io.BytesIO(content)
-    # Here because opening it would already read a million entries.
-    end = zipfile._EndRecData(stream)
-    if end is not None and end[5] > MAX_LABELS:
-        raise ValueError(f"the archive lists its files in {end[5]} bytes")
+    size = zip_files.directory_size(stream)
+    if size > MAX_LABELS:
+        raise ValueError(f"the archive lists its files in {size} bytes")
     with zipfile.ZipFile(stream) as archive, archive.open(name) as file:
         text = file.read(MAX_LABELS + 1)
     if len(text) > MAX_LABELS:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import pathlib
-import warnings
 
 from keras_bisenet import locks, text_files
 from keras_bisenet.inference import detection, files, images, inputs, results, workers
@@ -150,7 +149,7 @@ class Worker:
         called = photo if isinstance(photo, os.PathLike) else name
         targets = results.paths(self._job.output_dir, name, self._job.kinds)
         try:
-            photo = _read(photo)
+            photo = images.as_photo(photo)
             results.write(targets, photo, self._labels(photo), self._names)
         except ImageError as error:
             return str(error)
@@ -166,12 +165,6 @@ class Worker:
         if self._detector is None:
             return self._parser(photo)
         return detection.parse_faces(self._parser, photo, self._detector(photo))
-
-
-def _read(photo):
-    # Pillow warns of damages that nobody can act on.
-    with warnings.catch_warnings(action="ignore"):
-        return images.as_photo(photo)
 
 
 @functools.cache

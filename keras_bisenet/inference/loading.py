@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 
+from keras_bisenet import zip_files
 from keras_bisenet.export.errors import ExportError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -67,10 +68,9 @@ def load_model(path):
 def _read(path):
     """The `config` of a file, and the bytes of its weights."""
     with path.open("rb") as file:
-        # Here because opening it would already read a million entries.
-        end = zipfile._EndRecData(file)
-        if end is not None and end[5] > _DIRECTORY_LIMIT:
-            raise _RefusedError(f"is a zip with a directory of {end[5]} bytes; expected at most {_DIRECTORY_LIMIT}")
+        size = zip_files.directory_size(file)
+        if size > _DIRECTORY_LIMIT:
+            raise _RefusedError(f"is a zip with a directory of {size} bytes; expected at most {_DIRECTORY_LIMIT}")
         with zipfile.ZipFile(file) as archive:
             size = path.stat().st_size
             config = json.loads(_entry(archive, _CONFIG, min(size, _CONFIG_LIMIT)))
