@@ -14,7 +14,7 @@ FUZZ_FLAGS ?=
 PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: export test lint format benchmark quantisation training training_parity folder endurance fuzz web lock audit sbom \
+.PHONY: export test lint format benchmark quantisation passes training training_parity folder endurance fuzz web lock audit sbom \
   licenses distributions clean
 
 export: $(VENV)/export.stamp
@@ -40,6 +40,10 @@ benchmark: $(VENV)/export.stamp
 #   make quantisation DATA=folder
 quantisation: $(VENV)/export.stamp
 	$(BIN)/python benchmarks/quantisation.py --data $(DATA)
+
+# What each graph pass brings (10 minutes).
+passes: $(VENV)/export.stamp
+	$(BIN)/python benchmarks/passes.py
 
 # A training step side by side with PyTorch's (5 minutes).
 training: $(VENV)/export.stamp

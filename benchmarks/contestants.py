@@ -6,7 +6,8 @@ An entry names a module of `benchmarks.converters` and one of `benchmarks.runner
 import dataclasses
 from collections.abc import Mapping
 
-# The Python that runs the benchmark. It makes and times our files, and runs every `.tflite`: one LiteRT for all.
+# The Python that runs the benchmark. It makes our files and those of the tools that a Keras user has anyway, and runs
+# every `.tflite`: one LiteRT for all.
 PROJECT = "project"
 
 # Virtual environment -> what is installed into it. Every version that the benchmark chooses stands here.
@@ -101,6 +102,10 @@ def _litert(name, title, convert, precision="float32", layout="nhwc"):
     return Contestant(name, title, precision, "LiteRT", convert, run)
 
 
+def _tflite_converter(name, title, precision):
+    return _litert(name, title, Step(PROJECT, "tflite_converter", {"precision": precision}), precision)
+
+
 def _litert_torch(name, title, precision="float32", layout="nhwc", **options):
     convert = Step("litert_torch", "litert_torch", {"layout": layout, **options})
     return _litert(name, title, convert, precision, layout)
@@ -126,6 +131,8 @@ OURS = (
     _ours("ours_int8", "int8"),
 )
 PEERS = (
+    _tflite_converter("tflite_converter", "TFLiteConverter on the Keras model", "float32"),
+    _litert("keras_export", 'Keras model.export(format="litert")', Step(PROJECT, "keras_export")),
     _litert_torch("litert_torch_nhwc", "litert-torch NHWC"),
     _litert_torch("litert_torch_nchw", "litert-torch NCHW", layout="nchw"),
     _onnx2tf("onnx2tf_dynamo", "onnx2tf, ONNX of torch's exporter", "dynamo", "float32"),
@@ -143,6 +150,8 @@ PEERS = (
     _pytorch("pytorch", "PyTorch eager", "nchw", compiled=False),
     _pytorch("pytorch_channels_last", "PyTorch channels_last", "nhwc", compiled=False),
     _pytorch("pytorch_compile", "PyTorch compile, channels_last", "nhwc", compiled=True),
+    _tflite_converter("tflite_converter_dynamic", "TFLiteConverter on the Keras model, dynamic range", "dynamic"),
+    _tflite_converter("tflite_converter_int8", "TFLiteConverter on the Keras model, calibrated", "int8"),
     _litert_torch("litert_torch_int8", "litert-torch, AI Edge Quantizer", "int8", quantizer="ai_edge"),
     _litert_torch("litert_torch_pt2e", "litert-torch, PT2E quantizer", "int8", quantizer="pt2e"),
     # From onnxsim: at opset 18, which torch's exporter writes, onnx2tf takes align_corners for half_pixel.

@@ -41,7 +41,7 @@ def run(options, arguments):
     """Measures and writes the report. Returns the sentences about limits that do not hold."""
     from PIL import Image
 
-    from keras_bisenet.export import calibration
+    from keras_bisenet.export.quantization import calibration
 
     seconds = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,7 +23,7 @@ def label_folder(photos, output_dir):
         photos: folder.
         output_dir: folder, made if need be.
     """
-    state = weight_port.load(manifest.locate("default", MANIFEST))
+    state = weight_port.load(manifest.locate("default", MANIFEST).path)
     architecture = weight_port.recognise(state)
     network = torch_reference.BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
     network.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in state.items()})

@@ -59,11 +59,11 @@ def run(data, checkpoint, limit, output, arguments):
     from benchmarks import machine, quantisation_report
     from benchmarks.quantisation_experiment import Experiment
     from keras_bisenet.data import folder
-    from keras_bisenet.export import calibration
+    from keras_bisenet.export.quantization import calibration
     from keras_bisenet.inference import images, resizing
     from weight_port import manifest
 
-    state = weight_port.load(manifest.locate(checkpoint, ROOT / "checkpoints" / "manifest.json"))
+    state = weight_port.load(manifest.locate(checkpoint, ROOT / "checkpoints" / "manifest.json").path)
     architecture = weight_port.recognise(state)
     model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, model.variables, architecture)
@@ -84,7 +84,10 @@ def run(data, checkpoint, limit, output, arguments):
         "command": shlex.join(["python", "benchmarks/quantisation.py", *map(machine.without_folders, arguments)]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine.describe(),
-        "versions": {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "numpy", "pillow")},
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("ai-edge-litert", "keras", "numpy", "pillow", "tensorflow")
+        },
         "photos": len(photos),
         "calibration_photos": len(train[: CALIBRATION_COUNTS[0]]),
         "files": experiment.files(calibrations),

@@ -1,170 +1,150 @@
-"""Builders that do one thing otherwise than `keras_bisenet.export.quantised_builder`."""
+"""Graph passes that make an int8 file differ in one thing from `keras_bisenet.export.quantization`."""
 
-import dataclasses
-from unittest import mock
-
+import keras
 import numpy as np
 
-from keras_bisenet.export import quantised_builder
-from keras_bisenet.export.builder import Builder
-from keras_bisenet.export.quantised_builder import QuantisedBuilder
+from keras_bisenet.export.passes import rewriting
+from keras_bisenet.export.passes.layers import ColorPadding2D, FixedConv2D, Rounding
+from keras_bisenet.export.quantization import rounding_points
 
 # Parts of a range that are tried where the squared error decides on it.
 PARTS_OF_RANGE = np.linspace(1.0, 0.2, 41)
 
+_ROUNDED = "_rounded"
 
-class LeastSquaresKernels(QuantisedBuilder):
-    """Rounds kernels with `least_squares_kernel`."""
 
-    def conv(self, *args, **options):
-        with mock.patch.object(quantised_builder, "round_kernel", least_squares_kernel):
-            return super().conv(*args, **options)
+class FloatConv2D(FixedConv2D):
+    """A convolution in float32 between tensors of 8 bits.
+
+    TFLiteConverter rounds the kernel of a plain convolution by itself if its input and its output are rounded. An
+    operation that has no 8-bit version, here the negation, keeps the convolution in float; the result is the same.
+    """
+
+    def call(self, inputs):
+        return -self._convolve(inputs, -self.kernel, -self.bias, self.strides, self.padding)
+
+
+class Negative(keras.layers.Layer):
+    """`-x`."""
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def call(self, inputs):
+        return -inputs
 
 
 def least_squares_kernel(kernel, least=0.0):
-    """See `builder.round_kernel`; each scale has the least squared error, and what lies past it is clipped."""
-    whole = np.maximum(np.abs(kernel).max((1, 2, 3)), 1e-30)
-    best, best_scale = np.zeros(kernel.shape, np.int8), np.ones(len(kernel), np.float32)
-    best_error = np.full(len(kernel), np.inf)
+    """See `quantize.round_kernel`; each step has the least squared error, and values past 127 steps are clipped."""
+    whole = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-30)
+    best, best_steps = np.zeros(kernel.shape), np.ones(kernel.shape[3], np.float32)
+    best_error = np.full(kernel.shape[3], np.inf)
     for part in PARTS_OF_RANGE:
-        scale = np.maximum(whole * part / 127, least).astype(np.float32)
-        steps = scale[:, np.newaxis, np.newaxis, np.newaxis].astype(np.float64)
-        rounded = np.clip(np.round(kernel / steps), -127, 127).astype(np.int8)
-        error = np.square(rounded * steps - kernel).sum((1, 2, 3))
+        steps = np.maximum(whole * part / 127, least).astype(np.float32)
+        rounded = np.clip(np.round(kernel / steps), -127, 127)
+        error = np.square(rounded * steps.astype(np.float64) - kernel).sum((0, 1, 2))
         better = error < best_error
-        best[better], best_scale[better], best_error[better] = rounded[better], scale[better], error[better]
-    return best, best_scale
+        best[..., better], best_steps[better], best_error[better] = rounded[..., better], steps[better], error[better]
+    return best, best_steps
 
 
-class PaddedWith(QuantisedBuilder):
-    """Pads the photo with a grey instead of its mean colour.
+def padded_with(gray):
+    """Rewrites a quantized model so that its photo is padded with a gray of 0..255 instead of its mean color."""
 
-    Args:
-        statistics: see `QuantisedBuilder`.
-        grey: 0..255.
-    """
+    def pad(graph, node):
+        if type(node.operation) is not ColorPadding2D:
+            return None
+        padding = ColorPadding2D(**node.operation.get_config() | {"color": np.full(3, float(gray))})
+        return graph.call(padding, *node.inputs)
 
-    def __init__(self, statistics, grey):
-        super().__init__(statistics)
-        self._grey = grey
-
-    def pad(self, x, amount, *, name):
-        if np.ndim(x.offset) == 0:
-            return super().pad(x, amount, name=name)
-        padded = super().pad(dataclasses.replace(x, offset=np.full(3, float(self._grey))), amount, name=name)
-        return dataclasses.replace(padded, offset=x.offset)
+    return lambda quantized, _exact: rewriting.rewrite(quantized, [pad])
 
 
-class Normalised(QuantisedBuilder):
-    """Subtracts the mean in float and rounds what comes out, as a converter of the float graph does."""
+def float_resize(quantized, _exact):
+    """A quantized model whose logits, of an 8-bit convolution, are resized in float."""
 
-    def centre(self, image, mean, *, name):
-        x = Builder.centre(self, image, mean, name=name)
-        rounded = self._quantize(x, self._parameters(name), f"{name}_int8")
-        return dataclasses.replace(rounded, mean=self._statistics[name].mean)
+    def resize(graph, node):
+        if node.kind != "AlignCornersResize":
+            return None
+        # See `FloatConv2D` for the negation.
+        logits, like = node.inputs
+        negated = graph.call(node.operation, [graph.call(Negative(), logits), like])
+        return graph.call(Negative(), negated)
 
-
-class IntegerHead(QuantisedBuilder):
-    """Computes the logits in int8 too, and resizes them in float."""
-
-    def dequantize(self, x, *, name):  # noqa: ARG002 (this is before the last convolution)
-        return x
-
-    def resize_align_corners(self, x, like, *, name):
-        return super().resize_align_corners(super().dequantize(x, name=f"{name}_float32"), like, name=name)
+    return rewriting.rewrite(quantized, [resize])
 
 
-class IntegerLogits(QuantisedBuilder):
-    """Computes the logits in int8 too, and resizes them on the same scale."""
+def integer_resize(quantized, _exact):
+    """A quantized model whose logits are resized in 8 bits, in the steps that they have before."""
 
-    def dequantize(self, x, *, name):  # noqa: ARG002 (this is before the last convolution)
-        return x
+    def resize(graph, node):
+        if node.kind != "AlignCornersResize":
+            return None
+        before = graph.producer(node.inputs[0]).operation
+        output = graph.call(node.operation, *node.args, **node.kwargs)
+        after = Rounding(before.low, before.high, name=f"{node.name}{_ROUNDED}", dtype=before.dtype_policy)
+        return graph.call(after, output)
 
-    def _op(self, code, inputs, shape, name, options=None, dtype="float32"):
-        if code != "RESIZE_BILINEAR":
-            return super()._op(code, inputs, shape, name, options, dtype)
-        x = inputs[0]
-        resized = super()._op(code, inputs, shape, name, options, "int8")
-        return self._quantised(resized, (x.scale, x.zero_point), name)
-
-
-class FloatKernels(QuantisedBuilder):
-    """Rounds every activation, but no kernel: what no better way to round kernels can surpass."""
-
-    def conv(self, x, kernel, bias, strides=1, *, padded=False, relu=False, name):
-        if x.dtype == "float32":
-            return super().conv(x, kernel, bias, strides, padded=padded, relu=relu, name=name)
-        kernel = kernel.transpose(3, 0, 1, 2)
-        bias = self._weight(bias - (kernel * x.offset).sum((1, 2, 3)), f"{name}_bias")
-        return self._convolve(x, self._weight(kernel, f"{name}_kernel"), bias, strides, padded, relu, name)
-
-    def _op(self, code, inputs, shape, name, options=None, dtype="float32"):
-        x = inputs[0]
-        if code != "CONV_2D" or x.dtype == "float32":
-            return super()._op(code, inputs, shape, name, options, dtype)
-        x = self.dequantize(x, name=f"{name}_input")
-        result = super()._op(code, [x, *inputs[1:]], shape, f"{name}_float32", options)
-        return self._quantize(result, self._parameters(name), name)
+    return rewriting.rewrite(quantized, [resize])
 
 
-class PartlyFloat(QuantisedBuilder):
-    """Computes some of the network in float32, with float32 weights, and converts where it meets int8.
+def float_kernels(quantized, exact):
+    """A quantized model with float kernels: what no better way to round kernels can surpass."""
+    return rewriting.rewrite(quantized, [_float_conv(exact, lambda _name: True)])
+
+
+def in_float(choose):
+    """Computes some nodes of a quantized model in float32, and rounds where an 8-bit node reads one of them.
 
     Args:
-        statistics: see `QuantisedBuilder`.
-        is_float: called with the name of a result, says whether it is computed in float.
+        choose: called with the `rewriting.Graph` of the exact model, gives the names of these nodes. The last
+            convolution of each head is one of them in any case.
+
+    Returns:
+        Pass `(quantized model, exact model) -> model`.
     """
 
-    def __init__(self, statistics, is_float):
-        super().__init__(statistics)
-        self._is_float = is_float
-        # Result of an op that keeps the scale in int8 -> the result whose scale it is.
-        self._scale_of = {}
+    def rewrite(quantized, exact):
+        _, graph = rewriting.read(exact)
+        points = rounding_points.find(graph)
+        chosen = {*choose(graph), *points.final}
+        roundings = {
+            layer.name.removesuffix(_ROUNDED): layer for layer in quantized.layers if isinstance(layer, Rounding)
+        }
 
-    def centre(self, image, mean, *, name):
-        owner = Builder if self._is_float(name) else QuantisedBuilder
-        return owner.centre(self, image, mean, name=name)
+        def drop_rounding(_graph, node):
+            is_float = isinstance(node.operation, Rounding) and node.name.removesuffix(_ROUNDED) in chosen
+            return node.inputs[0] if is_float else None
 
-    def dequantize(self, x, *, name):
-        return x if x.dtype == "float32" else super().dequantize(x, name=name)
+        def round_inputs(graph, node):
+            is_integer = rounding_points.is_conv(node) or node.kind in rounding_points.INTEGER_KINDS
+            if not is_integer or node.name in chosen:
+                return None
 
-    def conv(self, x, *args, name, **options):
-        return super().conv(self._converted(x, name), *args, name=name, **options)
+            def rounded(x):
+                source = rounding_points.source(graph, x) if isinstance(x, keras.KerasTensor) else None
+                if source is None or source.name not in chosen or source.name not in roundings:
+                    return x
+                layer = roundings[source.name]
+                name = f"{source.name}_for_{node.name}"
+                return graph.call(Rounding(layer.low, layer.high, name=name, dtype=layer.dtype_policy), x)
 
-    def pad(self, x, amount, *, name):
-        owner = Builder if x.dtype == "float32" else QuantisedBuilder
-        return owner.pad(self, x, amount, name=name)
+            args, kwargs = keras.tree.map_structure(rounded, (node.args, dict(node.kwargs)))
+            return graph.call(node.operation, *args, **kwargs)
 
-    def max_pool(self, x, *, name):
-        self._scale_of[name] = self._tensors[x.index].name
-        return super().max_pool(self._converted(x, name), name=name)
+        return rewriting.rewrite(quantized, [drop_rounding, _float_conv(exact, chosen.__contains__), round_inputs])
 
-    def global_mean(self, x, *, name):
-        return super().global_mean(self._converted(x, name), name=name)
+    return rewrite
 
-    def sigmoid(self, x, *, name):
-        return super().sigmoid(self._converted(x, name), name=name)
 
-    def concatenate(self, *values, name):
-        owner = Builder if self._is_float(name) else QuantisedBuilder
-        return owner.concatenate(self, *(self._converted(value, name) for value in values), name=name)
+def _float_conv(exact, is_float):
+    """Rule that gives 8-bit convolutions, of names that `is_float` accepts, their kernel and bias before rounding."""
+    convs = {layer.name: layer for layer in exact.layers if isinstance(layer, FixedConv2D)}
 
-    def resize_nearest(self, x, like, *, name):
-        self._scale_of[name] = self._tensors[x.index].name
-        return super().resize_nearest(self._converted(x, name), like, name=name)
+    def compute_in_float(graph, node):
+        conv = node.operation
+        if not isinstance(conv, FixedConv2D) or conv.steps is None or not is_float(node.name):
+            return None
+        return graph.call(convs[node.name].like(cls=FloatConv2D), *node.inputs)
 
-    def _elementwise(self, code, x, y, options, name):
-        y = y if isinstance(y, np.ndarray) else self._converted(y, name)
-        return super()._elementwise(code, self._converted(x, name), y, options, name)
-
-    def _converted(self, x, name):
-        """`x` in the arithmetic of the result `name`."""
-        source = self._tensors[x.index].name
-        if self._is_float(name):
-            return self.dequantize(x, name=f"{source}_for_{name}")
-        if x.dtype == "int8":
-            return x
-        scale_of = self._scale_of.get(source, source)
-        rounded = self._quantize(x, self._parameters(scale_of), f"{source}_for_{name}")
-        seen = self._statistics.get(source, self._statistics[scale_of])
-        return dataclasses.replace(rounded, mean=seen.mean)
+    return compute_in_float

@@ -1,50 +1,50 @@
 """Other ways to make the int8 file than the one that `keras_bisenet.export` takes."""
 
+import contextlib
 import dataclasses
-import functools
+import re
 from collections.abc import Callable
 from unittest import mock
 
+import keras
 import numpy as np
 
 from benchmarks import quantisation_builders as builders
-from keras_bisenet import resnet
-from keras_bisenet.export import calibration, equalisation, flatbuffer, graph
-from keras_bisenet.export.builder import Builder
-from keras_bisenet.export.quantised_builder import QuantisedBuilder, parameters
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.export import convert, deployment, passes
+from keras_bisenet.export.passes import folding, rewriting
+from keras_bisenet.export.quantization import calibration, equalization, quantize, rounding_points
 
 # Pixels of each tensor that its squared error is computed on, over all photos.
 _PIXELS = 4096
 
-# What computes one number a channel for the whole photo.
-ATTENTION = (
-    *("conv_avg_mean", "conv_avg"),
-    *(f"{arm}_{part}" for arm in ("arm32", "arm16") for part in ("mean", "conv_atten", "gate")),
-    *(f"ffm_{part}" for part in ("mean", "conv1", "conv2", "gate", "gate_plus_one")),
-)
-
-# The last convolution, which the export itself computes in float.
-HEAD = "conv_out_logits"
+# The passes without the one that lets the first convolution read the photo itself.
+_NORMALIZED = tuple(rule for rule in passes.RULES["int8"] if rule is not folding.fold_offset)
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A way to make the int8 file. What is not given is as the export has it.
+    """A way to make the int8 file. An attribute left out is as in the export.
 
     Attributes:
         name: what is different, in words.
         tail: see `calibration.TAIL`.
-        power: see `equalisation.POWER`.
-        adapt: called with the equalised network, its statistics and the photos, gives other statistics.
-        builder: called with the statistics, gives a `QuantisedBuilder`.
+        power: see `equalization.POWER`.
+        rules: graph passes before the quantization, see `passes.RULES`.
+        adapt: called with the equalized model, its statistics and its inputs, gives other statistics.
+        round_kernel: see `quantize.round_kernel`.
+        integer_head: whether the last convolution is in int8 too.
+        revise: called with the quantized model and with the equalized one before quantization, gives another quantized
+            model.
     """
 
     name: str
     tail: float = calibration.TAIL
-    power: float = equalisation.POWER
+    power: float = equalization.POWER
+    rules: tuple[rewriting.Rule, ...] = passes.RULES["int8"]
     adapt: Callable | None = None
-    builder: Callable = QuantisedBuilder
+    round_kernel: Callable = quantize.round_kernel
+    integer_head: bool = False
+    revise: Callable | None = None
 
 
 AS_IT_IS = Choice("as it is")
@@ -54,28 +54,56 @@ class Calibrated:
     """Makes int8 files of one network, all calibrated on the same photos.
 
     Args:
-        network: `Network`.
+        model: see `convert.to_tflite`.
         photos: list of `[H, W, 3]` uint8 RGB.
     """
 
-    def __init__(self, network, photos):
-        self._network, self._photos = network, photos
-        self._measured = {}
+    def __init__(self, model, photos):
+        self._model, self._photos = model, photos
+        self._deployed = deployment.deploy(model, photos[0].shape[:2])
+        self._images = [deployment.encode(photo, self._deployed) for photo in photos]
+        self._optimized, self._measured, self._as_it_is = {}, {}, None
+
+    def optimized(self, rules=AS_IT_IS.rules):
+        """The deployment model in float after graph passes; the same one for the same rules."""
+        if rules not in self._optimized:
+            self._optimized[rules] = rewriting.rewrite(self._deployed, rules)
+        return self._optimized[rules]
+
+    def quantized(self, choice):
+        """The functional Keras model that the file of a `Choice` is converted from."""
+        if dataclasses.replace(choice, name=AS_IT_IS.name, revise=None) != AS_IT_IS:
+            models = self._quantize(choice)
+        else:
+            # Most choices start from these.
+            models = self._as_it_is = self._as_it_is or self._quantize(AS_IT_IS)
+        return models[0] if choice.revise is None else choice.revise(*models)
+
+    def _quantize(self, choice):
+        """The quantized model before it is revised, and the equalized one that it is made of."""
+        model = self.optimized(choice.rules)
+        with contextlib.ExitStack() as changes:
+            changes.enter_context(mock.patch.object(calibration, "TAIL", choice.tail))
+            changes.enter_context(mock.patch.object(equalization, "POWER", choice.power))
+            changes.enter_context(mock.patch.object(quantize, "round_kernel", choice.round_kernel))
+            if choice.integer_head:
+                changes.enter_context(mock.patch.object(rounding_points, "find", _find_with_head))
+            measured = choice.rules, choice.tail, choice.integer_head
+            if measured not in self._measured:
+                self._measured[measured] = calibration.measure(model, self._images)
+            exact, statistics = equalization.equalize(model, self._measured[measured])
+            if choice.adapt is not None:
+                statistics = choice.adapt(exact, statistics, self._images)
+            return quantize.quantize(exact, statistics), exact
 
     def file(self, choice):
-        """The uint8 -> labels `.tflite` file of a `Choice`, as bytes."""
-        if choice.tail not in self._measured:
-            with mock.patch.object(calibration, "TAIL", choice.tail):
-                self._measured[choice.tail] = calibration.measure(self._network, self._photos)
-        with mock.patch.object(equalisation, "POWER", choice.power):
-            network, statistics = equalisation.equalise(self._network, self._measured[choice.tail])
-        if choice.adapt is not None:
-            statistics = choice.adapt(network, statistics, self._photos)
-        return graph.build(network, choice.builder(statistics), self._photos[0].shape[:2])
+        """The photo -> labels `.tflite` file of a `Choice`, as bytes; the photo is uint8, or float32 of 0..255."""
+        with mock.patch.object(convert, "optimize", lambda *_arguments: self.quantized(choice)):
+            return convert.to_tflite(self._model, self._photos[0].shape[:2], "int8", photos=self._photos)
 
 
 def choices():
-    """What is compared with `AS_IT_IS`: each is different in one thing, the last in three."""
+    """The choices compared with `AS_IT_IS`: each differs in one thing, the last in three."""
     powers = [("none", 0.0), *((f"power {power:g}", power) for power in (0.25, 0.5, 0.75, 1.0))]
     return [
         *(
@@ -85,107 +113,156 @@ def choices():
         ),
         Choice("ranges: smallest to largest value, of all pixels", adapt=extremes),
         Choice("ranges: least squared error of each tensor", adapt=least_squares),
-        Choice("kernel ranges: least squared error of each channel", builder=builders.LeastSquaresKernels),
-        *(Choice(f"equalisation: {name}", power=power) for name, power in powers if power != equalisation.POWER),
+        Choice("kernel ranges: least squared error of each channel", round_kernel=builders.least_squares_kernel),
+        *(Choice(f"equalization: {name}", power=power) for name, power in powers if power != equalization.POWER),
         Choice("bias correction: none", adapt=without_means),
-        Choice("photo: padded with black", builder=functools.partial(builders.PaddedWith, grey=0)),
-        Choice("photo: padded with grey (114)", builder=functools.partial(builders.PaddedWith, grey=114)),
-        Choice("photo: mean subtracted in float, then rounded", builder=builders.Normalised),
-        Choice("head: last convolution in int8, resize in float", builder=builders.IntegerHead),
-        Choice("head: last convolution and resize in int8", builder=builders.IntegerLogits),
-        Choice("in float: first convolution", builder=_in_float(("image_centred", "backbone_conv1").__contains__)),
-        Choice("in float: first block", builder=_in_float(lambda name: name.startswith("backbone_layer1_0_"))),
-        Choice("in float: means, gates and global context", builder=_in_float(ATTENTION.__contains__)),
-        Choice("in float: all kernels, no activation", builder=builders.FloatKernels),
-        Choice("ranges of all pixels, no equalisation, no bias correction", power=0.0, adapt=_neither),
+        Choice("photo: padded with black", revise=builders.padded_with(0)),
+        Choice("photo: padded with gray (114)", revise=builders.padded_with(114)),
+        Choice(
+            "photo: mean subtracted in float, then rounded", rules=_NORMALIZED, revise=builders.in_float(_normalization)
+        ),
+        Choice("head: last convolution in int8, resize in float", integer_head=True, revise=builders.float_resize),
+        Choice("head: last convolution and resize in int8", integer_head=True, revise=builders.integer_resize),
+        Choice("in float: first convolution", revise=_part_in_float("first convolution and pooling")),
+        Choice("in float: first block", revise=_part_in_float("stage 1, block 1")),
+        Choice("in float: means, gates and global context", revise=builders.in_float(attention)),
+        Choice("in float: all kernels, no activation", revise=builders.float_kernels),
+        Choice("ranges of all pixels, no equalization, no bias correction", power=0.0, adapt=_neither),
     ]
 
 
-def without_means(_network, statistics, _photos):
-    """Statistics that say nothing of means, so that no bias is corrected."""
-    return {name: dataclasses.replace(seen, mean=0 * seen.mean) for name, seen in statistics.items()}
+def _find_with_head(graph, find=rounding_points.find):
+    """`rounding_points.find` with the last convolution of each head among the rounded nodes."""
+    points = find(graph)
+    return dataclasses.replace(points, tensors=points.tensors | points.final, final=frozenset())
 
 
-def extremes(network, statistics, photos):
-    """Statistics with the range of all values of each tensor, seen on photos."""
+def without_means(_model, statistics, _images):
+    """Statistics whose means are 0, so that no bias is corrected."""
+    return {name: dataclasses.replace(statistic, mean=0 * statistic.mean) for name, statistic in statistics.items()}
+
+
+def extremes(model, statistics, images):
+    """Statistics with the range of all values of each tensor."""
     ranges = dict.fromkeys(statistics, (0.0, 0.0))
-    for name, values in _seen(network, statistics, photos):
+    for name, values in _values(model, statistics, images):
         low, high = ranges[name]
         ranges[name] = min(low, values.min()), max(high, values.max())
     return {
-        name: dataclasses.replace(seen, low=np.array([ranges[name][0]]), high=np.array([ranges[name][1]]))
-        for name, seen in statistics.items()
+        name: dataclasses.replace(statistic, low=np.array([ranges[name][0]]), high=np.array([ranges[name][1]]))
+        for name, statistic in statistics.items()
     }
 
 
-def _neither(network, statistics, photos):
-    return without_means(network, extremes(network, statistics, photos), photos)
+def _neither(model, statistics, images):
+    return without_means(model, extremes(model, statistics, images), images)
 
 
-def least_squares(network, statistics, photos):
-    """Statistics with the ranges that make the squared error of rounding least, over values seen on photos."""
+def least_squares(model, statistics, images):
+    """Statistics with the ranges that make the squared error of rounding least, over values of random pixels."""
     random = np.random.default_rng(0)
     kept = {name: [] for name in statistics}
-    for name, values in _seen(network, statistics, photos):
-        kept[name].append(values[random.integers(0, len(values), -(-_PIXELS // len(photos)))])
+    for name, values in _values(model, statistics, images):
+        kept[name].append(values[random.integers(0, len(values), -(-_PIXELS // len(images)))])
     return {
-        name: dataclasses.replace(seen, **least_squares_range(np.concatenate(kept[name])))
-        for name, seen in statistics.items()
+        name: dataclasses.replace(statistic, **least_squares_range(np.concatenate(kept[name])))
+        for name, statistic in statistics.items()
     }
 
 
-def _seen(network, names, photos):
-    """The values `[pixels, C]` of each named tensor on each photo."""
-    runner = TFLiteRunner(flatbuffer.expose_all(graph.build(network, Builder(), photos[0].shape[:2])))
-    for photo in photos:
-        for name, values in runner(photo[np.newaxis]).items():
-            if name in names:
-                yield name, values.reshape(-1, values.shape[-1])
+def _values(model, names, images):
+    """Yields name and values `[pixels, C]` of each named node on each input of a model."""
+    copy, graph = rewriting.read(model)
+    network = keras.Model(copy.input, {name: graph.named(name).output for name in names})
+    for image in images:
+        for name, values in network(image, training=False).items():
+            yield name, values.numpy().reshape(-1, values.shape[-1])
 
 
 def least_squares_range(values):
     """The part of the range of values whose rounding has the least squared error: dict of `low` and `high`, `[1]`."""
 
     def error(part):
-        scale, zero_point = parameters(values.min() * part, values.max() * part)
-        rounded = np.clip(np.round(values / scale) + zero_point, -128, 127)
-        return np.square((rounded - zero_point) * scale - values).mean()
+        scale = quantize.Scale(values.min() * part, values.max() * part)
+        zero = np.clip(np.round(-scale.low / scale.step), 0, 255)
+        rounded = np.clip(np.round(values / scale.step) + zero, 0, 255) - zero
+        return np.square(rounded * scale.step - values).mean()
 
     part = min(builders.PARTS_OF_RANGE, key=error)
     return {"low": np.array([values.min() * part]), "high": np.array([values.max() * part])}
 
 
-def parts(network):
+def _normalization(graph):
+    """Names of the nodes between the photo and the first convolution, of a model by the rules `_NORMALIZED`."""
+    first = next(node for node in graph.nodes if rounding_points.is_conv(node))
+    return [node.name for node in graph.nodes[: graph.nodes.index(first)]]
+
+
+def attention(graph):
+    """Names of the nodes that compute one number a channel for the whole photo."""
+    return [node.name for node in graph.nodes if node.output.shape[1:3] == (1, 1)]
+
+
+def parts(graph):
     """The parts of the network that can be int8.
 
+    Args:
+        graph: `rewriting.Graph` of a deployment model of a `BiSeNet`.
+
     Returns:
-        dict, what a part is called -> beginnings of the names of its results in the deployment graph.
+        dict, name of a part -> frozenset of the names of its nodes. An addition of two parts belongs to the later one,
+        a global mean and a concatenation to the part of the convolution that reads it.
     """
-    counts = enumerate(resnet.BLOCKS[network.backbone], start=1)
-    blocks = [(stage, block) for stage, count in counts for block in range(count)]
+    convs = [node for node in graph.nodes if rounding_points.is_conv(node)]
+    beginnings = _beginnings(node.name for node in convs)
+    names = list(beginnings)
+    final = rounding_points.find(graph).final
+    place_of = {}
+    for node in graph.nodes:
+        producers = [producer for x in node.inputs if (producer := graph.producer(x)) is not None]
+        if node in convs:
+            if node.name in final:
+                continue
+            (place,) = (place for place, name in enumerate(names) if node.name.startswith(beginnings[name]))
+            for producer in producers:
+                if producer.kind in ("GlobalMean", "Concatenate"):
+                    place_of[producer.name] = place
+        else:
+            place = max((place_of[producer.name] for producer in producers if producer.name in place_of), default=0)
+        place_of[node.name] = place
     return {
-        "first convolution and pooling": ("image_centred", "backbone_conv1", "backbone_max_pool"),
-        **{f"stage {stage}, block {block + 1}": (f"backbone_layer{stage}_{block}_",) for stage, block in blocks},
-        "global context": ("conv_avg",),
-        "attention refinement, stride 32": ("arm32",),
-        "convolution after it, stride 16": ("conv_head32",),
-        "attention refinement, stride 16": ("arm16",),
-        "convolution after it, stride 8": ("conv_head16",),
-        "feature fusion": ("ffm",),
-        "convolution before the logits": ("conv_out",),
+        name: frozenset(node for node, found in place_of.items() if found == place) for place, name in enumerate(names)
     }
 
 
-def only(part, beginnings):
-    """A `Choice` with a part of the network, see `parts`, in int8 and all else in float."""
-    return Choice(f"only {part}", builder=_in_float(lambda name: not name.startswith(beginnings)))
+def _beginnings(convs):
+    """Part -> how the names of its convolutions begin, in the order in which data passes."""
+    blocks = sorted({found.groups() for name in convs if (found := re.match(r"backbone_layer(\d+)_(\d+)_", name))})
+    return {
+        "first convolution and pooling": "backbone_bn1",
+        **{f"stage {stage}, block {int(block) + 1}": f"backbone_layer{stage}_{block}_" for stage, block in blocks},
+        "global context": "conv_avg",
+        "attention refinement, stride 32": "arm32",
+        "convolution after it, stride 16": "conv_head32",
+        "attention refinement, stride 16": "arm16",
+        "convolution after it, stride 8": "conv_head16",
+        "feature fusion": "ffm",
+        "convolution before the logits": "conv_out_bn",
+    }
 
 
-def all_but(part, beginnings):
-    """A `Choice` with a part of the network, see `parts`, in float and all else in int8."""
-    return Choice(f"all but {part}", builder=_in_float(lambda name: name.startswith(beginnings)))
+def _part_in_float(part):
+    return builders.in_float(lambda graph: parts(graph)[part])
 
 
-def _in_float(is_float):
-    """What makes a builder that computes the results whose names `is_float` accepts, and the head, in float."""
-    return functools.partial(builders.PartlyFloat, is_float=lambda name: name == HEAD or is_float(name))
+def only(part):
+    """A `Choice` with one of `parts` in int8 and everything else in float."""
+    return Choice(
+        f"only {part}",
+        revise=builders.in_float(lambda graph: {node.name for node in graph.nodes} - parts(graph)[part]),
+    )
+
+
+def all_but(part):
+    """A `Choice` with one of `parts` in float and everything else in int8."""
+    return Choice(f"all but {part}", revise=_part_in_float(part))

@@ -5,8 +5,9 @@ import tqdm
 
 from benchmarks import quantisation_choices
 from benchmarks.quantisation_choices import AS_IT_IS
-from keras_bisenet.export import tflite
-from keras_bisenet.export.network import Network
+from keras_bisenet import HEADS
+from keras_bisenet.export import convert, flatbuffer
+from keras_bisenet.export.passes import rewriting
 from keras_bisenet.inference.runner import TFLiteRunner
 from keras_bisenet.training.metrics import Scores, confusion
 
@@ -23,11 +24,9 @@ class Experiment:
 
     def __init__(self, model, photos, truth, calibration_photos):
         self._model, self._photos, self._truth = model, photos, truth
-        self._size = photos[0].shape[:2]
-        network = Network.of(model)
-        self._parts = quantisation_choices.parts(network)
-        self._calibrated = quantisation_choices.Calibrated(network, calibration_photos)
-        self._expected = self._labels(tflite.convert(model, self._size), "float32")
+        self._size, self._num_classes = photos[0].shape[:2], model.output[HEADS[0]].shape[-1]
+        self._calibrated = quantisation_choices.Calibrated(model, calibration_photos)
+        self._expected = self._labels(convert.to_tflite(model, self._size), "float32")
         self._base = self._agreement(AS_IT_IS)
 
     def files(self, calibrations):
@@ -39,18 +38,18 @@ class Experiment:
         Returns:
             list of rows, see `quantisation_report.markdown`.
         """
-        made = [(precision, precision, None) for precision in tflite.PRECISIONS if precision != "int8"]
+        made = [(precision, precision, None) for precision in convert.PRECISIONS if precision != "int8"]
         made += [(f"int8, calibrated on {name}", "int8", photos) for name, photos in calibrations.items()]
         rows = []
         for name, precision, photos in made:
-            content = tflite.convert(self._model, self._size, precision, photos=photos)
+            content = convert.to_tflite(self._model, self._size, precision, photos=photos)
             labels = self._labels(content, name)
             rows.append(
                 {
                     "name": name,
                     "precision": precision,
                     "same_labels": _summary(agreement(labels, self._expected)),
-                    "mean_iou": Scores(confusion(self._truth, labels, self._model.num_classes)).mean_iou,
+                    "mean_iou": Scores(confusion(self._truth, labels, self._num_classes)).mean_iou,
                     "bytes": len(content),
                 }
             )
@@ -64,13 +63,14 @@ class Experiment:
 
     def parts(self):
         """Compares files with one part of the network in int8, and with all but that part in int8: list of rows."""
+        _, graph = rewriting.read(self._calibrated.optimized())
         return [
             {
                 "name": name,
-                "only": self._compared(quantisation_choices.only(name, beginnings)),
-                "all_but": self._compared(quantisation_choices.all_but(name, beginnings)),
+                "only": self._compared(quantisation_choices.only(name)),
+                "all_but": self._compared(quantisation_choices.all_but(name)),
             }
-            for name, beginnings in self._parts.items()
+            for name in quantisation_choices.parts(graph)
         ]
 
     def _compared(self, choice):
@@ -84,8 +84,10 @@ class Experiment:
 
     def _labels(self, content, name):
         runner = TFLiteRunner(content)
+        # A file whose first convolution is in float takes the photo as floats of 0..255.
+        dtype = flatbuffer.describe(content)["inputs"][0]["dtype"]
         photos = tqdm.tqdm(self._photos, name, unit=" photos", leave=False)
-        return np.concatenate([runner(photo[np.newaxis])["labels"] for photo in photos])
+        return np.concatenate([runner(photo[np.newaxis].astype(dtype))["labels"] for photo in photos])
 
 
 def _summary(agreements):

@@ -88,14 +88,14 @@ def compare(models, photos, examples):
     from tqdm import tqdm
 
     from keras_bisenet.data import folder
-    from keras_bisenet.export import tflite
+    from keras_bisenet.export import convert
     from keras_bisenet.inference import images, resizing
     from keras_bisenet.inference.runner import TFLiteRunner
     from keras_bisenet.training.metrics import Scores, confusion
 
     first = next(iter(models))
     runners = {
-        (name, precision): TFLiteRunner(tflite.convert(model, SIZE, precision, photos=photos))
+        (name, precision): TFLiteRunner(convert.to_tflite(model, SIZE, precision, photos=photos))
         for name, model in models.items()
         for precision in ("float32", "int8")
     }

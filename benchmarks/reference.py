@@ -6,7 +6,7 @@ import weight_port
 from benchmarks import jobs
 from benchmarks.inputs import Inputs
 from keras_bisenet import preprocessing
-from keras_bisenet.export.calibration import choose
+from keras_bisenet.export.quantization.calibration import choose
 from keras_bisenet.inference import images
 from weight_port import torch_reference
 

@@ -77,7 +77,7 @@ def run(checkpoint, names, settings, work_dir, pip_flags, output, arguments):
     """
     # Before the benchmark adds to the load itself.
     computer = machine.describe()
-    path = manifest.locate(checkpoint, processes.ROOT / "checkpoints" / "manifest.json")
+    path = manifest.locate(checkpoint, processes.ROOT / "checkpoints" / "manifest.json").path
     # Children work in the repository root, whatever folder this was started in.
     path, work_dir, output = (pathlib.Path(name).absolute() for name in (path, work_dir, output))
     output.parent.mkdir(parents=True, exist_ok=True)

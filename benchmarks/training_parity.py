@@ -55,7 +55,7 @@ def run(output):
     from keras_bisenet.training import configs
     from weight_port import manifest, torch_reference
 
-    state = weight_port.load(manifest.locate("default", ROOT / "checkpoints" / "manifest.json"))
+    state = weight_port.load(manifest.locate("default", ROOT / "checkpoints" / "manifest.json").path)
     architecture = weight_port.recognise(state)
     photo = images.read(images.BUNDLED)
     logits = torch_reference.Reference(state, architecture)(np.array(normalize(photo[np.newaxis])))[0]

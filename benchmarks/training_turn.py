@@ -101,7 +101,7 @@ def pipeline_step(size, batch_size, cache_bytes=2**31):
 
 
 def _checkpoint():
-    state = weight_port.load(manifest.locate("default", MANIFEST))
+    state = weight_port.load(manifest.locate("default", MANIFEST).path)
     return state, weight_port.recognise(state)
 
 

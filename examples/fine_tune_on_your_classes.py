@@ -47,7 +47,7 @@ def make_data(data_dir):
     from PIL import Image
 
     from keras_bisenet import LABELS, FaceParser
-    from keras_bisenet.export import calibration
+    from keras_bisenet.export.quantization import calibration
 
     parser = FaceParser()
     merged = np.zeros(len(LABELS), np.uint8)  # our class of each of the network's
@@ -70,7 +70,7 @@ def default_weights():
     from keras_bisenet.training.loop import Start
     from weight_port import manifest
 
-    state = weight_port.load(manifest.locate("default", MANIFEST))
+    state = weight_port.load(manifest.locate("default", MANIFEST).path)
     architecture = weight_port.recognise(state)
     model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, model.variables, architecture)
@@ -91,7 +91,8 @@ def run(options):
 
     from keras_bisenet import FaceParser, load_model
     from keras_bisenet.data import folder
-    from keras_bisenet.export import calibration, metadata, staging, tflite
+    from keras_bisenet.export import convert, metadata, staging
+    from keras_bisenet.export.quantization import calibration
     from keras_bisenet.inference import images
     from keras_bisenet.training import configs, evaluation, loop, metrics, reports
     from weight_port import manifest
@@ -121,11 +122,12 @@ def run(options):
     # int8 chooses its ranges on photos: take those that the app will see.
     best = workdir / "best.keras"
     photos = calibration.from_folder(data_dir / "images", (SIDE, SIDE)).images
-    content = tflite.convert(load_model(best), (SIDE, SIDE), "int8", photos=photos)
-    info = metadata.ModelInfo(names, manifest.sha256(best), license=manifest.licence("default", MANIFEST))
+    license_ = manifest.locate("default", MANIFEST).license
+    info = metadata.ModelInfo(names, manifest.sha256(best), license=license_)
+    content = convert.to_tflite(load_model(best), (SIDE, SIDE), "int8", photos=photos, info=info)
     with staging.staged(output) as scratch:
         file = scratch / "own_classes_int8.tflite"
-        file.write_bytes(metadata.attach(content, info))
+        file.write_bytes(content)
         parser, examples = FaceParser(file), folder.read_split(data_dir, "val")
         for name, predict in (("best.keras", FaceParser(best, image_size=(SIDE, SIDE))), (file.name, parser)):
             scores = metrics.Scores(evaluation.evaluate(predict, examples, len(names)))

@@ -43,17 +43,17 @@ def run(options):
     import keras_bisenet
     import weight_port
     from keras_bisenet.bisenet import HEADS
-    from keras_bisenet.export import metadata, staging, tflite
+    from keras_bisenet.export import convert, metadata, staging
     from keras_bisenet.export.errors import ExportError
     from keras_bisenet.inference import images, painting
     from keras_bisenet.labels import class_names
     from weight_port import manifest, parity, torch_reference
 
     # 1. Read the file; no code that it may hold is run. Names and shapes of its tensors tell which network it is of.
-    path = manifest.locate(options.checkpoint, MANIFEST)
-    state = weight_port.load(path)  # PyTorch key -> array
+    checkpoint = manifest.locate(options.checkpoint, MANIFEST)
+    state = weight_port.load(checkpoint.path)  # PyTorch key -> array
     architecture = weight_port.recognise(state)
-    print(f"1. read       {path.name}: {len(state)} tensors, {architecture}")
+    print(f"1. read       {checkpoint.path.name}: {len(state)} tensors, {architecture}")
 
     # 2. Give each Keras weight the tensor of its name. A tensor too few, too many or of another shape is an error. The
     # passengers are what PyTorch stores and nobody computes with; step 6 wants them back.
@@ -70,13 +70,13 @@ def run(options):
     for head in HEADS:
         difference = parity.compare(expected[head], results[head])
         print(f"3. compared   {head}: max |error| {difference.max_abs:.1e}, same labels {difference.agreement:.4%}")
-        if not parity.TOLERANCES["keras"].holds(difference):
-            raise ExportError(f"{head} is not that of PyTorch; {parity.TOLERANCES['keras']}")
+        if failure := parity.TOLERANCES["keras"].failure(difference):
+            raise ExportError(f"{head} differs from PyTorch: {failure}")
 
     # 4. Export: a uint8 photo in, uint8 labels out. The metadata tells the file's users what they want to know of it.
-    licence = manifest.licence(options.checkpoint, MANIFEST)
-    info = metadata.ModelInfo(class_names(architecture.num_classes), manifest.sha256(path), license=licence)
-    content = metadata.attach(tflite.convert(model, SIZE, PRECISION), info)
+    names = class_names(architecture.num_classes)
+    info = metadata.ModelInfo(names, checkpoint.sha256, license=checkpoint.license)
+    content = convert.to_tflite(model, SIZE, PRECISION, info=info)
     with staging.staged(options.output_dir) as folder:
         file = folder / f"face_parsing_{PRECISION}.tflite"
         file.write_bytes(content)

@@ -66,6 +66,23 @@ class BiSeNet(keras.Model):
     def get_config(self):
         return dict(self._config)
 
+    def with_config(self, **changes):
+        """The network with the same weights and another `dtype`, `input_shape` or `name`.
+
+        Args:
+            changes: arguments of the class.
+
+        Returns:
+            `BiSeNet`: this one, if it is like that already.
+        """
+        config = self._config | changes
+        if config == self._config:
+            return self
+        network = type(self)(**config)
+        for variable, weight in zip(network.weights, self.weights, strict=True):
+            variable.assign(ops.cast(weight, variable.dtype))
+        return network
+
 
 def _check(num_classes, backbone, input_shape):
     if backbone not in resnet.BLOCKS:

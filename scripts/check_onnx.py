@@ -18,6 +18,8 @@ import sys
 import missing  # noqa: F401
 from absl import app, flags, logging
 
+from keras_bisenet import native_output
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
@@ -38,7 +40,13 @@ flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to compa
 
 
 def run(checkpoint, onnx, output, tflite, image_size, verify_images):
-    """Does the whole job, see the flags. Returns whether every comparison holds.
+    """Compares Keras and a `.tflite` file with ONNX Runtime.
+
+    Args:
+        checkpoint, onnx, output, tflite, image_size, verify_images: values of the flags.
+
+    Returns:
+        bool: whether every comparison holds.
 
     Raises:
         CheckpointError, ExportError, ImageError, OnnxError: with a message for the person who asked.
@@ -47,13 +55,13 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     with contextlib.suppress(ModuleNotFoundError):
         # PyTorch's CUDA build brings it and loads it for the export. After TensorFlow that would end the process.
         importlib.import_module("triton")
+    with native_output.captured():
+        import keras_bisenet.bisenet
     import numpy as np
     from keras import ops
 
-    import keras_bisenet
     import weight_port
-    from keras_bisenet.export import flatbuffer, job, labels_file, staging
-    from keras_bisenet.export import tflite as converter
+    from keras_bisenet.export import convert, flatbuffer, job, labels_file, staging
     from keras_bisenet.inference import images
     from keras_bisenet.inference.runner import TFLiteRunner
     from keras_bisenet.preprocessing import normalize
@@ -62,14 +70,17 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
 
     size = asked = images.parse_size(image_size)
     steps = job.Steps()
-    checks = verification.Verification()
-    heads, precision, content = keras_bisenet.HEADS, "float32", None
+    checks = verification.Verification(reference="ONNX Runtime")
+    heads, precision, content, scores = keras_bisenet.HEADS, "float32", None, None
     with steps("read the checkpoint"):
-        state = weight_port.load(manifest.locate(checkpoint, MANIFEST))
+        state = weight_port.load(manifest.locate(checkpoint, MANIFEST).path)
         architecture = weight_port.recognise(state)
     if tflite is not None:
         with steps(f"read {tflite}"):
-            content, size, precision = labels_file.read(tflite, architecture.num_classes)
+            given = labels_file.read(tflite, architecture.num_classes)
+        content, size, precision, scores = given.content, given.image_size, given.precision, given.scores
+    else:
+        convert.check_backend()
     if onnx is not None:
         with steps(f"check {onnx}"):
             file = onnx_file.inspect(onnx)
@@ -96,9 +107,12 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     reference = onnx_reference.OnnxReference(file, size, architecture.num_classes, heads)
     if content is None:
         with steps("convert to float32 TFLite"):
-            content = flatbuffer.expose(converter.convert(model, size), "logits")
+            content = convert.to_tflite(model, size)
+        converted = flatbuffer.unpack(content)
+        scores = flatbuffer.find_scores(converted, converted.subgraphs[0].outputs[0])
     with steps("compare with ONNX Runtime"):
-        runner = TFLiteRunner(content)
+        # The logits that the labels are the argmax of, from the same run.
+        runner = TFLiteRunner(content, inner={heads[0]: scores})
         for image, photo in photos.items():
             inputs = ops.convert_to_numpy(normalize(photo[np.newaxis]))
             expected = reference(inputs)
@@ -106,7 +120,7 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
             for head, logits in expected.items():
                 checks.add("keras", image, head, logits, ops.convert_to_numpy(results[head]))
             results = runner(photo[np.newaxis])
-            checks.add(precision, image, heads[0], expected[heads[0]], results["logits"], results["labels"])
+            checks.add(precision, image, heads[0], expected[heads[0]], results[heads[0]], results["labels"])
     print(f"\n{checks.table()}\n")
     return not checks.failed()
 

@@ -62,7 +62,7 @@ def open_model(model, image_size):
         return path, "tflite", FaceParser(path, image_size=image_size)
     if path.suffix == ".keras":
         return path, "keras", FaceParser(networks.KerasNetwork(path, image_size))
-    path = manifest.locate(model, MANIFEST)
+    path = manifest.locate(model, MANIFEST).path
     state = weight_port.load(path)
     architecture = weight_port.recognise(state)
     reference = torch_reference.Reference(state, architecture)

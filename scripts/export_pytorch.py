@@ -42,7 +42,7 @@ def run(model, output, layout):
         ExportError: with a message for the person who asked; nothing is written.
     """
     import weight_port
-    from keras_bisenet import BiSeNet, load_model
+    from keras_bisenet import load_model
     from keras_bisenet.export import job, staging
     from keras_bisenet.export.errors import ExportError
     from keras_bisenet.inference import images
@@ -52,10 +52,8 @@ def run(model, output, layout):
     steps = job.Steps()
     checks = verification.Verification()
     with steps(f"read {model}"):
-        trained = load_model(model)
         # Whatever precision and image size it was trained in.
-        network = BiSeNet(trained.num_classes, trained.backbone, dtype="float32")
-        network.set_weights(trained.get_weights())
+        network = load_model(model).with_config(dtype="float32", input_shape=(None, None, 3))
     with staging.staged(output.parent) as folder:
         with steps(f"write {output.name}"):
             weights = weight_port.keras_weights(network.variables)
@@ -63,8 +61,10 @@ def run(model, output, layout):
         with steps("read it back and compare"):
             state = weight_port.load(folder / output.name)
             architecture = weight_port.recognise(state)
-            photos = {images.BUNDLED.name: images.read(images.BUNDLED, SIZE)}
-            job.verify_model(network, photos, torch_reference.Reference(state, architecture), checks)
+            name, photo = images.BUNDLED.name, images.read(images.BUNDLED, SIZE)
+            reference = torch_reference.Reference(state, architecture)
+            job.verify_port(network, name, photo, reference, checks)
+            job.verify(network, {name: photo}, reference, checks)
         print(f"\n{checks.table()}\n")
         if checks.failed():
             raise ExportError(

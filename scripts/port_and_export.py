@@ -17,6 +17,8 @@ import sys
 import missing  # noqa: F401
 from absl import app, flags, logging
 
+from keras_bisenet import native_output
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
@@ -41,21 +43,28 @@ flags.DEFINE_integer("calibration_count", None, "How many photos int8 is made wi
 flags.DEFINE_string("author", "", "Author of the model, for the metadata of the .tflite files.")
 flags.DEFINE_string("license", None, "Its terms, for the same. Default: those in the manifest.")
 flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to verify with. Default: the bundled photo.")
-flags.DEFINE_float("tolerance", None, "Largest accepted |error| of a float32 logit. Default: Keras 1e-4, TFLite 1e-3.")
+flags.DEFINE_float(
+    "tolerance", None, "Largest accepted error of a float32 logit, as a fraction of the largest. Default: 2e-5."
+)
 
 
 def run(options):
-    """Does the whole job. Returns the names of the results whose comparison fails.
+    """Ports, exports and verifies a checkpoint.
 
     Args:
         options: the flags' values, as attributes.
 
+    Returns:
+        Names of the results whose comparison fails.
+
     Raises:
         CheckpointError, ExportError, ImageError: with a message for the person who asked.
     """
-    import keras_bisenet
+    with native_output.captured():
+        import keras_bisenet.bisenet
     import weight_port
-    from keras_bisenet.export import calibration, html_report, job, metadata, report, staging
+    from keras_bisenet.export import convert, html_report, job, metadata, report, staging
+    from keras_bisenet.export.quantization import calibration
     from keras_bisenet.export.spec import resolve
     from keras_bisenet.inference import images, preview
     from keras_bisenet.labels import class_names
@@ -64,79 +73,86 @@ def run(options):
     calibrated = options.calibration_images is not None or options.calibration_count is not None
     size = images.parse_size(options.image_size)
     spec = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
+    if spec.precisions:
+        convert.check_backend()
     steps = job.Steps()
     checks = verification.Verification(options.tolerance)
     obsolete = []
     with staging.staged(options.output_dir, obsolete) as folder:
         with steps("read checkpoint and photos"):
-            path = manifest.locate(options.checkpoint, MANIFEST)
-            state = read_state(path)
-            architecture = weight_port.recognise(state)
+            checkpoint = manifest.locate(options.checkpoint, MANIFEST)
+            state, architecture, model = read(checkpoint.path)
             files = images.find(options.verify_images or images.BUNDLED)
             photos = {file.name: images.read(file, size) for file in files}
             examples = calibration.Photos()
             if "int8" in spec.precisions:
                 examples = calibration.choose(size, options.calibration_images, options.calibration_count)
-        with steps(f"port {architecture}"):
-            model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
-            weight_port.apply(state, model.variables, architecture)
+        if model is None:
+            with steps(f"port {architecture}"):
+                model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+                weight_port.apply(state, model.variables, architecture)
+        image, photo = next(iter(photos.items()))
+        with steps("verify the port in float64"):
+            reference = torch_reference.Reference(state, architecture)
+            job.verify_port(model, image, photo, reference, checks)
         info = metadata.ModelInfo(
             class_names(architecture.num_classes),
-            manifest.sha256(path),
+            checkpoint.sha256,
             options.author,
-            manifest.licence(options.checkpoint, MANIFEST) if options.license is None else options.license,
+            checkpoint.license if options.license is None else options.license,
         )
-        job.write_files(model, folder, spec, info, examples.images, steps)
-        with steps("verify Keras against PyTorch"):
-            reference = torch_reference.Reference(state, architecture)
-            keras_labels = job.verify_model(model, photos, reference, checks)
-        with steps("verify the files against PyTorch"):
-            expected, labels = job.verify_files(folder, spec, photos, reference, checks)
-        image, photo = next(iter(photos.items()))
+        written = job.write_files(model, folder, spec, info, examples.images, steps, pathlib.Path(options.output_dir))
+        with steps("verify against PyTorch"):
+            expected, labels = job.verify(model, photos, reference, checks, written, folder, spec)
         with steps("draw preview.png"):
-            preview.save_preview(folder / "preview.png", photo, expected, labels, architecture.num_classes)
-        names, others = job.reject(folder, labels, checks.failed())
+            of_files = {name: found for name, found in labels.items() if name != "keras"}
+            preview.save_preview(folder / "preview.png", photo, expected, of_files, architecture.num_classes)
+        names, others = job.reject(folder, of_files, checks.failed())
+        names = {"keras": job.file_name("keras"), **names}
         obsolete += others
         with steps("measure the latency"):
-            latency = {
-                names[precision]: job.measure(folder / names[precision], spec, photo) for precision in spec.precisions
-            }
-        origin = report.checkpoint(path, info, architecture, model)
+            latency = {names[precision]: job.measure(file, spec, photo) for precision, file in written.items()}
+        described = {names[precision]: file.describe() for precision, file in written.items()}
+        origin = report.checkpoint(checkpoint.path, info, architecture, model)
         command = shlex.join(sys.orig_argv)
-        figures = report.assemble(folder, origin, spec, examples, checks, latency, steps, command)
+        figures = report.assemble(folder, described, origin, spec, examples, checks, latency, steps, command)
         evidence = html_report.Evidence(
-            image,
-            photo,
-            expected,
-            {"keras": keras_labels, **labels},
-            {"keras": job.file_name("keras"), **names},
-            info.labels,
-            verification.EDGES,
-            checks.histograms,
+            image, photo, expected, labels, names, info.labels, verification.EDGES, checks.histograms
         )
         report.write(folder, figures, evidence)
 
     print(f"\n{checks.table()}\n\n{report.summary(figures)}")
     if examples.images:
-        print(f"int8 was made with {examples}")
+        print(f"int8 was calibrated on {examples}")
     print(f"everything is in {options.output_dir}; begin with report.html")
+    for line in checks.explain(names):
+        print(line)
     return checks.failed()
 
 
-def read_state(path):
-    """The state_dict of a PyTorch checkpoint, or of a `.keras` file as `train.py` writes it.
+def read(path):
+    """Reads a checkpoint.
+
+    Args:
+        path: `pathlib.Path` of a PyTorch checkpoint, or of a `.keras` file as `train.py` writes it.
+
+    Returns:
+        The state_dict, key -> array; its `weight_port.Architecture`; the `BiSeNet` of a `.keras` file in float32, None
+        for a PyTorch checkpoint.
 
     Raises:
         CheckpointError, ExportError: the file is no such thing.
     """
+    import keras_bisenet
     import weight_port
-
-    if path.suffix != ".keras":
-        return weight_port.load(path)
-    from keras_bisenet import load_model
     from weight_port import dialects
 
-    return weight_port.reverse(weight_port.keras_weights(load_model(path).variables), dialects.ZLLRUNNING)
+    if path.suffix != ".keras":
+        state = weight_port.load(path)
+        return state, weight_port.recognise(state), None
+    model = keras_bisenet.load_model(path).with_config(dtype="float32", input_shape=(None, None, 3))
+    state = weight_port.reverse(weight_port.keras_weights(model.variables), dialects.ZLLRUNNING)
+    return state, weight_port.Architecture(dialects.ZLLRUNNING, model.backbone, model.num_classes), model
 
 
 def main(argv):

@@ -75,7 +75,7 @@ def first_weights(path, config):
         weights = weight_port.keras_weights(model.variables)
         classes, source = model.num_classes, f"BiSeNet {model.backbone} with {model.num_classes} classes"
     else:
-        state = weight_port.load(manifest.locate(path, MANIFEST))
+        state = weight_port.load(manifest.locate(path, MANIFEST).path)
         backbone = "conv1.weight" in state and "layer1.0.conv1.weight" in state
         architecture = weight_port.recognise_backbone(state) if backbone else weight_port.recognise(state)
         model = keras_bisenet.BiSeNet(architecture.num_classes or config.num_classes, architecture.backbone)

@@ -1,15 +1,15 @@
 """Networks of this kind with few channels, which are exported and run in moments."""
 
-import dataclasses
 import functools
 
+import keras
 import numpy as np
 
 from keras_bisenet import BiSeNet
 
 
 class Weight:
-    """As much of a Keras variable as porting and exporting look at."""
+    """As much of a Keras variable as porting looks at."""
 
     def __init__(self, path, array):
         self.path = path
@@ -27,23 +27,20 @@ class Weight:
         self._array = np.array(array, self._array.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """As much of a `BiSeNet` as exporting looks at."""
-
-    num_classes: int
-    backbone: str
-    weights: list[Weight]
+@functools.cache
+def _whole(backbone, dtype):
+    """A network of the published widths."""
+    return BiSeNet(backbone=backbone, dtype=dtype)
 
 
 @functools.cache
 def shapes(backbone):
     """Path -> shape of all weights of a `BiSeNet` with 19 classes."""
-    return {variable.path: tuple(variable.shape) for variable in BiSeNet(backbone=backbone).variables}
+    return {variable.path: tuple(variable.shape) for variable in _whole(backbone, "float32").variables}
 
 
-def narrow(widths, num_classes, backbone="resnet18", seed=0):
-    """A `Model` with random weights whose logits are of a trained network's size.
+def narrow(widths, num_classes, backbone="resnet18", seed=0, dtype="float32"):
+    """A functional Keras model like a `BiSeNet`, with random weights whose logits are of a trained network's size.
 
     Args:
         widths: (stage 1, stage 2, stage 3, stage 4, context, fusion, gate, head) in channels; `BiSeNet` has
@@ -51,15 +48,21 @@ def narrow(widths, num_classes, backbone="resnet18", seed=0):
         num_classes: channels of the heads.
         backbone: `"resnet18"` or `"resnet34"`.
         seed: of the weights.
+        dtype: Keras dtype of the model.
     """
+
+    def resized(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.Conv2D):
+            config["filters"] = _channels(layer.name, widths, num_classes)[1]
+        return type(layer).from_config(config)
+
+    model = keras.models.clone_model(_whole(backbone, dtype), clone_function=resized)
     random = np.random.default_rng(seed)
-    weights = []
-    for path, shape in shapes(backbone).items():
-        layer, weight = path.split("/")
-        inputs, outputs = _channels(layer, widths, num_classes)
-        shape = (*shape[:2], inputs, outputs) if weight == "kernel" else (outputs,)
-        weights.append(Weight(path, _values(random, layer, weight, shape).astype(np.float32)))
-    return Model(num_classes, backbone, weights)
+    for variable in model.variables:
+        layer, weight = variable.path.split("/")
+        variable.assign(_values(random, layer, weight, tuple(variable.shape)))
+    return model
 
 
 def _channels(layer, widths, num_classes):

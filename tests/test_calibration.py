@@ -1,107 +1,195 @@
-"""What is seen of a network is what it computes; photos are chosen by a seed and read as a person sees them."""
+"""Statistics of a network are those of what PyTorch computes; photos are chosen by a seed and read upright, in RGB."""
+
+import copy
+import functools
 
 import numpy as np
 import pytest
+import torch
 from conftest import random_state
+from narrow_networks import narrow
 from PIL import Image
-from test_graph import Eager
+from scipy import special
+from torch.nn import functional
 
 import weight_port
-from keras_bisenet import HEADS, BiSeNet, preprocessing
-from keras_bisenet.export import calibration, graph
-from keras_bisenet.export.network import Network
+from keras_bisenet import BiSeNet, preprocessing
+from keras_bisenet.export import deployment, passes
+from keras_bisenet.export.passes import rewriting
+from keras_bisenet.export.quantization import calibration, quantize, rounding_points
 from keras_bisenet.inference import images
 from keras_bisenet.inference.images import ImageError
+from weight_port import torch_reference
 
 SIZE = (64, 96)
-MEAN = 255 * np.array(preprocessing.MEAN)
-# Tensors of float32, and those that repeat what another holds: what they are in int8 does not hang on statistics.
-NOT_NEEDED = ("_float32", "_pad", "_resize", "_concat")
+WIDTHS = (6, 5, 4, 7, 3, 8, 2, 9)
 
 
-def random_network(backbone):
-    state = random_state(backbone, num_classes=7)
-    model = BiSeNet(7, backbone)
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
-    return Network.of(model)
+def optimized(model, size=SIZE, output="labels", input_type="uint8"):
+    """The deployment model that is measured and rounded."""
+    return passes.optimize(deployment.deploy(model, size, input_type, output), "int8")
+
+
+def measure(model, photos):
+    return calibration.measure(model, [deployment.encode(photo, model) for photo in photos])
+
+
+class Reference:
+    """A random network of the published widths, and what PyTorch computes at each of its nodes, in float64."""
+
+    def __init__(self, backbone):
+        state = random_state(backbone, num_classes=7)
+        self.architecture = weight_port.recognise(state)
+        self.model = BiSeNet(7, backbone)
+        weight_port.apply(state, self.model.variables, self.architecture)
+        self.network = copy.deepcopy(torch_reference.Reference(state, self.architecture).network).double()
+
+    def activations(self, graph, photo):
+        """Name of a node -> `[1, h, w, C]`: a convolution by PyTorch, what lies between convolutions by numpy."""
+        modules, handles = {}, []
+        for name, module in self.network.named_modules():
+            keep = functools.partial(lambda name, _, __, result: modules.update({name: result}), name)
+            handles.append(module.register_forward_hook(keep))
+        normalized = (photo[np.newaxis] / 255 - preprocessing.MEAN) / preprocessing.STD
+        with torch.no_grad():
+            self.network(torch.from_numpy(normalized).permute(0, 3, 1, 2))
+        for handle in handles:
+            handle.remove()
+        found = {}
+        for node in graph.nodes:
+            inputs = [found[graph.producer(x).name] for x in node.inputs if graph.producer(x) is not None]
+            if rounding_points.is_conv(node):
+                found[node.name] = modules[self.architecture.dialect.module(node.name)].permute(0, 2, 3, 1).numpy()
+            elif node.kind == "Cast":
+                found[node.name] = photo[np.newaxis].astype(np.float64)
+            else:
+                constants = [np.asarray(each) for each in node.constants if node.kind in ("Add", "Multiply")]
+                found[node.name] = OPERATIONS[node.kind](*inputs, *constants)
+        return found
+
+
+def max_pool(padded):
+    return functional.max_pool2d(torch.from_numpy(padded).permute(0, 3, 1, 2), 3, 2).permute(0, 2, 3, 1).numpy()
+
+
+def resize_nearest(x, like):
+    resized = functional.interpolate(torch.from_numpy(x).permute(0, 3, 1, 2), like.shape[1:3], mode="nearest")
+    return resized.permute(0, 2, 3, 1).numpy()
+
+
+OPERATIONS = {
+    "Relu": lambda x: np.maximum(x, 0),
+    "Add": np.add,
+    "Multiply": np.multiply,
+    "Sigmoid": special.expit,
+    "GlobalMean": lambda x: x.mean((1, 2), keepdims=True),
+    "Concatenate": lambda *parts: np.concatenate(parts, -1),
+    "ZeroPadding2D": lambda x: np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))),
+    # Convolutions read it, and these are PyTorch's.
+    "ColorPadding2D": lambda x: x,
+    "MaxPooling2D": max_pool,
+    "NearestResize": resize_nearest,
+    # Nothing behind a head is measured.
+    "AlignCornersResize": lambda x, _: x,
+}
+
+
+@functools.cache
+def reference(backbone):
+    return Reference(backbone)
 
 
 @pytest.fixture(scope="module")
-def network():
-    return random_network("resnet18")
+def small():
+    return optimized(narrow(WIDTHS, 5))
 
 
-class Recording:
-    """Does what a builder does; keeps by name what each op computes, and what each convolution reads."""
-
-    def __init__(self, builder):
-        self._builder, self.results, self.read = builder, {}, {}
-        self.favours_speed = builder.favours_speed
-
-    def __getattr__(self, op):
-        def compute(*arguments, name, **options):
-            if op == "conv":
-                self.read[name] = arguments[0]
-            self.results[name] = getattr(self._builder, op)(*arguments, name=name, **options)
-            return self.results[name]
-
-        return compute
-
-
-def test_statistics_are_those_of_pytorch(network):
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+def test_statistics_are_those_of_pytorch(backbone):
+    model = optimized(reference(backbone).model, output="all_heads")
     photos = calibration.variations(SIZE, 3).images
-    statistics = calibration.measure(network, photos, "all_heads")
-    computed = []
-    for photo in photos:
-        recording = Recording(Eager())
-        graph.write(network, recording, photo[np.newaxis], "all_heads")
-        computed.append(recording.results)
-    needed = {name for name in computed[0] if name not in HEADS and not name.endswith(NOT_NEEDED)}
-    assert needed <= set(statistics)
-    for name in needed:
+    statistics = measure(model, photos)
+    _, graph = rewriting.read(model)
+    assert statistics.keys() == quantize.measured(graph) >= rounding_points.find(graph).tensors
+    computed = [reference(backbone).activations(graph, photo) for photo in photos]
+    for name, statistic in statistics.items():
         values = np.concatenate([results[name].reshape(-1, results[name].shape[-1]) for results in computed])
         low, high = np.quantile(values, (calibration.TAIL, 1 - calibration.TAIL), axis=0)
         tolerance = 1e-5 * np.abs(values).max()
-        for seen, expected in (("low", low), ("high", high), ("mean", values.mean(0))):
+        for field, expected in (("low", low), ("high", high), ("mean", values.mean(0))):
             np.testing.assert_allclose(
-                getattr(statistics[name], seen), expected, rtol=0, atol=tolerance, err_msg=f"{name} {seen}"
+                getattr(statistic, field), expected, rtol=0, atol=tolerance, err_msg=f"{name} {field}"
             )
 
 
 @pytest.mark.parametrize(("output", "heads"), [("labels", 1), ("probabilities", 1), ("all_heads", 3)])
-def test_auxiliary_heads_are_measured_if_they_are_written(network, output, heads):
-    statistics = calibration.measure(network, calibration.variations(SIZE, 1).images, output)
-    assert len({"conv_out", "conv_out16", "conv_out32"} & set(statistics)) == heads
+def test_auxiliary_heads_are_measured_if_they_are_written(output, heads):
+    model = optimized(narrow(WIDTHS, 5), output=output)
+    statistics = measure(model, calibration.variations(SIZE, 1).images)
+    _, graph = rewriting.read(model)
+    read = {
+        graph.producer(node.inputs[0]).name for node in graph.nodes if node.name.endswith("_logits") and node.inputs
+    }
+    assert len(read) == heads
+    assert read <= statistics.keys()
 
 
-def test_one_far_value_is_cut_off(network):
+def photo_statistic(model, photos):
+    """That of the photo itself, in pixels of 0 to 255."""
+    (name,) = (node.name for node in rewriting.read(model)[1].nodes if node.kind == "Cast")
+    return measure(model, photos)[name]
+
+
+def test_one_far_value_is_cut_off(small):
     photos = [np.full((*SIZE, 3), (100, 110, 120), np.uint8) for _ in range(4)]
     photos[2][30, 40] = 255
     photos[3][40, 30] = 0
-    statistic = calibration.measure(network, photos)["image_centred"]
-    np.testing.assert_allclose(statistic.low, [100, 110, 120] - MEAN, atol=1e-4)
-    np.testing.assert_allclose(statistic.high, [100, 110, 120] - MEAN, atol=1e-4)
+    statistic = photo_statistic(small, photos)
+    np.testing.assert_allclose(statistic.low, [100, 110, 120], atol=1e-4)
+    np.testing.assert_allclose(statistic.high, [100, 110, 120], atol=1e-4)
     # One more white and one more black pixel among 4 * 64 * 96.
-    shift = (255 + 0 - 2 * np.array([100, 110, 120])) / (4 * 64 * 96)
-    np.testing.assert_allclose(statistic.mean, [100, 110, 120] - MEAN + shift, atol=1e-4)
+    color = np.array([100, 110, 120])
+    shift = (255 + 0 - 2 * color) / (4 * 64 * 96)
+    np.testing.assert_allclose(statistic.mean, color + shift, atol=1e-4)
 
 
-def test_of_large_photos_some_pixels_from_all_over_are_enough(network):
+def test_of_large_photos_some_pixels_from_all_over_are_enough():
     rows = np.arange(256, dtype=np.uint8)[:, np.newaxis, np.newaxis]
     photo = np.broadcast_to(rows, (256, 256, 3))
-    statistic = calibration.measure(network, [photo])["image_centred"]
-    np.testing.assert_allclose(statistic.low, 0 - MEAN, atol=1e-3)
-    np.testing.assert_allclose(statistic.high, 255 - MEAN, atol=1e-3)
-    np.testing.assert_allclose(statistic.mean, 127.5 - MEAN, atol=1e-3)
+    statistic = photo_statistic(optimized(narrow((2,) * 8, 2), (256, 256)), [photo])
+    np.testing.assert_allclose(statistic.low, 0, atol=1e-3)
+    np.testing.assert_allclose(statistic.high, 255, atol=1e-3)
+    np.testing.assert_allclose(statistic.mean, 127.5, atol=1e-3)
 
 
-def test_measuring_twice_sees_the_same(network):
+def test_measuring_twice_gives_the_same():
     photos = calibration.variations((256, 256), 1).images
-    first, second = (calibration.measure(network, photos) for _ in range(2))
+    model = optimized(narrow((2,) * 8, 2), (256, 256))
+    first, second = (measure(model, photos) for _ in range(2))
     assert first.keys() == second.keys()
     for name in first:
-        for seen in ("low", "high", "mean"):
-            np.testing.assert_array_equal(getattr(first[name], seen), getattr(second[name], seen))
+        for field in ("low", "high", "mean"):
+            np.testing.assert_array_equal(getattr(first[name], field), getattr(second[name], field))
+
+
+def test_a_normalized_photo_is_measured_like_the_photo(small):
+    photos = calibration.variations(SIZE, 2).images
+    expected = measure(small, photos)
+    normalized = optimized(narrow(WIDTHS, 5), input_type="float32")
+    statistics = measure(normalized, photos)
+    by_conv = [
+        {
+            node.name: found[rounding_points.source(graph, node.inputs[0]).name]
+            for node in graph.nodes
+            if rounding_points.is_conv(node) and node.name != "backbone_bn1"
+            if rounding_points.source(graph, node.inputs[0]).name in found
+        }
+        for found, graph in ((expected, rewriting.read(small)[1]), (statistics, rewriting.read(normalized)[1]))
+    ]
+    assert by_conv[0].keys() == by_conv[1].keys()
+    for name, statistic in by_conv[0].items():
+        tolerance = 1e-4 * np.abs(statistic.high).max()
+        np.testing.assert_allclose(by_conv[1][name].high, statistic.high, rtol=0, atol=tolerance, err_msg=name)
 
 
 def test_divided():

@@ -20,7 +20,7 @@ from narrow_networks import narrow
 from PIL import Image
 
 from keras_bisenet import FaceParser, locks
-from keras_bisenet.export import tflite
+from keras_bisenet.export import convert
 from keras_bisenet.export.errors import ExportError
 from keras_bisenet.export.staging import staged
 from keras_bisenet.inference import images
@@ -53,7 +53,7 @@ def wait_for(condition, process):
 def model(tmp_path_factory):
     """A small network of random weights, which is fast."""
     path = tmp_path_factory.mktemp("model") / "small.tflite"
-    path.write_bytes(tflite.convert(narrow((16,) * 8, 19), (64, 96), output="logits"))
+    path.write_bytes(convert.to_tflite(narrow((16,) * 8, 19), (64, 96), output="logits"))
     return path
 
 

@@ -51,8 +51,21 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that are hashed, in order."""
+    names, digest = [], hashlib.file_digest
+
+    def file_digest(file, algorithm):
+        names.append(pathlib.Path(file.name).name)
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    return names
+
+
 def write(tmp_path, *urls, sha256=SHA256, size=SIZE):
-    entry = {"urls": urls, "layout": "zllrunning", "licence": "test", "sha256": sha256, "bytes": size}
+    entry = {"urls": urls, "layout": "zllrunning", "license": "test", "sha256": sha256, "bytes": size}
     (tmp_path / "manifest.json").write_text(json.dumps({"net": entry}))
     return tmp_path / "manifest.json"
 
@@ -67,13 +80,15 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_downloads_once_with_a_progress_bar(server, cache, tmp_path, capfd):
+def test_downloads_once_with_a_progress_bar(server, cache, tmp_path, capfd, hashed):
     listed = write(tmp_path, f"{server.url}/whole.pth")
-    path = manifest.locate("net", listed)
-    assert path == cache / "net.pth"
-    assert path.read_bytes() == CONTENT
+    found = manifest.locate("net", listed)
+    assert found == manifest.Checkpoint(cache / "net.pth", SHA256, "test")
+    assert hashed == [".partial-net.pth"]
+    assert found.path.read_bytes() == CONTENT
     assert "100%" in capfd.readouterr().err
-    assert manifest.locate("net", listed) == path
+    assert manifest.locate("net", listed) == found
+    assert hashed == [".partial-net.pth", "net.pth"]
     assert server.requests == ["/whole.pth"]
     assert names(cache) == ["net.pth"]
 
@@ -93,7 +108,7 @@ def test_a_fault_is_one_line_and_leaves_nothing(server, cache, tmp_path, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_any_fault_the_second_address_is_tried(server, cache, tmp_path, fault):
     listed = write(tmp_path, f"{server.url}/{fault}", f"{server.url}/whole")
-    assert manifest.locate("net", listed).read_bytes() == CONTENT
+    assert manifest.locate("net", listed).path.read_bytes() == CONTENT
     assert server.requests[-1] == "/whole"
     assert names(cache) == ["net"]
 
@@ -110,7 +125,7 @@ def test_answers_that_are_no_http_or_lead_nowhere(server, cache, tmp_path, answe
 def test_the_next_call_finishes_what_broke_off(server, cache, tmp_path):
     listed = write(tmp_path, f"{server.url}/second")
     assert "ChunkedEncodingError" in message(listed)
-    assert manifest.locate("net", listed).read_bytes() == CONTENT
+    assert manifest.locate("net", listed).path.read_bytes() == CONTENT
     assert names(cache) == ["net"]
 
 
@@ -126,7 +141,7 @@ def test_offline_says_where_to_fetch_it(cache, tmp_path, url):
 @pytest.mark.usefixtures("cache")
 def test_a_cached_file_is_checked_again(server, tmp_path):
     listed = write(tmp_path, f"{server.url}/whole")
-    path = manifest.locate("net", listed)
+    path = manifest.locate("net", listed).path
     path.write_bytes(CONTENT[::-1])
     assert message(listed).startswith(f"{path}: has sha256 ")
 
@@ -160,8 +175,17 @@ def test_without_a_published_hash_it_must_be_a_checkpoint(cache, tmp_path, reada
         assert f"from {first} ({reason}" in text
         assert names(cache) == []
         listed = write(tmp_path, first, second, sha256=None, size=None)
-        assert manifest.locate("net", listed).read_bytes() == readable
+        assert manifest.locate("net", listed).path.read_bytes() == readable
         assert server.sent < 20e6
+
+
+def test_without_a_published_hash_it_is_that_of_the_file(cache, tmp_path, readable, hashed):
+    with faulty_server.serve(readable) as server:
+        listed = write(tmp_path, f"{server.url}/whole.safetensors", sha256=None, size=None)
+        found = manifest.locate("net", listed)
+    assert found == manifest.Checkpoint(cache / "net.safetensors", hashlib.sha256(readable).hexdigest(), "test")
+    assert manifest.locate("net", listed) == found
+    assert hashed == [".partial-net.safetensors", "net.safetensors"]
 
 
 # The disk, and the end of the process.
@@ -193,10 +217,10 @@ def test_a_full_disk_and_a_read_only_one(server, disk, tmp_path):
     remount(disk, "size=1m,ro")
     assert message(listed) == f"cannot keep {path}: Read-only file system; {advice}"
     remount(disk, "rw")
-    assert manifest.locate("net", listed).read_bytes() == CONTENT
+    assert manifest.locate("net", listed).path.read_bytes() == CONTENT
     # A cache that somebody else keeps.
     remount(disk, "ro")
-    assert manifest.locate("net", listed) == path
+    assert manifest.locate("net", listed).path == path
 
 
 @pytest.mark.usefixtures("cache")
@@ -208,7 +232,7 @@ def test_a_file_in_the_place_of_the_cache(server, tmp_path):
 
 def start(listed):
     """Another process that fetches the checkpoint; it prints the path."""
-    code = "import sys; from weight_port import manifest; print(manifest.locate('net', sys.argv[1]))"
+    code = "import sys; from weight_port import manifest; print(manifest.locate('net', sys.argv[1]).path)"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code, listed], **pipes)
 
@@ -229,7 +253,7 @@ def test_a_killed_download_leaves_no_file_of_that_name_and_the_next_finishes(ser
         process.communicate()
         # No more of them the second time.
         assert names(cache) == [".net.pth.lock", ".partial-net.pth"]
-    path = manifest.locate("net", write(tmp_path, f"{server.url}/whole.pth"))
+    path = manifest.locate("net", write(tmp_path, f"{server.url}/whole.pth")).path
     assert path.read_bytes() == CONTENT
     assert names(cache) == ["net.pth"]
 

@@ -9,7 +9,7 @@ from narrow_networks import narrow
 
 from benchmarks import endurance_report, endurance_turn
 from keras_bisenet import FaceParser
-from keras_bisenet.export import tflite
+from keras_bisenet.export import convert
 
 
 def samples(end=1000, memory=300e6, more=0.0, files=5, threads=4):
@@ -73,7 +73,7 @@ def test_table():
 def model(tmp_path_factory):
     """A small network of random weights, which is fast."""
     path = tmp_path_factory.mktemp("model") / "small.tflite"
-    path.write_bytes(tflite.convert(narrow((8,) * 8, 19), (32, 32), output="logits"))
+    path.write_bytes(convert.to_tflite(narrow((8,) * 8, 19), (32, 32), output="logits"))
     return path
 
 

@@ -15,7 +15,7 @@ from conftest import DEFAULT_CHECKPOINT, ROOT
 from PIL import Image
 
 from keras_bisenet import LABELS, BiSeNet, FaceParser
-from keras_bisenet.export import flatbuffer, job, metadata, spec, tflite
+from keras_bisenet.export import convert, flatbuffer, job, metadata, spec
 from keras_bisenet.inference import face_parser, images
 
 EXAMPLES = ROOT / "examples"
@@ -184,8 +184,8 @@ def classes_of(name):
 def mediapipe_file():
     """The bytes of a file that `--target mediapipe` writes for the GPU, of a random network."""
     target = spec.resolve("mediapipe", (512, 512))
-    content = tflite.convert(BiSeNet(len(LABELS)), target.image_size, "float16", target.input_type, target.output)
-    return metadata.attach(content, metadata.ModelInfo(LABELS, "0" * 64))
+    options = target.image_size, "float16", target.input_type, target.output
+    return convert.to_tflite(BiSeNet(len(LABELS)), *options, info=metadata.ModelInfo(LABELS, "0" * 64))
 
 
 @pytest.mark.parametrize("name", MOBILE)

@@ -290,18 +290,22 @@ def test_any_output(photo, tmp_path, head):
         np.testing.assert_allclose(parser.probabilities(image), ops.convert_to_numpy(ops.softmax(logits)), atol=1e-5)
 
 
-def test_of_several_heads_the_first_of_the_largest_counts(photo, tmp_path):
+def test_of_several_heads_the_largest_counts_and_of_two_the_one_that_is_named(photo, tmp_path):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((*SIZE, 3), batch_size=1)
     heads = [keras.layers.Conv2D(CLASSES, 3, stride, "same")(inputs) for stride in (2, 1, 1)]
     model = keras.Model(inputs, heads)
-    path = convert(model, tmp_path / "a.tflite")
     image = images.resize(photo, SIZE)
     _, first, second = (head[0].numpy().argmax(-1) for head in model(NORMALIZED["imagenet"](image[np.newaxis])))
     assert (first == second).mean() < 0.9
-    labels = FaceParser(path)(image)
-    # The converter may put outputs in another order.
-    assert max((labels == first).mean(), (labels == second).mean()) > 0.999
+    path = convert(model, tmp_path / "a.tflite")
+    with pytest.raises(ExportError, match=r"a\.tflite.*output_1.*output_2"):
+        FaceParser(path)
+    for output, labels in (("output_1", first), ("output_2", second)):
+        assert (FaceParser(path, output=output)(image) == labels).mean() > 0.999
+    assert FaceParser(path, output="output_0")(image).shape == SIZE
+    path = convert(keras.Model(inputs, heads[:2]), tmp_path / "b.tflite")
+    assert (FaceParser(path)(image) == first).mean() > 0.999
 
 
 def test_a_file_that_takes_any_size(photo, tmp_path):

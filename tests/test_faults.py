@@ -18,7 +18,7 @@ from conftest import ROOT
 from PIL import Image
 
 from keras_bisenet import BiSeNet, locks
-from keras_bisenet.export import tflite
+from keras_bisenet.export import convert
 from keras_bisenet.inference import images
 
 CHOOSE, AGAIN = "free it or choose another folder", "free it and run again, which goes on"
@@ -83,7 +83,7 @@ def given(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = BiSeNet(3)
     model.save(folder / "net.keras")
-    (folder / "net.tflite").write_bytes(tflite.convert(model, (32, 32), output="logits"))
+    (folder / "net.tflite").write_bytes(convert.to_tflite(model, (32, 32), output="logits"))
     return folder
 
 

@@ -1,12 +1,17 @@
 """Files that check_onnx.py is given with --tflite."""
 
+import converted_models
+import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from conftest import random_state
+from converted_models import PRECISIONS
 
 import weight_port
 from keras_bisenet import BiSeNet
 from keras_bisenet.export import flatbuffer, labels_file, tflite
 from keras_bisenet.export.errors import ExportError
+from keras_bisenet.inference.runner import TFLiteRunner
 
 SIZE = (65, 97)
 CLASSES = 11
@@ -50,29 +55,48 @@ def test_wrong_tflite_files(tflite_file, tmp_path, make, message):
 
 
 def test_tflite_of_another_kind(tflite_file, tmp_path):
+    network = converted_models.Network()
     path = tmp_path / "model.tflite"
-    content = tflite_file.read_bytes()
-    model = flatbuffer.unpack(content)
-    (graph,) = model.subgraphs
-    graph.tensors[graph.outputs[0]].name = "probabilities"
-    path.write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ExportError) as error:
-        labels_file.read(path, CLASSES)
-    assert str(error.value) == (
-        f"{path}: takes image uint8 and returns probabilities uint8; expected a file that port_and_export.py wrote "
-        "with --input uint8 --output labels"
-    )
-    path.write_bytes(content.replace(b"logits", b"legits"))
-    with pytest.raises(ExportError) as error:
-        labels_file.read(path, CLASSES)
-    assert str(error.value) == f"{path}: has no tensor 'logits'; expected a file that port_and_export.py wrote"
-    with pytest.raises(ExportError) as error:
+    for content, names in (
+        (network.convert(["probabilities"]), "probabilities"),
+        (network.convert(["labels", "logits"]), "logits"),
+        (network.convert({"labels": "logits"}), "float32"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ExportError, match=rf"model\.tflite: takes image uint8 and returns .*{names}"):
+            labels_file.read(path, converted_models.CLASSES)
+    with pytest.raises(ExportError, match="11 classes, the checkpoint 19"):
         labels_file.read(tflite_file, 19)
-    assert str(error.value) == f"{tflite_file}: has 11 classes, the checkpoint 19; it is of another checkpoint"
+
+
+def test_labels_without_scores(tflite_file, tmp_path):
+    path = tmp_path / "model.tflite"
+    model = flatbuffer.unpack(tflite_file.read_bytes())
+    # ARG_MIN takes the same inputs.
+    for code in model.operatorCodes:
+        if code.builtinCode == schema.BuiltinOperator.ARG_MAX:
+            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MIN
+    path.write_bytes(flatbuffer.pack(model))
+    with pytest.raises(ExportError, match=r"model\.tflite: has no scores"):
+        labels_file.read(path, CLASSES)
 
 
 @pytest.mark.parametrize("precision", tflite.PRECISIONS)
 def test_precision_is_told_from_the_file(keras_model, tmp_path, precision):
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite.convert(keras_model, (32, 48), precision))
-    assert labels_file.read(path, CLASSES)[1:] == ((32, 48), precision)
+    file = labels_file.read(path, CLASSES)
+    assert (file.image_size, file.precision) == ((32, 48), precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_file_by_the_converter(tmp_path, precision):
+    path = tmp_path / "model.tflite"
+    network = converted_models.Network()
+    path.write_bytes(network.convert(["labels"], **PRECISIONS[precision]))
+    file = labels_file.read(path, converted_models.CLASSES)
+    assert (file.content, file.image_size) == (path.read_bytes(), converted_models.SIZE)
+    # The converter stores small kernels in float whatever it is asked for.
+    assert file.precision in (precision, "float32")
+    results = TFLiteRunner(file.content, inner={"logits": file.scores})(converted_models.photo())
+    np.testing.assert_array_equal(results["labels"], results["logits"].argmax(-1))

@@ -1,17 +1,20 @@
 """MediaPipe reads the metadata, and its ImageSegmenter opens an exported file as it is."""
 
+import functools
 import pathlib
 import re
 
 import numpy as np
 import pytest
 import torch
-from conftest import DEFAULT_CHECKPOINT, random_state
+from conftest import DEFAULT_CHECKPOINT
+from narrow_networks import narrow
 from torch.nn import functional
 
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, preprocessing
-from keras_bisenet.export import calibration, flatbuffer, graph, metadata, metadata_schema, tflite
+from keras_bisenet.export import convert, deployment, flatbuffer, metadata, metadata_schema
+from keras_bisenet.export.quantization import calibration
 from keras_bisenet.inference import images
 from keras_bisenet.inference.runner import TFLiteRunner
 
@@ -38,11 +41,9 @@ SHA256 = "0123456789abcdef" * 4
 @pytest.fixture(scope="module")
 def small():
     """Makes files of a random network."""
-    state = random_state(num_classes=3)
-    model = BiSeNet(3)
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    model = narrow((4,) * 8, 3)
     info = metadata.ModelInfo(("a", "b", "c"), SHA256, "an author", "a licence", "a model", "Does it.", "1.2.3")
-    return lambda **options: metadata.attach(tflite.convert(model, (64, 96), **options), info)
+    return functools.cache(lambda **options: convert.to_tflite(model, (64, 96), **options, info=info))
 
 
 def table(content):
@@ -78,8 +79,8 @@ def test_tables_are_those_of_the_schema():
         assert found == expected[: len(fields)], name
 
 
-@pytest.mark.parametrize("output", list(graph.OUTPUTS))
-@pytest.mark.parametrize("input_type", graph.INPUTS)
+@pytest.mark.parametrize("output", list(deployment.OUTPUTS))
+@pytest.mark.parametrize("input_type", deployment.INPUTS)
 def test_generated_code_writes_the_same_tables(small, input_type, output):
     content = table(small(input_type=input_type, output=output))
     builder = schema.flatbuffers.Builder()
@@ -119,11 +120,11 @@ def test_float32_image(small):
         np.testing.assert_allclose(stats, preprocessing.normalize(np.full(3, value), "float64"), atol=1e-6)
 
 
-@pytest.mark.parametrize("output", list(graph.OUTPUTS))
+@pytest.mark.parametrize("output", list(deployment.OUTPUTS))
 def test_outputs(small, output):
     content = small(output=output)
     (subgraph,) = described(content).subgraphMetadata
-    assert [entry.name.decode() for entry in subgraph.outputTensorMetadata] == list(graph.OUTPUTS[output])
+    assert [entry.name.decode() for entry in subgraph.outputTensorMetadata] == list(deployment.OUTPUTS[output])
     for entry in subgraph.outputTensorMetadata:
         assert entry.description
         assert entry.content.contentProperties.colorSpace == schema.ColorSpaceType.GRAYSCALE
@@ -162,8 +163,8 @@ class Segmenter:
     """A file of the default checkpoint, in MediaPipe and in LiteRT."""
 
     def __init__(self, path, model, size, **options):
-        content = tflite.convert(model, size, **options)
-        path.write_bytes(metadata.attach(content, metadata.ModelInfo(LABELS, SHA256)))
+        content = convert.to_tflite(model, size, **options, info=metadata.ModelInfo(LABELS, SHA256))
+        path.write_bytes(content)
         self.size = size
         # MediaPipe's kernels may add up in another order than LiteRT's. Seen: 1 pixel of 2.7 million with another
         # label, a tie; masks 4e-6 off. In int8 the two round some results to the next step: 3 pixels of 10,000 with

@@ -21,10 +21,11 @@ import pytest
 import tensorflow as tf
 import videos
 from conftest import ROOT
+from narrow_networks import narrow
 from PIL import Image
 
-from keras_bisenet import LABELS, BiSeNet, FaceParser, locks
-from keras_bisenet.export import tflite
+from keras_bisenet import LABELS, FaceParser, locks
+from keras_bisenet.export import convert
 from keras_bisenet.export.errors import ExportError
 from keras_bisenet.inference import detection, folder_job, images, inputs, painting, results, workers
 from keras_bisenet.inference.images import ImageError
@@ -70,8 +71,7 @@ def age(*paths):
 
 
 def write_model(path, seed):
-    keras.utils.set_random_seed(seed)
-    path.write_bytes(tflite.convert(BiSeNet(), (64, 64)))
+    path.write_bytes(convert.to_tflite(narrow((16,) * 8, len(LABELS), seed=seed), (64, 64)))
     return path
 
 

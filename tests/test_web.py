@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 import weight_port
 from benchmarks import web
 from keras_bisenet import BiSeNet
-from keras_bisenet.export import tflite
+from keras_bisenet.export import convert
 from keras_bisenet.inference import face_parser, images
 from keras_bisenet.labels import DESCRIPTIONS, LABELS, PALETTE
 
@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
     weight_port.apply(state, network.variables, architecture)
     # The int8 file comes with the package.
     for precision in ("float32", "float16"):
-        content = tflite.convert(network, (512, 512), precision)
+        content = convert.to_tflite(network, (512, 512), precision)
         (folder / "models" / f"face_parsing_{precision}.tflite").write_bytes(content)
     photo = Image.open(images.BUNDLED).convert("RGB")
     photo.resize((512, 512)).save(folder / SQUARE)

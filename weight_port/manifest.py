@@ -26,7 +26,7 @@ class Entry:
 
     Attributes:
         name: what `--checkpoint` takes.
-        licence: terms of use.
+        license: terms of use.
         layout: name of its dialect.
         file: path beside the manifest, for a checkpoint that the project ships; or None.
         urls: where to download it from otherwise; the first that gives the file is taken.
@@ -35,7 +35,7 @@ class Entry:
     """
 
     name: str
-    licence: str
+    license: str
     layout: str
     file: str | None = None
     urls: tuple[str, ...] = ()
@@ -43,87 +43,121 @@ class Entry:
     sha256: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found.
+
+    Attributes:
+        path: the file.
+        sha256: its SHA-256 in hex, 64 digits.
+        license: terms of use; empty for a file that is not in the manifest.
+    """
+
+    path: pathlib.Path
+    sha256: str
+    license: str
+
+
 def read(manifest: str | os.PathLike) -> dict[str, Entry]:
-    """Reads `manifest.json`: name -> entry."""
+    """Reads `manifest.json`: name -> entry.
+
+    Raises:
+        OSError, ValueError, TypeError: the file cannot be read, is not JSON, or has other keys than `Entry`.
+    """
     entries = json.loads(pathlib.Path(manifest).read_text(encoding="utf-8"))
     return {name: Entry(name, **{**entry, "urls": tuple(entry.get("urls", ()))}) for name, entry in entries.items()}
 
 
-def locate(checkpoint: str, manifest: str | os.PathLike) -> pathlib.Path:
-    """The file behind a path or a manifest name, downloaded and checked if need be.
+def locate(checkpoint: str | os.PathLike, manifest: str | os.PathLike) -> Checkpoint:
+    """Finds the checkpoint of a path or a manifest name, downloads it if need be, and hashes it, once.
 
     A name wins over a file of the same name; write `./name` for the file.
 
+    Args:
+        checkpoint: path of a file of any kind, or a name.
+        manifest: path of `manifest.json`.
+
     Raises:
-        CheckpointError: neither a file nor a name; or the download failed, or is not the file that the manifest tells.
+        CheckpointError: there is neither such a file nor such a name; the file cannot be read; the download failed; or
+            the file has not the size and hash of the manifest.
     """
     entries = read(manifest)
-    if checkpoint not in entries:
+    entry = entries.get(os.fspath(checkpoint))
+    if entry is not None and entry.file is None:
+        return _download(entry)
+    try:
+        if entry is not None:
+            path = pathlib.Path(manifest).parent / entry.file
+            return Checkpoint(path, _check(path, entry), entry.license)
         path = pathlib.Path(checkpoint)
-        if path.exists():
-            return path
-        raise CheckpointError(f"{checkpoint}: no such file, and no checkpoint of the manifest: {', '.join(entries)}")
-    entry = entries[checkpoint]
-    if entry.file is not None:
-        path = pathlib.Path(manifest).parent / entry.file
-        _check(path, entry)
-        return path
-    return _download(entry)
-
-
-def licence(checkpoint: str, manifest: str | os.PathLike) -> str:
-    """The terms of a checkpoint of the manifest; empty for any other file."""
-    entry = read(manifest).get(checkpoint)
-    return entry.licence if entry else ""
+        if not path.exists():
+            names = ", ".join(entries)
+            raise CheckpointError(f"{checkpoint}: no such file, and no checkpoint of the manifest: {names}")
+        # A pipe or a device may never end.
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is not a file; expected a .pth, .pt or .safetensors checkpoint")
+        return Checkpoint(path, sha256(path), "")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """The file's SHA-256 in hex."""
+    """The file's SHA-256 in hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with pathlib.Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_dir() -> pathlib.Path:
-    """The folder that downloads are kept in."""
+    """The folder that downloads are kept in: `CACHE_VARIABLE`, or that of the user."""
     import platformdirs
 
     return pathlib.Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("keras-bisenet"))
 
 
 def _check(path, entry):
-    """Raises `CheckpointError` if a file is not the one that the manifest tells."""
+    """The hash of a file.
+
+    Raises:
+        CheckpointError: it is not the one of the manifest.
+    """
     if not path.exists():
         raise CheckpointError(f"{path}: the checkpoint {entry.name!r} is missing; expected {entry.bytes} bytes")
-    if fault := _fault(path, entry):
-        raise CheckpointError(f"{path}: {fault}")
+    try:
+        return _checked_hash(path, entry)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
-def _fault(path, entry):
-    """In what a file differs from the manifest, in words; None if in nothing."""
+def _checked_hash(path, entry):
+    """As `_check`, but the error does not name the path."""
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
-        return f"is {size} bytes; the checkpoint {entry.name!r} has {entry.bytes}"
-    if entry.sha256 is not None and (found := sha256(path)) != entry.sha256:
-        return f"has sha256 {found}; the checkpoint {entry.name!r} has {entry.sha256}"
-    return None
+        raise CheckpointError(f"is {size} bytes; the checkpoint {entry.name!r} has {entry.bytes}")
+    found = sha256(path)
+    if entry.sha256 is not None and found != entry.sha256:
+        raise CheckpointError(f"has sha256 {found}; the checkpoint {entry.name!r} has {entry.sha256}")
+    return found
 
 
 def _download(entry):
-    """The file in the cache, which is filled if need be."""
+    """The `Checkpoint` in the cache, which is filled if need be."""
     path = cache_dir() / f"{entry.name}{pathlib.PurePosixPath(entry.urls[0]).suffix}"
     try:
+        found = None
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with _alone(path):
                 if not path.exists():
-                    _fetch_from_any(entry, path)
-                    return path
-        _check(path, entry)
+                    found = _fetch_from_any(entry, path)
+        return Checkpoint(path, found or _check(path, entry), entry.license)
     except OSError as error:
         raise CheckpointError(
             f"cannot keep {path}: {error.strerror or error}; free that folder, or name another one in {CACHE_VARIABLE}"
         ) from error
-    return path
 
 
 @contextlib.contextmanager
@@ -146,13 +180,13 @@ def _alone(path):
 
 
 def _fetch_from_any(entry, path):
+    """Downloads from the first address that gives the file. Returns its hash."""
     import requests
 
     failures = []
     for url in entry.urls:
         try:
-            _fetch(url, path, entry)
-            return
+            return _fetch(url, path, entry)
         except requests.HTTPError as error:
             failures.append(f"{url} (status {error.response.status_code})")
         except requests.RequestException as error:
@@ -166,13 +200,12 @@ def _fetch_from_any(entry, path):
 
 
 def _fetch(url, path, entry):
-    """Downloads to a file of another name, checks it, and only then gives it its own."""
+    """Downloads to a file of another name, checks it, and only then gives it its own. Returns its hash."""
     # What a killed process has left of it is overwritten.
     partial = path.with_name(f".partial-{path.name}")
     try:
         _save(url, partial, entry.bytes)
-        if fault := _fault(partial, entry):
-            raise CheckpointError(fault)
+        found = _checked_hash(partial, entry)
         if entry.sha256 is None:
             # Nothing else would tell a file that breaks off, or a web page, from the checkpoint.
             try:
@@ -180,6 +213,7 @@ def _fetch(url, path, entry):
             except CheckpointError as error:
                 raise CheckpointError(str(error).removeprefix(f"{partial}: ")) from error
         partial.replace(path)
+        return found
     finally:
         partial.unlink(missing_ok=True)
 

@@ -189,12 +189,17 @@ class BiSeNet(nn.Module):
 class Reference:
     """The network with the weights of a checkpoint, in evaluation mode, for NHWC arrays.
 
+    Every call runs the network: keep the result where several results are compared with it.
+
     Args:
-        state: key -> array, loaded strictly.
-        architecture: what `weight_port.recognise` says of it.
+        state: key -> array of a state_dict, loaded strictly and rounded to float32.
+        architecture: the `weight_port.Architecture` that `weight_port.recognise` finds in it.
 
     Attributes:
         network: the `BiSeNet`, float32.
+
+    Raises:
+        RuntimeError: keys or shapes of `state` are not those of the architecture.
     """
 
     def __init__(self, state, architecture):
@@ -208,10 +213,14 @@ class Reference:
         """Runs the network in the precision of its input.
 
         Args:
-            images: `[N, H, W, 3]` float32 or float64 RGB, normalised.
+            images: `[N, H, W, 3]` float32 or float64 RGB, normalised (`keras_bisenet.normalize`): about -2.1 to 2.7.
 
         Returns:
-            Three arrays `[N, H, W, num_classes]` of the same dtype, in the order of the heads.
+            Three arrays `[N, H, W, num_classes]` of logits in the same dtype: the main head, then the auxiliary heads
+            at strides 8 and 16.
+
+        Raises:
+            TypeError: the dtype is not a float one.
         """
         dtype = images.dtype.name
         if dtype not in self._networks:

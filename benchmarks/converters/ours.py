@@ -1,14 +1,14 @@
-"""This project's direct export."""
+"""This project's export."""
 
 import os
 import pathlib
 
-# As the README shows: the checkpoint is read with PyTorch anyway, and TensorFlow stays out.
-os.environ["KERAS_BACKEND"] = "torch"
+# As `scripts/port_and_export.py` does: TFLiteConverter reads TensorFlow graphs.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_bisenet
-import weight_port
-from keras_bisenet.export import tflite
+from benchmarks.converters import keras_network
+from keras_bisenet.export import convert as export
 
 
 def convert(state, architecture, inputs, output, precision):
@@ -16,9 +16,8 @@ def convert(state, architecture, inputs, output, precision):
 
     Args:
         state, architecture, inputs, output: see `benchmarks.convert`.
-        precision: see `tflite.convert`.
+        precision: see `export.to_tflite`.
     """
-    model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
-    weight_port.apply(state, model.variables, architecture)
-    content = tflite.convert(model, inputs.image_size, precision, photos=inputs.calibration)
+    model = keras_network.network(state, architecture)
+    content = export.to_tflite(model, inputs.image_size, precision, photos=inputs.calibration)
     pathlib.Path(output).write_bytes(content)

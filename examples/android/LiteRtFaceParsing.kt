@@ -32,7 +32,8 @@ class LiteRtFaceParsing(context: Context, gpu: Boolean = false) : AutoCloseable 
             rgb[3 * index + 1] = (pixel shr 8).toByte()
             rgb[3 * index + 2] = pixel.toByte()
         }
-        // The model takes and returns uint8, which Kotlin's buffers call Int8: the bytes are the same.
+        // The model has one input, `image`, and one output, `labels`: their places are known without their names.
+        // Both are uint8, which Kotlin's buffers call Int8: the bytes are the same.
         inputs[0].writeInt8(rgb)
         model.run(inputs, outputs)
         return outputs[0].readInt8()

@@ -25,6 +25,7 @@ final class LiteRtFaceParsing {
 
     /// The class of each pixel, `side` rows of `side`. The photo is squeezed to a square.
     func labels(of photo: UIImage) throws -> [UInt8] {
+        // The model has one input, `image`, and one output, `labels`: their places are known without their names.
         try interpreter.copy(Self.rgb(of: photo), toInputAt: 0)
         try interpreter.invoke()
         return [UInt8](try interpreter.output(at: 0).data)

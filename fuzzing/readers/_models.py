@@ -1,7 +1,14 @@
 """Small `.tflite` files, and changes that keep them flatbuffers."""
 
 import functools
+import os
+import pathlib
 import random
+import subprocess
+import sys
+import tempfile
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # What a change puts in place of a number.
 _NUMBERS = (0, -1, 1, 2, 3, 7, 255, 256, 1000, 65536, 100000, 2**30, 2**31 - 1)
@@ -9,58 +16,16 @@ _NUMBERS = (0, -1, 1, 2, 3, 7, 255, 256, 1000, 65536, 100000, 2**30, 2**31 - 1)
 
 @functools.cache
 def seeds():
-    """Networks as this project exports them, by what they store and compute: five classes, 16x16 pixels."""
-    from keras_bisenet.export import metadata
-    from keras_bisenet.export.builder import Builder
+    """Networks as this project exports them, by what they store and compute: five classes, 32x32 pixels.
 
-    contents = {weights: _network(Builder(weights)) for weights in ("float32", "float16", "int8")}
-    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
-    return contents | {
-        "logits": _network(Builder("float32"), "float32", labels=False),
-        "quantised": _quantised(),
-        "metadata": metadata.attach(contents["float32"], info),
-        "segmenter": metadata.attach(_network(Builder("float32"), labels=False), info),
-        "cut": contents["float32"][:1000],
-    }
-
-
-def _network(builder, dtype="uint8", labels=True):
-    import numpy as np
-
-    numbers = np.random.default_rng(0)
-    image = builder.input("image", (1, 16, 16, 3), dtype)
-    x = builder.centre(image, [0.5, 0.4, 0.3], name="centred") if dtype == "uint8" else image
-    x = builder.conv(x, numbers.normal(size=(3, 3, 3, 4)), numbers.normal(size=4), 2, relu=True, name="conv")
-    y = builder.sigmoid(builder.global_mean(x, name="mean"), name="sigmoid")
-    y = builder.concatenate(x, builder.multiply(x, y, name="product"), name="both")
-    y = builder.resize_nearest(builder.max_pool(y, name="pool"), x, name="nearest")
-    y = builder.conv(y, numbers.normal(size=(1, 1, 8, 5)), numbers.normal(size=5), name="scores")
-    return _finish(builder, y, image, labels)
-
-
-def _quantised():
-    import numpy as np
-
-    from keras_bisenet.export.calibration import Statistic
-    from keras_bisenet.export.quantised_builder import QuantisedBuilder
-
-    def seen(channels):
-        return Statistic(np.full(channels, -3.0), np.full(channels, 3.0), np.zeros(channels))
-
-    numbers = np.random.default_rng(0)
-    builder = QuantisedBuilder({"conv": seen(4), "scores": seen(5)})
-    image = builder.input("image", (1, 16, 16, 3), "uint8")
-    x = builder.centre(image, [0.5, 0.4, 0.3], name="centred")
-    x = builder.conv(x, numbers.normal(size=(3, 3, 3, 4)), numbers.normal(size=4), 2, relu=True, name="conv")
-    x = builder.conv(x, numbers.normal(size=(1, 1, 4, 5)), numbers.normal(size=5), name="scores")
-    return _finish(builder, builder.dequantize(x, name="real"), image, labels=True)
-
-
-def _finish(builder, scores, image, labels):
-    logits = builder.resize_align_corners(scores, image, name="logits")
-    if not labels:
-        return builder.finish({"logits": logits})
-    return builder.finish({"labels": builder.cast(builder.argmax(logits, name="best"), "uint8", name="labels")})
+    They are made in another process: TensorFlow would slow down this one, which is forked and watched for memory.
+    """
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "fuzzing.readers._seeds", folder]
+        subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, check=True)
+        contents = {path.name: path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())}
+    return contents | {"cut": contents["float32"][:1000]}
 
 
 def mutate(content, max_size, seed):

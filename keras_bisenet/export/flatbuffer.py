@@ -1,6 +1,7 @@
 """Reads and edits `.tflite` files, through the schema's object interface."""
 
 import collections
+import math
 import os
 import pathlib
 
@@ -15,19 +16,25 @@ SIGNATURE = "serving_default"
 
 # Code of a tensor's type in the file -> its dtype.
 DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+# dtype -> bytes of an element; of any other at most 8.
+_ITEM_BYTES = {"uint8": 1, "int8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4}
+
+# Ops whose first input is the scores of each class, and ops that change only the dtype or the shape.
+_SCORES_READERS = ("ARG_MAX", "SOFTMAX")
+_VALUES_STAY = ("CAST", "DEQUANTIZE", "EXPAND_DIMS", "QUANTIZE", "RESHAPE", "SQUEEZE")
 
 
 def read(path):
     """Reads a file that somebody gives.
 
     Returns:
-        Its bytes, and what `describe` says of them.
+        Its bytes, and their description by `describe_model`.
 
     Raises:
         ExportError: see `load`.
     """
     content, model = load(path)
-    return content, _describe(model)
+    return content, describe_model(model)
 
 
 def load(path):
@@ -54,6 +61,7 @@ def load(path):
         soundness.check_counts(content)
         model = unpack(content)
         soundness.check(model, len(content))
+        signature_names(model)
     except soundness.UnsoundError as error:
         raise ExportError(f"{path}: {error}: is it a network for photos, and whole?") from error
     except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
@@ -120,55 +128,147 @@ def set_signature(model, inputs, outputs):
     model.signatureDefs = [signature]
 
 
-def expose(content, name):
-    """Makes an inner tensor another output, behind those of the file; no weight and no op changes.
+def add_metadata(model, name, content):
+    """Adds an entry to the model's own list of metadata.
 
     Args:
-        content: bytes of a `.tflite` file with one subgraph.
-        name: name of the tensor. If it is an output already, the bytes come back unchanged.
+        model: `schema.ModelT`.
+        name: str, of the entry.
+        content: bytes.
+    """
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    entry.name, entry.buffer = name, len(model.buffers)
+    model.buffers = [*model.buffers, buffer]
+    model.metadata = [*(model.metadata or ()), entry]
+
+
+def signature_names(model):
+    """Names of the inputs and outputs of a model, as its signature has them.
+
+    `TFLiteConverter` calls the tensors `"serving_default_image:0"` or `"StatefulPartitionedCall_1:2"` and puts outputs
+    in any order; the names that its caller chose are only in the signature.
+
+    Args:
+        model: `schema.ModelT` with one subgraph.
+
+    Returns:
+        Two dicts, of the inputs and of the outputs: int tensor index -> str name, in the order of the signature.
+        The signature is `serving_default`, or the only one. A tensor that it does not cover comes behind the others,
+        with the name of the tensor. Of several names of one tensor the first is taken; entries for tensors that are no
+        input or output are ignored.
 
     Raises:
-        KeyError: there is no such tensor.
+        UnicodeDecodeError: a name is not UTF-8.
     """
-    model = unpack(content)
     (graph,) = model.subgraphs
-    indices = {tensor.name.decode(): index for index, tensor in enumerate(graph.tensors)}
-    if indices[name] in graph.outputs:
-        return content
-    graph.outputs = [*graph.outputs, indices[name]]
-    model.signatureDefs = []
-    return pack(model)
+    signatures = {_text(signature.signatureKey): signature for signature in model.signatureDefs or ()}
+    signature = signatures.get(SIGNATURE, next(iter(signatures.values())) if len(signatures) == 1 else None)
+    if signature is None or signature.subgraphIndex:
+        signature = schema.SignatureDefT()
+    sides = []
+    for indices, entries in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
+        # A dict, for it keeps the order and is searched fast: a stranger's file may have thousands of names.
+        own_names = {int(index): _text(graph.tensors[index].name) for index in indices}
+        names = {}
+        for entry in entries or ():
+            if entry.tensorIndex in own_names and entry.name:
+                names.setdefault(entry.tensorIndex, _text(entry.name))
+        sides.append(names | {index: name for index, name in own_names.items() if index not in names})
+    return sides[0], sides[1]
 
 
-def expose_all(content):
-    """Makes what every op computes an output; see `expose`."""
-    model = unpack(content)
+def find_scores(model, index):
+    """Finds the scores of each class behind an output: what its ARG_MAX or SOFTMAX takes.
+
+    Args:
+        model: `schema.ModelT` with one subgraph.
+        index: tensor index of an output that is labels or probabilities.
+
+    Returns:
+        int tensor index of the scores: float, or 8-bit with quantization parameters. None if neither op computes the
+        output, alone or with ops behind it that change only dtype or shape.
+    """
     (graph,) = model.subgraphs
-    graph.outputs = [index for operator in graph.operators for index in operator.outputs]
-    model.signatureDefs = []
-    return pack(model)
+    producers = {int(output): operator for operator in graph.operators for output in operator.outputs}
+    # As many steps as there are ops: a damaged file may have a cycle.
+    for _ in graph.operators:
+        operator = producers.get(int(index))
+        if operator is None:
+            return None
+        name = op_name(model, operator)
+        if name not in (*_VALUES_STAY, *_SCORES_READERS) or not len(operator.inputs):
+            return None
+        index = int(operator.inputs[0])
+        if name in _SCORES_READERS:
+            return index
+    return None
 
 
-def tensors(graph, indices):
-    """Some tensors of a `schema.SubGraphT`: a list of `{name, shape, dtype}`."""
+def tensors(model, names):
+    """Some tensors of a `schema.ModelT` with one subgraph.
+
+    Args:
+        model: `schema.ModelT`.
+        names: dict, tensor index -> name, as `signature_names` gives it.
+
+    Returns:
+        List of `{name: str, shape: list of int, dtype: str}`, in the order of `names`.
+    """
+    (graph,) = model.subgraphs
     return [
-        {"name": tensor.name.decode(), "shape": tensor.shape.tolist(), "dtype": DTYPES[tensor.type]}
-        for tensor in (graph.tensors[index] for index in indices)
+        {"name": name, "shape": graph.tensors[index].shape.tolist(), "dtype": DTYPES[graph.tensors[index].type]}
+        for index, name in names.items()
     ]
 
 
-def describe(content):
-    """Says what a `.tflite` file holds.
+def computed_bytes(model):
+    """Bytes of all tensors that the ops of a model compute, which LiteRT holds at a time if it preserves them all.
+
+    Args:
+        model: `schema.ModelT` with one subgraph; open sides count as 1.
+    """
+    (graph,) = model.subgraphs
+    computed = (graph.tensors[index] for operator in graph.operators for index in operator.outputs)
+    return sum(math.prod(map(int, tensor.shape)) * _ITEM_BYTES.get(DTYPES[tensor.type], 8) for tensor in computed)
+
+
+def quantization(tensor):
+    """What the integers of a tensor stand for: (value - zero point) * scale.
+
+    Args:
+        tensor: `schema.TensorT`.
 
     Returns:
-        dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`; `ops`: op name -> count, the commonest first;
-        `weights`: dtype -> bytes of the constants; `activations`: dtype -> how many ops compute it; `float_ops`: like
-        `ops`, those that compute float32; `kind`: what the file is, in words, whatever it is called.
+        (float scale, int zero point); (0.0, 0) if they stand for themselves. Of a scale for each channel the first.
     """
-    return _describe(unpack(content))
+    parameters = tensor.quantization
+    if parameters is None or parameters.scale is None or not len(parameters.scale):
+        return 0.0, 0
+    return float(parameters.scale[0]), int(parameters.zeroPoint[0])
 
 
-def _describe(model):
+def describe(content):
+    """Describes a `.tflite` file, see `describe_model`.
+
+    Args:
+        content: bytes of the file.
+    """
+    return describe_model(unpack(content))
+
+
+def describe_model(model):
+    """Describes a `.tflite` file that is unpacked already.
+
+    Args:
+        model: `schema.ModelT` with one subgraph.
+
+    Returns:
+        dict: `inputs` and `outputs`: lists of `{name, shape, dtype}`, with the names and in the order of the signature
+        (see `signature_names`); `ops`: op name -> count, the commonest first; `weights`: dtype -> bytes of the
+        constants; `activations`: dtype -> how many ops compute it; `float_ops`: like `ops`, those that compute float32;
+        `kind`: weights and activations in words.
+    """
     (graph,) = model.subgraphs
     ops = collections.Counter(op_name(model, operator) for operator in graph.operators)
 
@@ -181,15 +281,21 @@ def _describe(model):
         dtypes = [DTYPES[graph.tensors[index].type] for index in operator.outputs]
         activations.update(dtypes)
         float_ops[op_name(model, operator)] += "float32" in dtypes
+    inputs, outputs = (tensors(model, names) for names in signature_names(model))
     return {
-        "inputs": tensors(graph, graph.inputs),
-        "outputs": tensors(graph, graph.outputs),
+        "inputs": inputs,
+        "outputs": outputs,
         "ops": dict(ops.most_common()),
         "weights": dict(weights.most_common()),
         "activations": dict(activations.most_common()),
         "float_ops": dict((+float_ops).most_common()),
         "kind": _kind(weights, activations, +float_ops),
     }
+
+
+def _text(name):
+    """A name as str: `unpack` gives bytes, whoever builds a model str or None."""
+    return name.decode() if isinstance(name, bytes) else name or ""
 
 
 def _kind(weights, activations, float_ops):

@@ -142,9 +142,15 @@ def _failures(comparisons):
         failed = [check for check in checks if not check["holds"]]
         if failed:
             error, agreement = _worst(failed)
-            allowed, wanted = failed[0]["tolerance_max_abs_error"], failed[0]["tolerance_label_agreement"]
+            allowed, wanted = _allowed(failed), failed[0]["tolerance_label_agreement"]
             failures.append(_Failure(name, len(failed), len(checks), error, agreement, allowed, wanted))
     return failures
+
+
+def _allowed(checks):
+    """The largest error that any of the comparisons accepts, which depends on its logits; None if they accept any."""
+    errors = [check["tolerance_max_abs_error"] for check in checks]
+    return None if None in errors else max(errors)
 
 
 def _worst(checks):
@@ -208,7 +214,9 @@ def _draw_histograms(report, evidence):
     ticks = range(start, stop + 1, decade)
     across = [(lowest + edge // decade, 100 * (edge - start) / (stop - start)) for edge in ticks]
     up = [(exponent, _height(10**exponent, top)) for exponent in range(0, top + 1, 2)]
-    allowed = {check["name"]: check["tolerance_max_abs_error"] for check in report["comparisons"]}
+    allowed = {
+        name: _allowed([check for check in report["comparisons"] if check["name"] == name]) for name in evidence.files
+    }
     drawn = {}
     for name, count in counts.items():
         below, above = int(count[0]), int(count[-1])

@@ -1,24 +1,30 @@
 """The steps of one export: write the files, verify each against a reference, describe them."""
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
 import re
 import sys
 import time
+import types
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_bisenet.bisenet import HEADS, BiSeNet
-from keras_bisenet.export import flatbuffer, graph, metadata, saved_model, tflite
+from keras_bisenet import native_output
+from keras_bisenet.bisenet import HEADS
+from keras_bisenet.export import convert, deployment, flatbuffer, metadata, saved_model
+from keras_bisenet.export.errors import ConversionError, ExportError
 from keras_bisenet.inference.runner import TFLiteRunner
 from keras_bisenet.preprocessing import normalize
 
 _KERAS = "bisenet.keras"
 
-# How long the runs of a file are timed, and how many there are at least.
+# Minimum measuring time in seconds, and minimum number of runs.
 _SECONDS, _RUNS = 0.7, 3
 
 
@@ -51,7 +57,47 @@ def file_name(result):
     return {"keras": _KERAS, saved_model.NAME: saved_model.NAME}.get(result) or tflite_name(result)
 
 
-def write_files(model, folder, spec, info, photos, steps):
+@dataclasses.dataclass(frozen=True)
+class TFLiteFile:
+    """A `.tflite` file of this export, read once.
+
+    Attributes:
+        path: `pathlib.Path`.
+        content: its bytes.
+    """
+
+    path: pathlib.Path
+    content: bytes
+
+    @functools.cached_property
+    def model(self):
+        """The unpacked `schema.ModelT`."""
+        return flatbuffer.unpack(self.content)
+
+    def runner(self, scores=False):
+        """A `TFLiteRunner`.
+
+        Args:
+            scores: whether it returns `logits`, too, if these are an inner tensor.
+        """
+        inner = {}
+        if scores:
+            _, outputs = flatbuffer.signature_names(self.model)
+            if HEADS[0] not in outputs.values():
+                # The one output is labels or probabilities, and the logits are what it is made of.
+                (index,) = outputs
+                inner[HEADS[0]] = flatbuffer.find_scores(self.model, index)
+        # LiteRT announces its delegate.
+        with native_output.captured():
+            return TFLiteRunner(self.content, inner=inner, model=self.model)
+
+    def describe(self):
+        """The file as a dict: `bytes`, `sha256`, `metadata` and what `flatbuffer.describe_model` returns."""
+        entry = {"bytes": len(self.content), "sha256": hashlib.sha256(self.content).hexdigest()}
+        return entry | flatbuffer.describe_model(self.model) | {"metadata": metadata.read(self.content, self.model)}
+
+
+def write_files(model, folder, spec, info, photos, steps, log_folder):
     """Writes `bisenet.keras`, and a `.tflite` for each precision or a SavedModel, into `folder`.
 
     Args:
@@ -61,80 +107,103 @@ def write_files(model, folder, spec, info, photos, steps):
         info: `metadata.ModelInfo`.
         photos: list of `[*spec.image_size, 3]` uint8 RGB to calibrate int8 on.
         steps: `Steps`.
+        log_folder: `pathlib.Path` of an existing folder for the log of a conversion that fails.
+
+    Returns:
+        dict, precision -> its `TFLiteFile`.
+
+    Raises:
+        ExportError: see `convert.to_tflite`; of a `ConversionError` the message names the log.
     """
     with steps(f"save {_KERAS}"):
         model.save(folder / _KERAS)
+    files = {}
     for precision in spec.precisions:
         with steps(f"convert to {precision} TFLite"):
-            content = tflite.convert(model, spec.image_size, precision, spec.input_type, spec.output, photos)
-            (folder / tflite_name(precision)).write_bytes(metadata.attach(content, info))
+            path = folder / tflite_name(precision)
+            options = spec.input_type, spec.output, photos, info
+            try:
+                path.write_bytes(convert.to_tflite(model, spec.image_size, precision, *options))
+            except ConversionError as error:
+                log = log_folder / f"{path.name}.log"
+                log.write_text(error.log, encoding="utf-8")
+                raise ExportError(f"{error}; the converter's log is in {log}") from error
+            files[precision] = TFLiteFile(path, path.read_bytes())
     if spec.target == saved_model.NAME:
         with steps("write the SavedModel"):
             saved_model.write(model, folder, spec.image_size, spec.output, info.labels)
+    return files
 
 
-def verify_model(model, photos, reference, verification):
-    """Compares a Keras model with the reference: all heads in its own dtype, and the first photo in float64.
+def verify_port(model, image, photo, reference, verification):
+    """Compares a Keras model with the reference in float64, which proves the mapping of the weights.
+
+    Args:
+        model: a `BiSeNet`.
+        image: name of the photo.
+        photo: `[H, W, 3]` uint8 RGB.
+        reference, verification: see `verify`.
+    """
+    run = _compiled(model.with_config(dtype="float64"))
+    inputs = ops.convert_to_numpy(normalize(photo[np.newaxis], "float64"))
+    results = run(inputs)
+    for head, expected in zip(HEADS, reference(inputs), strict=True):
+        verification.add("keras_float64", image, head, expected, results[head])
+
+
+def verify(model, photos, reference, verification, files=types.MappingProxyType({}), folder=None, spec=None):
+    """Compares the Keras model, all heads, and every file with the reference, which runs once a photo.
+
+    A file that returns labels or probabilities is run with its logits as one more result.
 
     Args:
         model: a `BiSeNet`, float32.
         photos: dict, name -> `[H, W, 3]` uint8 RGB.
-        reference: called with normalised `[1, H, W, 3]` float32 or float64, gives the logits of `HEADS` in that
+        reference: called with normalized `[1, H, W, 3]` float32 or float64, gives the logits of `HEADS` in that
             precision, each `[1, H, W, classes]`.
-        verification: gets each comparison: `verification.add(name, image, head, reference, result)`.
+        verification: gets each comparison: `verification.add(name, image, head, reference, result, labels)`.
+        files: dict, precision -> `TFLiteFile`, which LiteRT runs.
+        folder, spec: see `write_files`; of the target `saved_model` TensorFlow runs the SavedModel in `folder`. None
+            where there are no files.
 
     Returns:
-        `[H, W]` labels that the model gives the first photo.
+        The labels `[H, W]` of the first photo: the reference's, and dict `"keras"`, precision or `"saved_model"` -> its
+        own.
     """
-    exact = BiSeNet(**{**model.get_config(), "dtype": "float64"})
-    exact.set_weights(model.get_weights())
-    runs = [("keras_float64", exact, "float64", image) for image in list(photos)[:1]]
-    runs += [("keras", model, "float32", image) for image in photos]
-    labels = None
-    for name, network, dtype, image in runs:
-        inputs = ops.convert_to_numpy(normalize(photos[image][np.newaxis], dtype))
-        results = {head: ops.convert_to_numpy(said) for head, said in network.predict_on_batch(inputs).items()}
-        for head, expected in zip(HEADS, reference(inputs), strict=True):
-            verification.add(name, image, head, expected, results[head])
-        if name == "keras" and labels is None:
-            labels = graph.read_labels(results, "logits")[0]
-    return labels
-
-
-def verify_files(folder, spec, photos, reference, verification):
-    """Runs every `.tflite` of `folder` in LiteRT, or the SavedModel in TensorFlow, and compares with the reference.
-
-    A file that returns labels or probabilities is run with its logits as one more output: the same weights, ops and
-    kernels.
-
-    Args:
-        folder, spec: see `write_files`.
-        photos, reference, verification: see `verify_model`.
-
-    Returns:
-        The labels `[H, W]` of the first photo: the reference's, and dict precision (or `"saved_model"`) -> those of
-        its file.
-    """
-    heads = HEADS if spec.output == "all_heads" else ("logits",)
-    runners = {
-        precision: TFLiteRunner(flatbuffer.expose((folder / tflite_name(precision)).read_bytes(), "logits"))
-        for precision in spec.precisions
-    }
-    if spec.target == saved_model.NAME:
+    runners = {precision: file.runner(scores=True) for precision, file in files.items()}
+    if spec is not None and spec.target == saved_model.NAME:
         runners[saved_model.NAME] = saved_model.Runner(folder)
-    reference_labels, labels = None, {}
+    run = _compiled(model)
+    first, labels = None, {}
     for image, photo in photos.items():
         inputs = ops.convert_to_numpy(normalize(photo[np.newaxis]))
         expected = dict(zip(HEADS, reference(inputs), strict=True))
-        if reference_labels is None:
-            reference_labels = expected["logits"][0].argmax(-1)
+        if first is None:
+            first = expected[HEADS[0]][0].argmax(-1)
+        results = run(inputs)
+        for head in HEADS:
+            verification.add("keras", image, head, expected[head], results[head])
+        labels.setdefault("keras", results[HEADS[0]][0].argmax(-1))
         for name, runner in runners.items():
             results = runner(photo[np.newaxis] if spec.input_type == "uint8" else inputs)
-            for head in heads:
-                said = graph.read_labels(results, spec.output, head)
-                verification.add(name, image, head, expected[head], results[head], said)
-            labels.setdefault(name, graph.read_labels(results, spec.output)[0])
-    return reference_labels, labels
+            for head in HEADS if spec.output == "all_heads" else HEADS[:1]:
+                predicted = deployment.read_labels(results, spec.output, head)
+                verification.add(name, image, head, expected[head], results[head], predicted)
+            labels.setdefault(name, deployment.read_labels(results, spec.output)[0])
+    return first, labels
+
+
+def _compiled(model):
+    """A function from a model's input to its results as arrays.
+
+    On TensorFlow it holds less memory than a call of the model, and starts before `predict`.
+    """
+    run = model.predict_on_batch
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        run = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
+    return lambda inputs: {head: ops.convert_to_numpy(logits) for head, logits in run(inputs).items()}
 
 
 def reject(folder, results, failed):
@@ -157,38 +226,37 @@ def reject(folder, results, failed):
             (folder / name).rename(folder / rejected)
             name, rejected = rejected, name
         names[result] = name
-        others.append(rejected)
+        others += [rejected, f"{file_name(result)}.log"]
     return names, others
 
 
-def measure(path, spec, photo):
+def measure(file, spec, photo):
     """Times a `.tflite` from photo to labels, on all cores.
 
-    What the file leaves to its caller, normalisation or argmax, is done and counts.
+    What the file leaves to its caller, normalization or argmax, is done and counts.
 
     Args:
-        path: `pathlib.Path` of the file.
+        file: `TFLiteFile`.
         spec: `ExportSpec`.
         photo: `[*spec.image_size, 3]` uint8 RGB.
 
     Returns:
         dict: `median_ms` and `fastest_ms` of `runs` runs, after one that does not count; `threads`.
     """
-    threads = os.cpu_count()
-    runner = TFLiteRunner(path.read_bytes(), threads)
+    runner = file.runner()
     seconds = []
     while len(seconds) < _RUNS + 1 or sum(seconds) < _SECONDS:
         start = time.perf_counter()
         image = photo[np.newaxis]
         image = image if spec.input_type == "uint8" else ops.convert_to_numpy(normalize(image))
-        graph.read_labels(runner(image), spec.output)
+        deployment.read_labels(runner(image), spec.output)
         seconds.append(time.perf_counter() - start)
     milliseconds = 1000 * np.array(seconds[1:])
     return {
         "median_ms": round(float(np.median(milliseconds)), 2),
         "fastest_ms": round(float(milliseconds.min()), 2),
         "runs": len(milliseconds),
-        "threads": threads,
+        "threads": os.cpu_count(),
     }
 
 
@@ -206,19 +274,16 @@ def peak_memory():
 
 
 def describe(path):
-    """A file of an export as a dict, or a folder.
+    """A file of an export as a dict, or a folder; of a `.tflite` see `TFLiteFile.describe`.
 
     Returns:
-        dict: `bytes`; of a file also `sha256`; of a `.tflite` also what `flatbuffer.describe` and `metadata.read` say;
-        of a folder `files`: the same of each file, by its path in the folder.
+        dict: `bytes`; of a file also `sha256`; of a folder also `files`: the same of each file, by its path in the
+        folder.
     """
     if path.is_dir():
         files = {
             file.relative_to(path).as_posix(): describe(file) for file in sorted(path.rglob("*")) if file.is_file()
         }
         return {"bytes": sum(file["bytes"] for file in files.values()), "files": files}
-    content = path.read_bytes()
-    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    if ".tflite" in path.suffixes:
-        entry |= flatbuffer.describe(content) | {"metadata": metadata.read(content)}
-    return entry
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

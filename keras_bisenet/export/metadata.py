@@ -10,7 +10,6 @@ import io
 import zipfile
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from keras_bisenet import __version__, zip_files
 from keras_bisenet.export import flatbuffer, metadata_schema
@@ -63,51 +62,62 @@ class ModelInfo:
     author: str = ""
     license: str = ""
     name: str = "BiSeNet face parsing"
-    description: str = "Tells which part of a face, or of what surrounds it, each pixel of a photo shows."
+    description: str = "Segments a photo into face parts: one class id per pixel."
     version: str = __version__
 
 
-def attach(content, info):
-    """Writes metadata into a finished file. Weights and ops stay as they are; the same input gives the same bytes.
+def attach(model, info):
+    """Packs a `.tflite` file with metadata. Weights and ops stay as they are; the same input gives the same bytes.
+
+    Inputs and outputs are called as the signature calls them. Readers match the metadata to the tensors by their order
+    in the subgraph, so it is written in that order, whatever the order in the signature.
 
     A file whose one output is `logits` or `probabilities` also tells the activation function, with which MediaPipe's
     ImageSegmenter opens it if its input is uint8.
 
     Args:
-        content: bytes of a `.tflite` file as `tflite.convert` makes it.
+        model: the file, unpacked by `flatbuffer.unpack`; it gets the metadata too.
         info: `ModelInfo`.
 
     Returns:
-        bytes. When they are packed anew, as `flatbuffer.expose` does, the label file is lost and all else is kept.
+        bytes. When they are unpacked and packed anew, the label file is lost and all else is kept.
 
     Raises:
-        ValueError: the file has metadata already, or its channels are not as many as the labels.
+        ValueError: the file has metadata already, its signature has an output of another name than `labels`,
+            `logits`, `logits16`, `logits32` and `probabilities`, or its channels are not as many as the labels.
     """
-    model = flatbuffer.unpack(content)
     if _entry(model, _METADATA) is not None:
         raise ValueError("the file has metadata already")
-    file = flatbuffer.describe(content)
-    for output in file["outputs"]:
+    (graph,) = model.subgraphs
+    names = flatbuffer.signature_names(model)
+    inputs, outputs = (
+        [tensor for index in indices for tensor in flatbuffer.tensors(model, {int(index): of_side[int(index)]})]
+        for indices, of_side in zip((graph.inputs, graph.outputs), names, strict=True)
+    )
+    for output in outputs:
+        if output["name"] not in _OUTPUTS:
+            raise ValueError(f"the file has the output {output['name']}; expected some of {', '.join(_OUTPUTS)}")
         if output["shape"][3:] not in ([], [len(info.labels)]):
             raise ValueError(f"{output['name']} has {output['shape'][3]} channels; there are {len(info.labels)} labels")
-    metadata = metadata_schema.pack("ModelMetadata", _model(file, info), _IDENTIFIER)
-    _add_entry(model, _METADATA, metadata)
-    _add_entry(model, _CHECKPOINT, info.checkpoint_sha256.encode())
+    metadata = metadata_schema.pack("ModelMetadata", _model(inputs, outputs, info), _IDENTIFIER)
+    flatbuffer.add_metadata(model, _METADATA, metadata)
+    flatbuffer.add_metadata(model, _CHECKPOINT, info.checkpoint_sha256.encode())
     return _append_file(flatbuffer.pack(model), LABELS_FILE, "\n".join(info.labels))
 
 
-def read(content):
+def read(content, model=None):
     """Reads what `attach` has written.
 
     Args:
         content: bytes of a `.tflite` file.
+        model: the same, unpacked by `flatbuffer.unpack`; None to unpack it here.
 
     Returns:
         dict: `name`, `description`, `version`, `author`, `license`, `labels` (a list), `checkpoint_sha256`,
         `activation` (`"SOFTMAX"` or `"NONE"`; None where MediaPipe's ImageSegmenter is not served). An author or a
         license that was empty is missing. Empty if the file has no metadata.
     """
-    model = flatbuffer.unpack(content)
+    model = model or flatbuffer.unpack(content)
     entry = _entry(model, _METADATA)
     if entry is None:
         return {}
@@ -173,13 +183,13 @@ def _read_file(content, name):
     return text.decode()
 
 
-def _model(file, info):
-    """The table ModelMetadata of a file that is given as `flatbuffer.describe` tells it."""
+def _model(inputs, outputs, info):
+    """The table ModelMetadata of a file with these inputs and outputs, `{name, shape, dtype}` each."""
     graph = {
-        "input_tensor_metadata": [_image(tensor) for tensor in file["inputs"]],
-        "output_tensor_metadata": [_output(tensor, len(info.labels)) for tensor in file["outputs"]],
+        "input_tensor_metadata": [_image(tensor) for tensor in inputs],
+        "output_tensor_metadata": [_output(tensor, len(info.labels)) for tensor in outputs],
     }
-    (output, *more), parser = [tensor["name"] for tensor in file["outputs"]], _PARSER
+    (output, *more), parser = [tensor["name"] for tensor in outputs], _PARSER
     if not more and output in _OUTPUT_ACTIVATIONS:
         activation = _ACTIVATIONS.index(_OUTPUT_ACTIVATIONS[output])
         options = {"activation": activation, "min_parser_version": "1.0.0"}
@@ -244,14 +254,6 @@ def _entry(model, name):
     """Bytes of an entry of the model's own metadata; None if there is none."""
     buffers = [entry.buffer for entry in model.metadata or () if entry.name == name.encode()]
     return model.buffers[buffers[-1]].data.tobytes() if buffers else None
-
-
-def _add_entry(model, name, content):
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(content, np.uint8)
-    entry.name, entry.buffer = name, len(model.buffers)
-    model.buffers = [*model.buffers, buffer]
-    model.metadata = [*(model.metadata or ()), entry]
 
 
 def _append_file(content, name, text):

@@ -27,11 +27,12 @@ def checkpoint(path, info, architecture, model):
     }
 
 
-def assemble(folder, checkpoint, spec, photos, checks, latency, steps, command):
+def assemble(folder, described, checkpoint, spec, photos, checks, latency, steps, command):
     """The figures of an export.
 
     Args:
         folder: `pathlib.Path` of its files.
+        described: dict, name of a file in it -> its description, where it is known already.
         checkpoint: see `checkpoint`.
         spec: `ExportSpec`.
         photos: `calibration.Photos` that int8 was made with.
@@ -43,7 +44,7 @@ def assemble(folder, checkpoint, spec, photos, checks, latency, steps, command):
     Returns:
         dict that goes into JSON.
     """
-    files = {file.name: job.describe(file) for file in sorted(folder.iterdir())}
+    files = {file.name: described.get(file.name) or job.describe(file) for file in sorted(folder.iterdir())}
     for name, figures in latency.items():
         files[name]["latency"] = figures
     return {

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_bisenet.export import graph, saved_model, tflite
+from keras_bisenet.export import convert, deployment, saved_model
 from keras_bisenet.export.errors import ExportError
 
 
@@ -12,14 +12,14 @@ class _Target:
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    precisions: tuple[str, ...] = tflite.PRECISIONS
+    precisions: tuple[str, ...] = convert.PRECISIONS
     default: tuple[str, ...] = ("float32", "float16")
 
 
 # What `--target` offers. MediaPipe's ImageSegmenter makes its masks of scores and feeds photos as they are; a
 # SavedModel is no `.tflite` and has no precisions.
 TARGETS = {
-    "litert": _Target(graph.INPUTS, tuple(graph.OUTPUTS)),
+    "litert": _Target(deployment.INPUTS, tuple(deployment.OUTPUTS)),
     "mediapipe": _Target(("uint8",), ("logits", "probabilities")),
     "saved_model": _Target(("uint8",), saved_model.OUTPUTS, (), ()),
 }
@@ -32,8 +32,8 @@ class ExportSpec:
     Attributes:
         target: key of `TARGETS`.
         image_size: (height, width).
-        input_type, output: see `graph.build`.
-        precisions: some of `tflite.PRECISIONS`; none for a SavedModel.
+        input_type, output: see `deployment.deploy`.
+        precisions: some of `convert.PRECISIONS`; none for a SavedModel.
     """
 
     target: str
@@ -67,7 +67,7 @@ def resolve(target, image_size, input_type=None, output=None, precisions=None, c
     if precisions is None:
         precisions = offer.default
     elif offer.precisions:
-        tflite.check_precisions(precisions)
+        convert.check_precisions(precisions)
     else:
         raise ExportError(f"the target {target} is float32 alone; leave the precisions out")
     if calibrated and "int8" not in precisions:

@@ -1,6 +1,7 @@
 """What a `.tflite` file takes and returns, read from the file itself, whoever wrote it."""
 
 import dataclasses
+import math
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -22,8 +23,8 @@ NORMALIZATIONS = {
 DEFAULT_SIZE = (512, 512)
 # Longest side of the photos that a file may take: whoever runs it needs memory for that.
 MAX_SIDE = 8192
-# What the scores are called in our files, whether they are returned or not.
-SCORES = "logits"
+# Names of the output that counts, as our files have them in the signature; the first that is there.
+MAIN_OUTPUTS = ("logits", "probabilities", "labels")
 
 _ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
 _TRANSPARENT = ("CAST", "DEQUANTIZE", "PAD", "PADV2", "QUANTIZE", "RESHAPE", "TRANSPOSE")
@@ -40,12 +41,13 @@ class Contract:
         channels_first: whether the input is `[1, 3, H, W]`.
         scale, offset: `[3]`; the network computes with pixel * scale + offset.
         quantization: (scale, zero point) of an integer input; (0, 0) for none.
-        output: name of the output that counts.
+        output: name of the output that counts, as the signature has it.
         returns_labels: whether it is class ids; otherwise scores of each class.
         channels_last: whether the scores are `[1, h, w, C]`.
         num_classes: None where a file that returns labels does not tell.
         class_names: as its metadata has them, or None.
-        scores: name of an inner tensor with the scores behind labels, or None.
+        scores: index of the inner tensor with the scores that labels are made of, or None.
+        scores_channels_last: whether that tensor is `[1, h, w, C]`.
     """
 
     image_size: tuple[int, int]
@@ -60,7 +62,8 @@ class Contract:
     channels_last: bool
     num_classes: int | None
     class_names: tuple[str, ...] | None
-    scores: str | None
+    scores: int | None
+    scores_channels_last: bool
 
     def encode(self, image):
         """The input tensor of an image `[*image_size, 3]` uint8 RGB."""
@@ -76,11 +79,12 @@ class Contract:
         return np.ascontiguousarray(tensor.transpose(0, 3, 1, 2)) if self.channels_first else tensor
 
     def read_scores(self, tensor):
-        """Scores `[h, w, C]` of an output tensor."""
-        return tensor[0] if self.channels_last else tensor[0].transpose(1, 2, 0)
+        """Scores `[h, w, C]` of the output, or of the inner tensor where the output is labels."""
+        channels_last = self.scores_channels_last if self.returns_labels else self.channels_last
+        return tensor[0] if channels_last else tensor[0].transpose(1, 2, 0)
 
 
-def read(path, content, image_size=None, normalization=None, model=None):
+def read(path, content, image_size=None, normalization=None, model=None, output=None):
     """Reads the contract of a file.
 
     What the metadata of the file says counts first, then the range of a quantised input, then what the graph does
@@ -93,26 +97,31 @@ def read(path, content, image_size=None, normalization=None, model=None):
         image_size: (height, width) or None; for a file that takes any size.
         normalization: key of `NORMALIZATIONS`, which then counts; None to read it from the file.
         model: the file as `flatbuffer.load` gives it, if that is at hand.
+        output: name of the output that counts. None for the first of `MAIN_OUTPUTS` that the signature has, or else
+            the largest map.
 
     Returns:
         `Contract`.
 
     Raises:
         ExportError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
-            another size; or there is no such normalisation.
+            another size; or there is no such normalisation or output; or several outputs are equally large and none
+            is named by `output` or in `MAIN_OUTPUTS`.
     """
     if normalization not in (None, *NORMALIZATIONS):
         raise ExportError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
     model = model or flatbuffer.unpack(content)
     (graph,) = model.subgraphs
-    inputs, outputs = (flatbuffer.tensors(graph, indices) for indices in (graph.inputs, graph.outputs))
+    input_names, output_names = flatbuffer.signature_names(model)
+    inputs, outputs = (flatbuffer.tensors(model, names) for names in (input_names, output_names))
     found = f"takes {_said(inputs)} and returns {_said(outputs)}"
     refusal = ExportError(
         f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
         "segmentation model?"
     )
     outputs = [
-        each | {"shape": _shape(graph.tensors[index])} for each, index in zip(outputs, graph.outputs, strict=True)
+        each | {"index": index, "shape": _shape(graph.tensors[index])}
+        for each, index in zip(outputs, output_names, strict=True)
     ]
     names = [each["name"] for each in outputs]
     if len({*names}) < len(names):
@@ -134,22 +143,17 @@ def read(path, content, image_size=None, normalization=None, model=None):
     size = (image_size or DEFAULT_SIZE) if -1 in fixed else fixed
     whole = (1, 3, *size) if channels_first else (1, *size, 3)
 
-    # Of several heads the main one: ours by its name, a peer's because it is the largest or the first.
-    output = max(outputs, key=lambda each: (each["name"] == SCORES, np.prod(each["shape"])))
+    output = _main_output(path, outputs, output)
     returns_labels = _returns_labels(output)
     # Open sides are those of the photo.
     sides = [size[0] if side == -1 else side for side in output["shape"]]
     channels_last = len(sides) == 4 and sides[3] < max(sides[1:3])
-    computed = (graph.tensors[index] for operator in graph.operators for index in operator.outputs)
-    inner = {each.name.decode(): each.shape for each in computed if len(each.shape) == 4}
-    # A file whose weights are behind the flatbuffer cannot be packed anew.
-    whole_file = not any(buffer.offset > 1 for buffer in model.buffers)
-    scores = SCORES if returns_labels and SCORES in inner and whole_file else None
+    scores = _find_scores(model, output) if returns_labels else None
     said = metadata.of_others(content, model)
     names = said.get("labels")
     num_classes = len(names) if names else None
-    if scores:
-        num_classes = int(inner[scores][-1])
+    if scores is not None:
+        num_classes = scores.num_classes
     elif not returns_labels:
         num_classes = sides[3 if channels_last else 1]
     if normalization is not None:
@@ -166,13 +170,14 @@ def read(path, content, image_size=None, normalization=None, model=None):
         channels_first=channels_first,
         scale=scale,
         offset=offset,
-        quantization=_quantization(tensor),
+        quantization=flatbuffer.quantization(tensor),
         output=output["name"],
         returns_labels=returns_labels,
         channels_last=channels_last,
         num_classes=num_classes,
         class_names=names if names and len(names) == num_classes else None,
-        scores=scores,
+        scores=scores and scores.index,
+        scores_channels_last=scores is not None and scores.channels_last,
     )
 
 
@@ -205,18 +210,58 @@ def _returns_labels(output):
     return integers and (len(output["shape"]) == 3 or 1 in output["shape"][1:])
 
 
-def _quantization(tensor):
-    parameters = tensor.quantization
-    if parameters is None or parameters.scale is None or not len(parameters.scale):
-        return 0.0, 0
-    return float(parameters.scale[0]), int(parameters.zeroPoint[0])
+@dataclasses.dataclass(frozen=True)
+class _Scores:
+    """The inner tensor with the scores that labels are made of."""
+
+    index: int
+    channels_last: bool
+    num_classes: int
+
+
+def _find_scores(model, output):
+    """`_Scores` behind an output with labels; None if no ARG_MAX over the classes of each pixel computes it."""
+    index = flatbuffer.find_scores(model, output["index"])
+    if index is None:
+        return None
+    shape = _shape(model.subgraphs[0].tensors[index])
+    height_and_width = [side for side in output["shape"][1:] if side != 1]
+    if len(shape) != 4:
+        return None
+    if shape[1:3] == height_and_width and shape[3] > 0:
+        return _Scores(index, True, shape[3])
+    if shape[2:4] == height_and_width and shape[1] > 0:
+        return _Scores(index, False, shape[1])
+    return None
+
+
+def _main_output(path, outputs, wanted):
+    """The output that counts, of those that are maps over the photo."""
+    by_name = {each["name"]: each for each in outputs}
+    if wanted is not None:
+        if wanted not in by_name:
+            raise ExportError(f"{path}: has no output {wanted!r}; its maps over the photo are {_said(outputs)}")
+        return by_name[wanted]
+    for name in MAIN_OUTPUTS:
+        if name in by_name:
+            return by_name[name]
+    # Open sides count as -1, so the sign tells nothing.
+    sizes = [abs(math.prod(each["shape"])) for each in outputs]
+    largest = [each for each, size in zip(outputs, sizes, strict=True) if size == max(sizes)]
+    if len(largest) > 1:
+        raise ExportError(
+            f"{path}: returns {len(largest)} maps of one size, {_said(largest)}, and none of them is called "
+            f"{', '.join(MAIN_OUTPUTS[:-1])} or {MAIN_OUTPUTS[-1]}; name the one that counts, "
+            f"as in FaceParser(..., output={largest[0]['name']!r})"
+        )
+    return largest[0]
 
 
 def _normalization(model, tensor, dtype):
     """Key of `NORMALIZATIONS`, of a file that says nothing."""
     if dtype == "float32":
         return _first_arithmetic(model)
-    scale, zero_point = _quantization(tensor)
+    scale, zero_point = flatbuffer.quantization(tensor)
     limits = np.iinfo(dtype)
     low, high = ((limit - zero_point) * scale for limit in (limits.min, limits.max))
     if not scale or high > 4:

@@ -14,7 +14,7 @@ BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "face_parsing_int8.tfli
 
 
 class FaceParser:
-    """Tells which part of a face, or of what surrounds it, each pixel of a photo shows.
+    """Segments a photo into face parts: one class id per pixel.
 
         parser = FaceParser()
         labels = parser("photo.jpg")  # [H, W] uint8, a line of parser.class_names
@@ -36,6 +36,8 @@ class FaceParser:
         image_size: (height, width) that photos are resized to; None for that of the file, or 512x512 if it takes any.
         normalization: what a peer's `.tflite` expects, where it cannot be read from the file: a key of
             `contract.NORMALIZATIONS`.
+        output: name of the output of a `.tflite` that counts, as the signature of the file has it. None for the one
+            called `logits`, `probabilities` or `labels`, or else the largest.
 
     Attributes:
         image_size: (height, width), or None if each photo is taken as it is.
@@ -43,11 +45,12 @@ class FaceParser:
         class_names: their names; None likewise.
 
     Raises:
-        ExportError: the file is missing, damaged, no such model, or takes another size.
+        ExportError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
+            several of one size and no such name.
     """
 
-    def __init__(self, model=None, num_threads=None, image_size=None, normalization=None):
-        self._network = _open(BUNDLED if model is None else model, num_threads, image_size, normalization)
+    def __init__(self, model=None, num_threads=None, image_size=None, normalization=None, output=None):
+        self._network = _open(BUNDLED if model is None else model, num_threads, image_size, normalization, output)
         self._lock = threading.Lock()
         self.image_size = self._network.image_size
         self.num_classes, self.class_names = self._network.num_classes, self._network.class_names
@@ -75,7 +78,7 @@ class FaceParser:
 
         Raises:
             ImageError: see `__call__`.
-            ExportError: a peer's file returns labels alone.
+            ExportError: a peer's file returns labels that are not the argmax of scores in it.
         """
         return _each(photo, self._probabilities)
 
@@ -93,13 +96,13 @@ class FaceParser:
             return function(image)
 
 
-def _open(model, num_threads, image_size, normalization):
+def _open(model, num_threads, image_size, normalization, output):
     if hasattr(model, "labels"):
         return model
     if isinstance(model, str | os.PathLike):
         suffix = pathlib.Path(model).suffix
         if suffix == ".tflite":
-            return networks.TFLiteNetwork(model, num_threads, image_size, normalization)
+            return networks.TFLiteNetwork(model, num_threads, image_size, normalization, output)
         if suffix == ".keras":
             return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
         raise ExportError(f"{model}: unknown kind of model; expected a .tflite or .keras file")

@@ -13,6 +13,11 @@ from keras_bisenet.inference.runner import TFLiteRunner
 from keras_bisenet.labels import class_names
 from keras_bisenet.text_files import shown
 
+# What the runner calls the inner tensor with the scores.
+_SCORES = "scores"
+# Most bytes of tensors that are held at a time for their sake. Ours need 0.2 GB at 512x512, and 3.3 GB at 2048x2048.
+_MAX_PRESERVED = 2**32
+
 
 class TFLiteNetwork:
     """A `.tflite` file of anybody's that segments one RGB photo. Needs no TensorFlow.
@@ -22,23 +27,25 @@ class TFLiteNetwork:
         num_threads: threads of XNNPACK; None for all cores.
         image_size: (height, width) or None; for a file that takes any size.
         normalization: see `contract.read`.
+        output: name of the output that counts; see `contract.read`.
 
     Raises:
-        ExportError: the file is missing, damaged, no segmentation model, of another size, or LiteRT cannot run it.
+        ExportError: the file is missing, damaged, no segmentation model, of another size, or LiteRT cannot run it; or
+            it has no such output, or several and nothing tells which one counts.
     """
 
-    def __init__(self, path, num_threads=None, image_size=None, normalization=None):
+    def __init__(self, path, num_threads=None, image_size=None, normalization=None, output=None):
         self._path, self._threads = path, num_threads
-        self._content, model = flatbuffer.load(path)
-        self._contract = contract.read(path, self._content, image_size, normalization, model)
-        self._runner = self._open(self._content)
+        self._content, self._model = flatbuffer.load(path)
+        self._contract = contract.read(path, self._content, image_size, normalization, self._model, output)
+        self._runner = self._open()
         self._scores_runner = None
         self.image_size, self.num_classes = self._contract.image_size, self._contract.num_classes
         self.class_names = self._contract.class_names or (self.num_classes and class_names(self.num_classes))
 
-    def _open(self, content):
+    def _open(self, inner=None):
         try:
-            return TFLiteRunner(content, self._threads, self._contract.shape)
+            return TFLiteRunner(self._content, self._threads, self._contract.shape, inner, self._model)
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
 
@@ -46,12 +53,27 @@ class TFLiteNetwork:
         reason = shown((str(error).strip() or "it does not say why").splitlines()[0], most=300)
         return ExportError(f"{self._path}: LiteRT cannot run it: {reason}")
 
-    def _run(self, runner, image, output):
-        """An output of the file."""
+    def _run(self, runner, image, name):
+        """A result of the file by its name."""
         try:
-            return runner(self._contract.encode(image))[output]
+            return runner(self._contract.encode(image))[name]
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
+
+    def _run_scores(self, runner, image, name):
+        """A result that is scores, as real numbers `[h, w, C]` float32."""
+        scores = self._contract.read_scores(self._of_rank(self._run(runner, image, name), 4))
+        scores = scores.astype(np.float32, copy=False)
+        scale, zero_point = runner.quantization[name]
+        return (scores - zero_point) * scale if scale else scores
+
+    def _check_memory(self):
+        size = flatbuffer.computed_bytes(self._model)
+        if size > _MAX_PRESERVED:
+            raise ExportError(
+                f"{self._path}: returns labels, and has {size} bytes of inner tensors beside the scores behind them; "
+                f"expected at most {_MAX_PRESERVED}; for probabilities export it with --output probabilities"
+            )
 
     def _of_rank(self, array, rank):
         """The array, if it has so many axes; LiteRT may compute another shape than the file says."""
@@ -65,36 +87,37 @@ class TFLiteNetwork:
     def labels(self, image):
         """Class ids `[*image_size]`, integers, of an image `[*image_size, 3]` uint8 RGB."""
         rules = self._contract
-        result = self._run(self._runner, image, rules.output)
         if rules.returns_labels:
+            result = self._run(self._runner, image, rules.output)
             same = result.size == np.prod(rules.image_size)
             return result.reshape(rules.image_size) if same else self._of_rank(result.squeeze(), 2)
-        scores = rules.read_scores(self._of_rank(result, 4))
+        scores = self._run_scores(self._runner, image, rules.output)
         # A network without its last resize: between coarse scores lie finer borders than between coarse labels.
-        return resizing.resize_scores(_real(scores, *self._quantization()), rules.image_size).argmax(-1)
+        return resizing.resize_scores(scores, rules.image_size).argmax(-1)
 
     def probabilities(self, image):
         """Probabilities `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB.
 
+        The first call for a file that returns labels opens it a second time, with its inner tensors preserved: this
+        takes more memory, see `TFLiteRunner`, and `labels` stays as fast as it was.
+
         Raises:
-            ExportError: the file returns labels, and no scores are left in it.
+            ExportError: the file returns labels that are not the argmax of scores in it; or it would need more than
+                4 GiB to preserve its inner tensors.
         """
         rules = self._contract
         if not rules.returns_labels:
-            scores = rules.read_scores(self._of_rank(self._run(self._runner, image, rules.output), 4))
-            scores = _real(scores, *self._quantization())
-        elif rules.scores:
-            # The scores behind the labels become an output in a file of their own, which is slower.
-            self._scores_runner = self._scores_runner or self._open(flatbuffer.expose(self._content, rules.scores))
-            scores = self._of_rank(self._run(self._scores_runner, image, rules.scores), 4)[0]
+            scores = self._run_scores(self._runner, image, rules.output)
+        elif rules.scores is not None:
+            if self._scores_runner is None:
+                self._check_memory()
+                self._scores_runner = self._open({_SCORES: rules.scores})
+            scores = self._run_scores(self._scores_runner, image, _SCORES)
         else:
             raise ExportError(
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
             )
         return resizing.resize_scores(_probabilities(scores), rules.image_size)
-
-    def _quantization(self):
-        return self._runner.quantization[self._contract.output]
 
 
 class LogitsNetwork:
@@ -156,11 +179,6 @@ class KerasNetwork(LogitsNetwork):
         # Without the auxiliary heads.
         network = keras.Model(model.input, model.output[HEADS[0]])
         super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype)
-
-
-def _real(scores, scale, zero_point):
-    scores = scores.astype(np.float32, copy=False)
-    return (scores - zero_point) * scale if scale else scores
 
 
 def _probabilities(scores):

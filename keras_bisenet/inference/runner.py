@@ -1,8 +1,15 @@
 """Runs a `.tflite` file in LiteRT."""
 
 import os
+import threading
+import warnings
 
 from ai_edge_litert.interpreter import Interpreter
+
+from keras_bisenet.export import flatbuffer
+
+# `warnings.catch_warnings` changes the filters of the whole process, see `_open`.
+_FILTERS_LOCK = threading.Lock()
 
 
 class TFLiteRunner:
@@ -12,26 +19,54 @@ class TFLiteRunner:
         content: bytes of the file.
         num_threads: threads of XNNPACK; None for all cores.
         shape: of the input, for a file that leaves it open.
+        inner: dict, str name -> int index of a tensor to return besides the outputs, see `flatbuffer.find_scores`. The
+            values are those of the plain file, bit for bit; but LiteRT then keeps all tensors in memory, for a float32
+            BiSeNet at 512x512 about 160 MiB more than the outputs alone need.
+        model: the file as `flatbuffer.unpack` gives it, so that it is not unpacked twice; None to unpack it here.
 
     Attributes:
-        quantization: dict, output name -> (scale, zero point) of integers that stand for real numbers, else (0, 0).
+        quantization: dict, name of a result -> (scale, zero point) of integers that stand for real numbers, else
+            (0, 0).
+
+    Raises:
+        RuntimeError, ValueError: LiteRT cannot run the file.
     """
 
-    def __init__(self, content, num_threads=None, shape=None):
-        self._interpreter = Interpreter(model_content=content, num_threads=num_threads or os.cpu_count())
+    def __init__(self, content, num_threads=None, shape=None, inner=None, model=None):
+        model = model or flatbuffer.unpack(content)
+        (graph,) = model.subgraphs
+        _, outputs = flatbuffer.signature_names(model)
+        self._indices = {name: index for index, name in outputs.items()} | (inner or {})
+        self.quantization = {
+            name: flatbuffer.quantization(graph.tensors[index]) for name, index in self._indices.items()
+        }
+        preserve_all_tensors = not outputs.keys() >= {*self._indices.values()}
+        self._interpreter = _open(content, num_threads or os.cpu_count(), preserve_all_tensors)
         if shape is not None:
             self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], shape)
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
-        self._outputs = self._interpreter.get_output_details()
-        self.quantization = {output["name"]: output["quantization"] for output in self._outputs}
 
     def __call__(self, image):
-        """Runs one image `[1, H, W, 3]` of the file's shape and dtype.
+        """Runs the file.
+
+        Args:
+            image: `[1, H, W, 3]` array of the file's shape and dtype.
 
         Returns:
-            dict: output tensor name -> array.
+            dict: name -> array, for each output and each tensor of `inner`. The name of an output is that of the
+            signature; see `flatbuffer.signature_names` for a file without one.
         """
         self._interpreter.set_tensor(self._input["index"], image)
         self._interpreter.invoke()
-        return {output["name"]: self._interpreter.get_tensor(output["index"]) for output in self._outputs}
+        return {name: self._interpreter.get_tensor(index) for name, index in self._indices.items()}
+
+
+def _open(content, num_threads, preserve_all_tensors):
+    """An `Interpreter` of the file. With all tensors preserved, the XNNPACK delegate computes the inner ones too."""
+    if not preserve_all_tensors:
+        return Interpreter(model_content=content, num_threads=num_threads)
+    with _FILTERS_LOCK, warnings.catch_warnings():
+        # That it needs more memory.
+        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+        return Interpreter(model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=True)

@@ -8,19 +8,19 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-BITS = 8
+from keras_bisenet.export.passes import folding, rewriting
+from keras_bisenet.export.quantization import rounding_points
 
-# The operations whose inputs the export keeps in 8 bits. What lies between a convolution and the activation behind it
-# is one op there, and never rounded.
-_ROUNDED_INPUTS = ("Add", "Multiply", "Sigmoid", "Concatenate", "GlobalMean")
+BITS = 8
 
 
 def quantize_aware(model):
     """The same network with rounding; it shares every layer with `model`, so training it trains `model`.
 
     Call it with `training=False`, in training too: batch norm then uses its moving statistics, as in the export, where
-    it is part of the convolution. Kernels are rounded by channel and feature maps as a whole, within the range that
-    they have in the batch. The photo and the last convolution of each head stay float, as in the export.
+    it is part of the convolution. Rounded are the tensors and kernels that the export rounds, see
+    `export.quantization.rounding_points`: kernels by channel and feature maps as a whole, within the range that they
+    have in the batch. The photo and the last convolution of each head stay float.
 
     Args:
         model: a `BiSeNet`.
@@ -28,25 +28,22 @@ def quantize_aware(model):
     Returns:
         `keras.Model` with the inputs and outputs of `model`.
     """
-    rounded = {}
+    model = rewriting.rewrite(model, [folding.add_one_to_gate])
+    _, graph = rewriting.read(model)
+    points = rounding_points.find(graph)
 
-    def round_once(x):
-        if id(x) not in rounded:
-            # The tensor is kept with its rounding: an id is given anew once its owner is gone.
-            rounded[id(x)] = x, Rounding()(x)
-        return rounded[id(x)][1]
+    def round_conv(graph, node):
+        if not rounding_points.is_conv(node) or node.name in points.final:
+            return None
+        return graph.call(RoundedConv(node.operation), *node.inputs)
 
-    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    def round_output(graph, node):
+        if node.name not in points.tensors:
+            return None
+        output = graph.call(node.operation, *node.args, **node.kwargs) if node.output is None else node.output
+        return graph.call(Rounding(), output)
 
-    def call(operation, *args, **kwargs):
-        if isinstance(operation, keras.layers.Conv2D):
-            x = args[0] if operation is first else round_once(args[0])
-            return operation(x) if operation.name.endswith("_logits") else RoundedConv(operation)(x)
-        if type(operation).__name__ in _ROUNDED_INPUTS:
-            args = keras.tree.map_structure(lambda x: round_once(x) if isinstance(x, keras.KerasTensor) else x, args)
-        return operation(*args, **kwargs)
-
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    return rewriting.rewrite(model, [round_conv, round_output])
 
 
 class Rounding(keras.layers.Layer):

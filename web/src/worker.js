@@ -9,6 +9,9 @@ import { loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/c
 import { resizePhoto } from "./resize.js";
 
 const WASM = new URL("wasm/", self.location).href;
+// Names in the signature of the files. The tensors have others, and the outputs may come in any order.
+const INPUT = "image";
+const OUTPUT = "labels";
 const MAKE = "make export EXPORT_FLAGS=--precisions=float32,float16,int8";
 
 // LiteRT calls everything that it says an error.
@@ -32,13 +35,15 @@ async function open({ file, accelerator }) {
   } catch (error) {
     throw new Error(`${file} cannot be used: ${error.message ?? error}; make it again with "${MAKE}".`);
   }
-  const [input] = model.getInputDetails();
-  const [output] = model.getOutputDetails();
-  const [, height, width] = input.shape;
-  const takes = `${input.dtype} [${[...input.shape]}]`;
-  const gives = `${output.dtype} [${[...output.shape]}]`;
-  if (takes !== `uint8 [1,${height},${width},3]` || gives !== `uint8 [1,${height},${width}]`) {
-    throw new Error(`${file} takes ${takes} and gives ${gives}, not a uint8 photo and labels: make it with "${MAKE}".`);
+  const takes = model.getInputDetails().map(text);
+  const gives = model.getOutputDetails().map(text);
+  const [, height, width] = model.getInputDetails()[0].shape;
+  const fits = takes.length === 1 && takes[0] === `${INPUT} uint8 [1,${height},${width},3]`;
+  if (!fits || !gives.includes(`${OUTPUT} uint8 [1,${height},${width}]`)) {
+    throw new Error(
+      `${file} takes ${takes.join(", ")} and gives ${gives.join(", ")}, not a uint8 photo and ${OUTPUT}: ` +
+        `make it with "${MAKE}".`,
+    );
   }
   if (model.options.accelerator !== accelerator || (accelerator === "webgpu" && !model.isFullyAccelerated)) {
     throw new Error(`${file} does not run wholly on this GPU: choose a file that runs on the CPU.`);
@@ -46,17 +51,22 @@ async function open({ file, accelerator }) {
   return { size: [height, width], threads: model.options.cpuOptions.numThreads };
 }
 
+// What the signature says of an input or output.
+function text({ name, dtype, shape }) {
+  return `${name} ${dtype} [${[...shape]}]`;
+}
+
 async function parse(photo) {
-  const [{ name, shape }] = model.getInputDetails();
+  const [{ shape }] = model.getInputDetails();
   const [, height, width] = shape;
   const resized = resizePhoto(photo, width, height);
   const start = performance.now();
   const input = new Tensor(resized, shape);
-  const [output] = Object.values(await model.run({ [name]: input }));
-  const data = (await output.data()).slice();
+  const outputs = await model.run({ [INPUT]: input });
+  const data = (await outputs[OUTPUT].data()).slice();
   const milliseconds = performance.now() - start;
   input.delete();
-  output.delete();
+  for (const output of Object.values(outputs)) output.delete();
   return { width, height, data, milliseconds };
 }
 

@@ -2,15 +2,15 @@
 
 import dataclasses
 
+import keras
 import numpy as np
+import tensorflow as tf
 import tqdm
 from PIL import Image, ImageEnhance
 
-from keras_bisenet.bisenet import HEADS
-from keras_bisenet.export import flatbuffer, graph
-from keras_bisenet.export.builder import Builder
+from keras_bisenet.export.passes import rewriting
+from keras_bisenet.export.quantization import quantize
 from keras_bisenet.inference import images
-from keras_bisenet.inference.runner import TFLiteRunner
 
 # Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/QUANTISATION.md.
 COUNT = 32
@@ -119,33 +119,49 @@ def from_folder(folder, size, count=COUNT, seed=0):
     return Photos(tuple(chosen), str(folder), tuple(sorted(skipped)))
 
 
-def measure(network, photos, output="logits"):
-    """Runs the float network on photos and looks at every activation.
+def measure(model, images):
+    """Runs a float network on photos and looks at the tensors that its 8-bit version rounds.
 
     Args:
-        network: `Network`.
-        photos: list of `[H, W, 3]` uint8 RGB, all of one size.
-        output: see `graph.build`; what that output does not need is not looked at.
+        model: functional Keras model whose convolutions are `FixedConv2D`, on TensorFlow.
+        images: list of its inputs, `[1, H, W, 3]` each.
 
     Returns:
-        dict, tensor name of the deployment graph -> `Statistic`.
+        dict, name of a node -> `Statistic`.
+
+    Raises:
+        ExportError: see `quantize.quantize`.
     """
-    output = "all_heads" if output == "all_heads" else "logits"
-    content = graph.build(network, Builder(), photos[0].shape[:2], output=output)
-    runner = TFLiteRunner(flatbuffer.expose_all(content))
+    copy, graph = rewriting.read(model)
+    names = sorted(quantize.measured(graph))
+    network = keras.Model(copy.input, [graph.named(name).output for name in names])
+    share = -(-_PIXELS // len(images))
+
+    image_spec, places_spec = tf.TensorSpec(copy.input.shape, copy.input.dtype), tf.TensorSpec([share], tf.float32)
+
+    @tf.function(input_signature=[image_spec, places_spec])
+    def look(image, places):
+        results = []
+        for x in keras.tree.flatten(network(image, training=False)):
+            pixels = tf.reshape(tf.cast(x, tf.float32), (-1, x.shape[-1]))
+            mean = tf.reduce_mean(pixels, 0)
+            if pixels.shape[0] > share:
+                pixels = tf.gather(pixels, tf.cast(places * pixels.shape[0], tf.int32))
+            results.append((mean, tf.transpose(pixels)))
+        return results
+
     random = np.random.default_rng(0)
-    pixels, sums = {}, {}
-    for photo in tqdm.tqdm(photos, "calibrate", unit=" photos", leave=False, disable=None):
-        for name, result in runner(photo[np.newaxis]).items():
-            if result.dtype != np.float32 or name in HEADS:
-                continue
-            result = result.reshape(-1, result.shape[-1])
-            sums[name] = sums.get(name, 0) + result.mean(0, np.float64)
-            share = -(-_PIXELS // len(photos))
-            if len(result) > share:
-                result = result[random.integers(0, len(result), share)]
-            pixels.setdefault(name, []).append(result)
+    means, pixels = [np.zeros(()) for _ in names], [[] for _ in names]
+    for image in tqdm.tqdm(images, "calibrate", unit=" photos", leave=False, disable=None):
+        for number, (mean, seen) in enumerate(look(image, random.random(share, np.float32))):
+            means[number] = means[number] + mean.numpy().astype(np.float64)
+            pixels[number].append(seen.numpy())
     return {
-        name: Statistic(*np.quantile(np.concatenate(pixels.pop(name)), (TAIL, 1 - TAIL), axis=0), mean / len(photos))
-        for name, mean in sums.items()
+        name: Statistic(*_extent(np.concatenate(seen, axis=1)), mean / len(images))
+        for name, seen, mean in zip(names, pixels, means, strict=True)
     }
+
+
+def _extent(values):
+    """Range of all but a part of `TAIL` at either end of each row."""
+    return np.quantile(values, (TAIL, 1 - TAIL), axis=1)
