@@ -130,9 +130,14 @@ def test_labels_file(trained, photo, exported, precision):
     assert parity.TOLERANCES[precision].holds(difference), difference
 
 
-def test_float32_has_the_fast_convolutions(exported):
-    """Of the 32 convolutions, each of the two after an upsampling by 2 and the widest one become four."""
-    assert flatbuffer.describe(exported())["ops"]["CONV_2D"] == 32 + 2 * 3
+def test_float32_has_the_fast_convolutions(trained, exported):
+    """Of the 32 convolutions, each that `fast_convs` rewrites becomes four."""
+    optimized = convert.optimize(deployment.deploy(trained.model, SIZE), "float32")
+    kinds = collections.Counter(type(layer).__name__ for layer in optimized.layers)
+    assert kinds["UpsampledConv2D"] >= 1
+    assert kinds["WinogradConv2D"] == 1
+    four = kinds["UpsampledConv2D"] + kinds["WinogradConv2D"]
+    assert flatbuffer.describe(exported())["ops"]["CONV_2D"] == 32 + 3 * four
 
 
 def test_signature(photo, exported):

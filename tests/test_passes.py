@@ -1,5 +1,6 @@
 """Each graph pass computes what its input model computes, to 1e-9 of the largest logit in float64."""
 
+import collections
 import functools
 
 import keras
@@ -89,8 +90,8 @@ def test_a_whole_network_equals_pytorch(backbone, size, input_type, precision):
 )
 def test_a_narrow_network_computes_the_same(rules, backbone, size, monkeypatch):
     monkeypatch.setattr(fast_convs, "WINOGRAD_CHANNELS", 1)
-    monkeypatch.setattr(fast_convs, "WINOGRAD_PIXELS", 1)
-    monkeypatch.setattr(fast_convs, "SPLIT_PIXELS", 1)
+    monkeypatch.setattr(fast_convs, "WINOGRAD_STRIDE", 32)
+    monkeypatch.setattr(fast_convs, "SPLIT_STRIDE", 16)
     deployed = deployment.deploy(narrow_network(backbone), size, output="all_heads")
     rewritten = rewriting.rewrite(deployed, PASSES[rules])
     assert kinds(rewritten) != kinds(deployed)
@@ -124,25 +125,57 @@ def test_the_model_that_is_exported_stays_as_it_is():
     assert all(len(layer._inbound_nodes) <= count + 1 for layer, count in zip(model.layers, calls, strict=True))
 
 
-def multiplications(model):
-    """Of each convolution: taps of its kernels times pixels of its result."""
-    found = {}
-    for layer in model.layers:
-        if not isinstance(layer, FixedConv2D):
-            continue
-        _, height, width, filters = layer.output.shape
-        taps = layer.kernel.shape[0] * layer.kernel.shape[1]
-        taps = {"UpsampledConv2D": taps * 4 / 9, "WinogradConv2D": taps * 2 / 3}.get(type(layer).__name__, taps)
-        found[layer.name] = taps * layer.kernel.shape[2] * filters * height * width
-    return found
+def convolutions(model):
+    """Name of a convolution -> its type."""
+    return {layer.name: type(layer).__name__ for layer in model.layers if isinstance(layer, FixedConv2D)}
 
 
 def test_fast_convolutions_take_the_places_they_are_for():
     deployed = deployment.deploy(whole_network("resnet18")[0], (512, 512))
-    fast = passes.optimize(deployed, "float32")
-    found = {name: type(fast.get_layer(name)).__name__ for name in multiplications(fast)}
-    assert {name for name, kind in found.items() if kind == "UpsampledConv2D"} == {"conv_head16_bn", "conv_head32_bn"}
+    found = convolutions(passes.optimize(deployed, "float32"))
+    assert [name for name, kind in found.items() if kind == "UpsampledConv2D"] == ["conv_head16_bn"]
     assert [name for name, kind in found.items() if kind == "WinogradConv2D"] == ["conv_out_bn"]
+
+
+def multiplications(model, image, monkeypatch):
+    """Name of a convolution -> how many numbers it multiplies for an image."""
+    found, convolve = collections.Counter(), FixedConv2D._convolve
+
+    def count(self, x, kernel, *arguments):
+        result = convolve(self, x, kernel, *arguments)
+        found[self.name] += kernel.size * result.shape[1] * result.shape[2]
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FixedConv2D, "_convolve", count)
+        compute(model, image)
+    return found
+
+
+def test_fast_convolutions_multiply_less(monkeypatch):
+    """Four ninths behind an upsampling, two thirds with Winograd, and the same in all others."""
+    monkeypatch.setattr(fast_convs, "WINOGRAD_CHANNELS", 1)
+    monkeypatch.setattr(fast_convs, "WINOGRAD_STRIDE", 32)
+    monkeypatch.setattr(fast_convs, "SPLIT_STRIDE", 16)
+    deployed = deployment.deploy(narrow_network("resnet18"), (64, 128))
+    fast = passes.optimize(deployed, "float32")
+    plain = multiplications(rewriting.rewrite(deployed, passes.FOLD), photo((64, 128)), monkeypatch)
+    found, kinds_of = multiplications(fast, photo((64, 128)), monkeypatch), convolutions(fast)
+    assert found.keys() == plain.keys()
+    assert set(kinds_of.values()) == {"FixedConv2D", "UpsampledConv2D", "WinogradConv2D"}
+    factors = {"FixedConv2D": (1, 1), "UpsampledConv2D": (4, 9), "WinogradConv2D": (2, 3)}
+    for name, kind in kinds_of.items():
+        part, whole = factors[kind]
+        assert found[name] * whole == plain[name] * part, name
+
+
+def test_gates_of_an_open_size_take_the_one():
+    """The pass that training uses too, on a network for photos of any size."""
+    model = rewriting.rewrite(narrow_network("resnet18"), PASSES["add_one_to_gate"])
+    assert len(kinds(model)) == len(kinds(narrow_network("resnet18")))
+    assert kinds(model) != kinds(narrow_network("resnet18"))
+    image = random_images(32, 40, "float64")
+    assert_equal(compute(model, image), compute(narrow_network("resnet18"), image))
 
 
 @pytest.mark.parametrize("rule", [rule for rules in passes.RULES.values() for rule in rules])

@@ -1,5 +1,6 @@
 """The network that rounds in training: where it rounds, how, and that it trains the plain one."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +8,9 @@ from conftest import DEFAULT_CHECKPOINT
 
 import weight_port
 from keras_bisenet import BiSeNet, normalize
+from keras_bisenet.export import convert, deployment
+from keras_bisenet.export.passes import layers, rewriting
+from keras_bisenet.export.quantization import rounding_points
 from keras_bisenet.inference import images
 from keras_bisenet.training.quantize_aware import RoundedConv, Rounding, quantize_aware
 
@@ -60,6 +64,67 @@ def test_rounds_every_convolution_but_the_last_of_each_head(model, network):
     rounded = {layer.conv.name for layer in network.layers if isinstance(layer, RoundedConv)}
     convs = {layer.name for layer in model.layers if hasattr(layer, "kernel")}
     assert convs - rounded == {"conv_out_logits", "conv_out16_logits", "conv_out32_logits"}
+
+
+def rounded_tensors(model, rounding, alike):
+    """What a network rounds: for each rounding layer the steps behind the last convolutions before it.
+
+    Args:
+        model: functional Keras model.
+        rounding: type of its rounding layers.
+        alike: name of a convolution of the model -> the name that it has in any model.
+
+    Returns:
+        Sorted list of nested tuples: `(kind, *inputs)` of what is rounded, back to the convolutions by name.
+    """
+    _, graph = rewriting.read(model)
+
+    def path(node):
+        if node is None or node.kind == "Cast" or node.name.startswith("image"):
+            return "photo"
+        if rounding_points.is_conv(node) or isinstance(node.operation, RoundedConv):
+            return alike(node)
+        inputs = [graph.producer(x) for x in node.inputs]
+        # Whatever gives the values of its input, all of them rounded already, and batch norm.
+        if isinstance(node.operation, rounding) or node.kind in (*rounding_points.SAME_SCALE_KINDS, "BatchNorm"):
+            return path(inputs[0])
+        return (node.kind, *map(path, inputs))
+
+    found = {str(path(graph.producer(node.inputs[0]))) for node in graph.nodes if isinstance(node.operation, rounding)}
+    return sorted(found - {"photo"})
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+def test_rounds_the_tensors_that_the_export_rounds(backbone):
+    """All but the photo, which the export rounds to the whole numbers that it has already."""
+    model = BiSeNet(backbone=backbone)
+    deployed = deployment.deploy(model, (64, 96), output="all_heads")
+    exported = convert.optimize(deployed, "int8", [np.zeros((64, 96, 3), np.uint8)])
+
+    def alike(node):
+        name = node.operation.conv.name if isinstance(node.operation, RoundedConv) else node.name
+        # A convolution with batch norm in it has the name of that.
+        return "bn".join(name.rsplit("conv", 1)) if model_has("bn".join(name.rsplit("conv", 1))) else name
+
+    def model_has(name):
+        return any(layer.name == name for layer in model.layers)
+
+    expected = rounded_tensors(exported, layers.Rounding, alike)
+    assert rounded_tensors(quantize_aware(model), Rounding, alike) == expected
+    assert len(expected) > 40
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+def test_rounds_the_kernels_that_the_export_rounds(backbone):
+    model = BiSeNet(backbone=backbone)
+    deployed = deployment.deploy(model, (64, 96), output="all_heads")
+    exported = convert.optimize(deployed, "int8", [np.zeros((64, 96, 3), np.uint8)])
+    plain = [layer.name for layer in exported.layers if isinstance(layer, layers.FixedConv2D) and layer.steps is None]
+    rounded = [layer for layer in exported.layers if isinstance(layer, layers.FixedConv2D) and layer.steps is not None]
+    network = quantize_aware(model)
+    assert sum(isinstance(layer, RoundedConv) for layer in network.layers) == len(rounded)
+    kept = {layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv2D)}
+    assert kept == set(plain)
 
 
 def test_shares_the_weights(model, network):

@@ -10,11 +10,11 @@ from keras import ops
 from keras_bisenet.export.passes.layers import FixedConv2D
 from keras_bisenet.export.passes.rewriting import Graph, Node
 
-# Winograd's way is taken from so many channels on, in and out, and from so many pixels on: with fewer channels, moving
-# pixels costs more than it saves; with fewer pixels, it saves little and its kernels are a third larger.
-WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 256, 4096
-# An upsampled convolution is split from so many pixels of its result on.
-SPLIT_PIXELS = 1024
+# Largest stride of the feature maps whose convolutions are rewritten: with fewer pixels a rewritten convolution saves
+# little, and its kernels are larger all the same. benchmarks/PASSES.md has other strides.
+SPLIT_STRIDE, WINOGRAD_STRIDE = 8, 8
+# Winograd's way is taken from so many channels on, in and out: with fewer, moving pixels costs more than it saves.
+WINOGRAD_CHANNELS = 256
 
 
 def split_upsampled_conv(graph: Graph, node: Node) -> keras.KerasTensor | None:
@@ -25,8 +25,8 @@ def split_upsampled_conv(graph: Graph, node: Node) -> keras.KerasTensor | None:
     if resize is None or resize.kind != "NearestResize":
         return None
     x = resize.inputs[0]
-    _, height, width, _ = resize.output.shape
-    if (height, width) != (2 * x.shape[1], 2 * x.shape[2]) or height * width < SPLIT_PIXELS:
+    doubled = tuple(resize.output.shape[1:3]) == tuple(2 * side for side in x.shape[1:3])
+    if not doubled or not _has_stride(graph, resize.output, SPLIT_STRIDE):
         return None
     return graph.call(node.operation.like(cls=UpsampledConv2D), x)
 
@@ -35,11 +35,16 @@ def winograd(graph: Graph, node: Node) -> keras.KerasTensor | None:
     """Wide and large 3x3 convolution -> `WinogradConv2D`."""
     if not _is_plain_conv(node):
         return _take_relu(graph, node, WinogradConv2D)
-    _, height, width, channels = node.inputs[0].shape
-    wide = min(channels, node.operation.kernel.shape[3]) >= WINOGRAD_CHANNELS
-    if width % 2 or height * width < WINOGRAD_PIXELS or not wide:
+    x = node.inputs[0]
+    wide = min(x.shape[3], node.operation.kernel.shape[3]) >= WINOGRAD_CHANNELS
+    if x.shape[2] % 2 or not wide or not _has_stride(graph, x, WINOGRAD_STRIDE):
         return None
     return graph.call(node.operation.like(cls=WinogradConv2D), *node.inputs)
+
+
+def _has_stride(graph, tensor, stride):
+    """Whether a feature map has at least the size that a stride leaves of the image."""
+    return all(side * stride >= whole for side, whole in zip(tensor.shape[1:3], graph.image_size, strict=True))
 
 
 def _is_plain_conv(node):

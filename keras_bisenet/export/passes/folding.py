@@ -81,7 +81,8 @@ def add_one_to_gate(graph: Graph, node: Node) -> keras.KerasTensor | None:
         if multiply is None or multiply.kind != "Multiply" or len(multiply.inputs) != 2:
             continue
         for same, gate in (multiply.inputs, multiply.inputs[::-1]):
-            if same is x and np.prod(gate.shape[1:]) < np.prod(x.shape[1:]):
+            # An open side of `x` is None.
+            if same is x and set(gate.shape[1:-1]) == {1} != set(x.shape[1:-1]):
                 one = np.ones((), gate.dtype)
                 return graph.call(type(multiply.operation)(), x, graph.call(type(node.operation)(), gate, one))
     return None

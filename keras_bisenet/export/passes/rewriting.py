@@ -54,11 +54,16 @@ class Node:
 class Graph:
     """The operations of a model under construction.
 
+    Args:
+        image_size: (height, width) of the model's input; None where any size may come.
+
     Attributes:
+        image_size: see above.
         nodes: every `Node` called so far, in order.
     """
 
-    def __init__(self):
+    def __init__(self, image_size: tuple[int | None, int | None]):
+        self.image_size = image_size
         self.nodes: list[Node] = []
         self._producers: dict[int, Node] = {}
         self._names: dict[str, Node] = {}
@@ -124,7 +129,7 @@ def read(model: keras.Model) -> tuple[keras.Model, Graph]:
 
 def _walk(model, rules, image, prepare):
     _check(model)
-    graph, called = Graph(), set()
+    graph, called = Graph(tuple((model.input if image is None else image).shape[1:3])), set()
     prepared = None if image is None else prepare(image)
 
     def call(operation, *args, **kwargs):
