@@ -11,7 +11,7 @@ from keras_bisenet.export.passes.layers import FixedConv2D
 from keras_bisenet.export.passes.rewriting import Graph, Node
 
 # Largest stride of the feature maps whose convolutions are rewritten: with fewer pixels a rewritten convolution saves
-# little, and its kernels are larger all the same. benchmarks/PASSES.md has other strides.
+# little, and its kernels are larger all the same. `make passes` times other strides.
 SPLIT_STRIDE, WINOGRAD_STRIDE = 8, 8
 # Winograd's way is taken from so many channels on, in and out: with fewer, moving pixels costs more than it saves.
 WINOGRAD_CHANNELS = 256
