@@ -13,7 +13,8 @@ from PIL import Image
 
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, FaceParser, normalize
-from keras_bisenet.export import flatbuffer, metadata, tflite
+from keras_bisenet.export import flatbuffer, metadata
+from keras_bisenet.export.convert import to_tflite
 from keras_bisenet.export.errors import ExportError
 from keras_bisenet.inference import contract, images, resizing
 from keras_bisenet.inference.face_parser import BUNDLED
@@ -323,9 +324,9 @@ def test_a_file_that_takes_any_size(photo, tmp_path):
 def test_metadata_comes_first(tmp_path):
     """A file of ours takes normalised floats and says so: without its metadata the graph would tell the same."""
     model = BiSeNet(CLASSES)
-    content = tflite.convert(model, (32, 32), "float32", "float32", "logits")
     info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
-    (tmp_path / "a.tflite").write_bytes(metadata.attach(content, info))
+    content = to_tflite(model, (32, 32), "float32", "float32", "logits", info=info)
+    (tmp_path / "a.tflite").write_bytes(content)
     parser = FaceParser(tmp_path / "a.tflite")
     assert parser.class_names == tuple("abcde")
     rules = contract.read("a", (tmp_path / "a.tflite").read_bytes())

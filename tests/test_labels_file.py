@@ -9,7 +9,7 @@ from converted_models import PRECISIONS
 
 import weight_port
 from keras_bisenet import BiSeNet
-from keras_bisenet.export import flatbuffer, labels_file, tflite
+from keras_bisenet.export import convert, flatbuffer, labels_file
 from keras_bisenet.export.errors import ExportError
 from keras_bisenet.inference.runner import TFLiteRunner
 
@@ -28,7 +28,7 @@ def keras_model():
 @pytest.fixture(scope="module")
 def tflite_file(tmp_path_factory, keras_model):
     path = tmp_path_factory.mktemp("labels") / "face_parsing_float32.tflite"
-    path.write_bytes(tflite.convert(keras_model, SIZE))
+    path.write_bytes(convert.to_tflite(keras_model, SIZE))
     return path
 
 
@@ -81,10 +81,10 @@ def test_labels_without_scores(tflite_file, tmp_path):
         labels_file.read(path, CLASSES)
 
 
-@pytest.mark.parametrize("precision", tflite.PRECISIONS)
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
 def test_precision_is_told_from_the_file(keras_model, tmp_path, precision):
     path = tmp_path / "model.tflite"
-    path.write_bytes(tflite.convert(keras_model, (32, 48), precision))
+    path.write_bytes(convert.to_tflite(keras_model, (32, 48), precision))
     file = labels_file.read(path, CLASSES)
     assert (file.image_size, file.precision) == ((32, 48), precision)
 
