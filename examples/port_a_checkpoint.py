@@ -14,8 +14,7 @@ import sys
 
 from absl import app, flags
 
-# A port needs PyTorch anyway, so Keras may as well run on it: without TensorFlow the start is quicker.
-os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
 SIZE = (512, 512)  # height, width

@@ -8,6 +8,7 @@ from keras_bisenet import native_output
 from keras_bisenet.bisenet import BiSeNet
 from keras_bisenet.export import deployment, flatbuffer, metadata, passes
 from keras_bisenet.export.errors import ConversionError, ExportError
+from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize
 
 # What `--precisions` offers.
@@ -68,7 +69,7 @@ def to_tflite(model, image_size, precision="float32", input_type="uint8", output
         model = model.with_config(dtype="float32")
     deployed = deployment.deploy(model, image_size, input_type, output)
     names = list(deployed.output)
-    module = _trace(optimize(deployed, precision, photos), names)
+    module = _trace(rewriting.renumber(optimize(deployed, precision, photos)), names)
     del deployed
     # Layers refer to each other in circles: the converter needs the memory of their kernels.
     gc.collect()

@@ -64,7 +64,7 @@ class RoundedConv(keras.layers.Layer):
     """
 
     def __init__(self, conv):
-        super().__init__()
+        super().__init__(name=conv.name)
         self.conv = conv
 
     def call(self, inputs):

@@ -5,7 +5,9 @@ and at those before it, by their types and their place in the graph, and gives o
 Several rules share one walk over the model.
 """
 
+import collections
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -125,6 +127,30 @@ def read(model: keras.Model) -> tuple[keras.Model, Graph]:
         ExportError: see `rewrite`.
     """
     return _walk(model, (), None, None)
+
+
+def renumber(model: keras.Model) -> keras.Model:
+    """An equal model whose automatic names count from 1 in the order of its operations.
+
+    Keras counts over all that a process has built, and names of operations become names of tensors in a file: without
+    this, two exports of one model would differ.
+    """
+    counts, names = collections.Counter(), {}
+
+    def copy(operation):
+        if getattr(operation, "weights", None):
+            return operation
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", type(operation).__name__).lower()
+        name, before = operation.name, operation.name.removesuffix("_rounded")
+        if before in names and before != name:
+            name = f"{names[before]}_rounded"
+        elif re.fullmatch(rf"{kind}(_\d+)?", name):
+            counts[kind] += 1
+            name = f"{kind}_{counts[kind]}"
+        names[operation.name] = name
+        return type(operation).from_config(operation.get_config() | {"name": name})
+
+    return keras.models.clone_model(model, clone_function=copy)
 
 
 def _walk(model, rules, image, prepare):
