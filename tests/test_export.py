@@ -191,10 +191,8 @@ def test_delegate_takes_all_but_a_few_ops(exported, precision):
     """XNNPACK has no RESIZE_NEAREST_NEIGHBOR, each of which parts its graph in two."""
     resizes = flatbuffer.describe(exported(precision))["ops"].get("RESIZE_NEAREST_NEIGHBOR", 0)
     assert resizes < 2 if precision == "float32" else resizes == 2
-    # float16 has one more, which widens the weights.
-    parts = resizes + 1 + (precision == "float16")
     found, outside = outside_of_delegate(exported(precision))
-    assert found <= parts
+    assert found == resizes + 1
     assert outside.pop("RESIZE_NEAREST_NEIGHBOR", 0) == resizes
     # The photo becomes float32, or int8; the labels uint8.
     assert outside == ({"QUANTIZE": 1, "CAST": 1, "ARG_MAX": 1} if precision == "int8" else {"CAST": 2, "ARG_MAX": 1})

@@ -109,8 +109,9 @@ def filled(tmp_path, workplace):
     for name, path in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(path)
-    photo = images.read(images.BUNDLED, (96, 96))
-    labels = np.full((96, 96), 17, np.uint8)
+    # Large enough for lips to be found in it, and small enough for the slow commands.
+    photo = images.read(images.BUNDLED, (160, 160))
+    labels = np.full((160, 160), 17, np.uint8)
     for name in ("photo.jpg", "party.jpg", "holidays/summer/lake.jpg", "photos/anna.jpg", "DATA/images/anna.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo).save(tmp_path / name)

@@ -49,7 +49,7 @@ def test_the_converter_gives_tensors_names_of_its_own(heads):
     assert not {"image", *HEADS} & {*names}
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_description_is_in_the_order_of_the_signature(heads, order):
     content = converted_models.reordered(heads, order)
     for file in (flatbuffer.describe(content), flatbuffer.describe_model(flatbuffer.unpack(content))):
@@ -58,7 +58,7 @@ def test_description_is_in_the_order_of_the_signature(heads, order):
         assert file["outputs"] == [{"name": name, "shape": shape, "dtype": "float32"} for name in HEADS]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_results_have_the_names_of_the_signature(network, heads, order):
     photo = converted_models.photo()
     results = TFLiteRunner(converted_models.reordered(heads, order))(photo)
@@ -182,7 +182,7 @@ def write(path, content):
     return path
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_of_heads_of_one_size_the_logits_count(network, heads, tmp_path, order):
     parser = FaceParser(write(tmp_path / "a.tflite", converted_models.reordered(heads, order)), normalization="0..255")
     photo = converted_models.photo()
@@ -314,7 +314,7 @@ def tensor_names(content):
     return [[tensor["name"] for tensor in graph[f"{side}_tensor_metadata"]] for side in ("input", "output")]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_metadata_are_in_the_order_of_the_subgraph(heads, order):
     content = converted_models.reordered(heads, order)
     model = flatbuffer.unpack(content)

@@ -1,6 +1,7 @@
 """How TFLiteConverter is called: a Keras model in, the bytes of a `.tflite` file out."""
 
 import gc
+import warnings
 
 import keras
 
@@ -74,6 +75,7 @@ def to_tflite(model, image_size, precision="float32", input_type="uint8", output
     # Layers refer to each other in circles: the converter needs the memory of their kernels.
     gc.collect()
     file = flatbuffer.unpack(_convert(module, precision, input_type))
+    flatbuffer.read_constants_late(file)
     flatbuffer.set_signature(file, ["image"], names)
     return flatbuffer.pack(file) if info is None else metadata.attach(file, info)
 
@@ -121,7 +123,9 @@ def _convert(module, precision, input_type):
     """Bytes of a `.tflite` file whose outputs are in the order of the function's results, without a signature."""
     import tensorflow as tf
 
-    with native_output.captured() as log:
+    with native_output.captured() as log, warnings.catch_warnings():
+        # The ranges are in the network's own fake_quant operations.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
         try:
             converter = tf.lite.TFLiteConverter.from_concrete_functions([module.compute], module)
             # A SavedModel on the way takes twice the time and memory, and its one use is the signature.
