@@ -10,9 +10,10 @@ from keras_bisenet.inference import workers
 
 
 def describe():
-    """dict: `cpu`, `cores`, `system`, `python`, and `load`: how many programs wanted a core over the last minute."""
+    """dict: `cpu`, `int8_dot_product`, `cores`, `system`, `python`, and `load`: the mean over the last minute."""
     return {
         "cpu": _cpu(),
+        "int8_dot_product": _int8_dot_product(),
         "cores": workers.cores(),
         "system": _system(),
         "python": platform.python_version(),
@@ -26,9 +27,26 @@ def lines(results):
     return [
         f"- command: `{results['command']}`",
         f"- date: {results['date']}",
-        f"- CPU: {computer['cpu']}, {computer['cores']} cores; {computer['system']}, Python {computer['python']}",
+        f"- CPU: {cpu(computer)}; {computer['system']}, Python {computer['python']}",
         f"- packages: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}",
     ]
+
+
+def cpu(computer):
+    """The CPU of a description, in words."""
+    dot_product = computer.get("int8_dot_product")
+    without = " without dot products of 8-bit numbers" if dot_product is False else ""
+    return f"{computer['cpu']}{without}, {computer['cores']} cores"
+
+
+def _int8_dot_product():
+    """Whether the CPU multiplies and adds four pairs of 8-bit numbers at once; without, int8 is hardly faster."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        # Every Mac with a processor of Apple's.
+        return platform.machine() == "arm64"
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+    return flags is not None and not {"avx512_vnni", "avx_vnni", "asimddp"}.isdisjoint(flags[1].split())
 
 
 def _cpu():

@@ -1,6 +1,6 @@
 """Writes RESULTS.md from the results alone."""
 
-from benchmarks import figures, limits
+from benchmarks import figures, limits, machine
 from benchmarks.contestants import PINS, PROJECT, PROJECT_PACKAGES
 
 # The tables: title, the precisions in it, and our file whose latency is divided by that of each row.
@@ -120,7 +120,7 @@ def markdown(results, picture):
             "",
             f"- command: `{results['command']}`",
             f"- date: {results['date']}",
-            f"- CPU: {computer['cpu']}, {computer['cores']} cores; {settings['threads']} threads",
+            f"- CPU: {machine.cpu(computer)}; {settings['threads']} threads",
             f"- load before the start: {computer['load']:.2f}; far above 0, other programs had a part in these times",
             f"- system: {computer['system']}, Python {computer['python']}",
             f"- photos: {height} x {width} (height x width); {results['photos']} to compare labels on, the first one "

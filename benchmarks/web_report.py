@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks import figures
+from benchmarks import figures, machine
 
 # Time of the int8 file, over that of the float32 file.
 LIMIT = 0.5
@@ -53,8 +53,7 @@ def markdown(results):
             f"- date: {results['date']}",
             f"- {len(times['int8'])} turns of {len(times['int8'][0])} frames each",
             f"- {results['browser']}, LiteRT.js {results['litert']}; {results['runs_on']}",
-            f"- CPU: {computer['cpu']}, {computer['cores']} cores, load {computer['load']} before; "
-            f"system: {computer['system']}",
+            f"- CPU: {machine.cpu(computer)}, load {computer['load']} before; system: {computer['system']}",
             "",
         ]
     )

@@ -179,7 +179,14 @@ def results():
     return {
         "command": "python benchmarks/run.py --threads 2",
         "date": "2030-01-02",
-        "machine": {"cpu": "Some CPU", "cores": 2, "system": "Some OS", "python": "3.11.7", "load": 0.5},
+        "machine": {
+            "cpu": "Some CPU",
+            "int8_dot_product": True,
+            "cores": 2,
+            "system": "Some OS",
+            "python": "3.11.7",
+            "load": 0.5,
+        },
         "settings": {"image_size": (480, 640), "threads": 2, "conversions": 3, "rounds": 3, "warmups": 5, "runs": 30},
         "packages": {"project": dict.fromkeys([*contestants.PROJECT_PACKAGES, "came-along"], "1.2.3")},
         "photos": 7,
@@ -239,6 +246,17 @@ def test_every_limit_is_compared_with_the_peer_that_is_hardest_to_beat(results):
         ),
         ("ours: conversion memory is 1.60 GB, required is at most 2.50: holds", True),
     ]
+
+
+def test_without_8_bit_dot_products_the_speed_of_8_bits_is_a_comparison(results):
+    results["machine"]["int8_dot_product"] = False
+    results["contestants"][1]["round_ms"] = results["contestants"][2]["round_ms"] = [93.0, 93.0, 93.0]
+    said = [sentence for sentence, holds in limits.verdicts(results) if "DOES NOT HOLD" in sentence]
+    assert [sentence.partition(" is ")[0] for sentence in said] == [
+        "ours_int8: latency",
+        "ours_int8: part of pixels unlike PyTorch's",
+    ]
+    assert "without dot products of 8-bit numbers" in report.markdown(results, "picture.png")
 
 
 @pytest.mark.parametrize(("bytes_", "holds"), [(13_400_000, True), (13_400_001, False)])
