@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks import jobs
 from benchmarks.holdings import held
 from keras_bisenet import FaceParser
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 
 # Sizes of the photos: that of the bundled network, smaller, larger, odd.
 SIZES = ((512, 512), (301, 203), (640, 480), (97, 512))

@@ -10,7 +10,8 @@ import weight_port
 from benchmarks import jobs
 from benchmarks.processes import ROOT
 from keras_bisenet.preprocessing import MEAN, STD
-from weight_port import manifest, torch_reference
+from weight_port import manifest
+from weight_port.reference import torch_network
 
 MANIFEST = ROOT / "checkpoints" / "manifest.json"
 
@@ -25,7 +26,7 @@ def label_folder(photos, output_dir):
     """
     state = weight_port.load(manifest.locate("default", MANIFEST).path)
     architecture = weight_port.recognise(state)
-    network = torch_reference.BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
+    network = torch_network.BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
     network.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in state.items()})
     network.eval()
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))

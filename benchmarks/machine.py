@@ -6,7 +6,7 @@ import platform
 import re
 import subprocess
 
-from keras_bisenet.inference import workers
+from keras_bisenet.utils import workers
 
 
 def describe():

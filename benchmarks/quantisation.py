@@ -60,7 +60,7 @@ def run(data, checkpoint, limit, output, arguments):
     from benchmarks.quantisation_experiment import Experiment
     from keras_bisenet.data import folder
     from keras_bisenet.export.quantization import calibration
-    from keras_bisenet.inference import images, resizing
+    from keras_bisenet.utils import images, resizing
     from weight_port import manifest
 
     state = weight_port.load(manifest.locate(checkpoint, ROOT / "checkpoints" / "manifest.json").path)
@@ -106,7 +106,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     from keras_bisenet.data.folder import DataError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.images import ImageError
     from weight_port import CheckpointError
 
     try:

@@ -6,9 +6,10 @@ import tqdm
 from benchmarks import quantisation_choices
 from benchmarks.quantisation_choices import AS_IT_IS
 from keras_bisenet import HEADS
-from keras_bisenet.export import convert, flatbuffer
+from keras_bisenet.export import convert
 from keras_bisenet.export.passes import rewriting
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.training.metrics import Scores, confusion
 
 

@@ -52,7 +52,7 @@ def run(data, files, calibration_count, limit, output, arguments):
     from benchmarks import machine
     from keras_bisenet import load_model
     from keras_bisenet.data import folder
-    from keras_bisenet.inference import images
+    from keras_bisenet.utils import images
 
     train, val = folder.read_split(data, "train"), folder.read_split(data, "val")[:limit]
     chosen = np.random.default_rng(0).permutation(len(train))[:calibration_count]
@@ -89,9 +89,9 @@ def compare(models, photos, examples):
 
     from keras_bisenet.data import folder
     from keras_bisenet.export import convert
-    from keras_bisenet.inference import images, resizing
-    from keras_bisenet.inference.runner import TFLiteRunner
+    from keras_bisenet.tflite.interpreter import TFLiteRunner
     from keras_bisenet.training.metrics import Scores, confusion
+    from keras_bisenet.utils import images, resizing
 
     first = next(iter(models))
     runners = {
@@ -149,8 +149,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     from keras_bisenet.data.folder import DataError
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
 
     files = {"before": FLAGS.before, "after": FLAGS.after}
     try:

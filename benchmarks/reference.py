@@ -7,8 +7,8 @@ from benchmarks import jobs
 from benchmarks.inputs import Inputs
 from keras_bisenet import preprocessing
 from keras_bisenet.export.quantization.calibration import choose
-from keras_bisenet.inference import images
-from weight_port import torch_reference
+from keras_bisenet.utils import images
+from weight_port.reference import torch_network
 
 
 def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):
@@ -30,7 +30,7 @@ def write(checkpoint, image_size, photos, calibration_images, calibration_count,
     calibration = np.stack(choose(size, calibration_images, calibration_count).images)
     mean, std = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
     state = weight_port.load(checkpoint)
-    reference = torch_reference.Reference(state, weight_port.recognise(state))
+    reference = torch_network.Reference(state, weight_port.recognise(state))
     labels = []
     for photo in photos:
         logits, _, _ = reference(((photo[np.newaxis] / 255 - mean) / std).astype(np.float32))

@@ -51,14 +51,15 @@ def run(output):
     from benchmarks import machine, training_parity_report
     from benchmarks.training_parity_experiment import KerasRun, TorchRun, batches, difference
     from keras_bisenet import normalize
-    from keras_bisenet.inference import images
     from keras_bisenet.training import configs
-    from weight_port import manifest, torch_reference
+    from keras_bisenet.utils import images
+    from weight_port import manifest
+    from weight_port.reference import torch_network
 
     state = weight_port.load(manifest.locate("default", ROOT / "checkpoints" / "manifest.json").path)
     architecture = weight_port.recognise(state)
     photo = images.read(images.BUNDLED)
-    logits = torch_reference.Reference(state, architecture)(np.array(normalize(photo[np.newaxis])))[0]
+    logits = torch_network.Reference(state, architecture)(np.array(normalize(photo[np.newaxis])))[0]
     labels = logits[0].argmax(-1).astype(np.uint8)
     config = dataclasses.replace(configs.ORIGINAL, num_classes=architecture.num_classes, **SCHEDULE)
     runs = {

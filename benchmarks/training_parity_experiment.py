@@ -11,7 +11,7 @@ import weight_port
 from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.training.trainer import Trainer
-from weight_port import torch_reference, torch_training
+from weight_port.reference import torch_network, torch_training
 
 
 class KerasRun:
@@ -46,7 +46,7 @@ class TorchRun:
 
     def __init__(self, state, config):
         self._precision = config.precision
-        network = torch_reference.Reference(state, weight_port.recognise(state)).network
+        network = torch_network.Reference(state, weight_port.recognise(state)).network
         rate = functools.partial(
             torch_training.learning_rate,
             base=config.learning_rate,

@@ -15,8 +15,8 @@ from PIL import Image
 import weight_port
 from benchmarks import jobs
 from benchmarks.processes import ROOT
-from keras_bisenet.inference import images
 from keras_bisenet.labels import LABELS
+from keras_bisenet.utils import images
 from weight_port import manifest
 
 MANIFEST = ROOT / "checkpoints" / "manifest.json"
@@ -62,10 +62,10 @@ def torch_step(size, batch_size):
     from keras import ops
 
     from keras_bisenet import normalize
-    from weight_port import torch_reference, torch_training
+    from weight_port.reference import torch_network, torch_training
 
     state, architecture = _checkpoint()
-    network = torch_reference.Reference(state, architecture).network
+    network = torch_network.Reference(state, architecture).network
     reference = torch_training.TorchTrainer(network.to(memory_format=torch.channels_last))
     photos, labels = _batch(size, batch_size)
     photos = ops.convert_to_numpy(normalize(photos))

@@ -91,10 +91,11 @@ def run(options):
 
     from keras_bisenet import FaceParser, load_model
     from keras_bisenet.data import folder
-    from keras_bisenet.export import convert, metadata, staging
+    from keras_bisenet.export import convert
     from keras_bisenet.export.quantization import calibration
-    from keras_bisenet.inference import images
+    from keras_bisenet.tflite import metadata
     from keras_bisenet.training import configs, evaluation, loop, metrics, reports
+    from keras_bisenet.utils import images, staging
     from weight_port import manifest
 
     output, names = pathlib.Path(options.output_dir), tuple(options.classes)
@@ -143,9 +144,9 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
     from keras_bisenet.data.folder import DataError
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
     from keras_bisenet.training.errors import TrainingError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
     from weight_port import CheckpointError
 
     try:

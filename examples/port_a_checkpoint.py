@@ -41,12 +41,14 @@ def run(options):
 
     import keras_bisenet
     import weight_port
-    from keras_bisenet.bisenet import HEADS
-    from keras_bisenet.export import convert, metadata, staging
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference import images, painting
+    from keras_bisenet.export import convert
     from keras_bisenet.labels import class_names
-    from weight_port import manifest, parity, torch_reference
+    from keras_bisenet.models.bisenet import HEADS
+    from keras_bisenet.tflite import metadata
+    from keras_bisenet.utils import images, painting, staging
+    from keras_bisenet.utils.errors import ExportError
+    from weight_port import manifest, parity
+    from weight_port.reference import torch_network
 
     # 1. Read the file; no code that it may hold is run. Names and shapes of its tensors tell which network it is of.
     checkpoint = manifest.locate(options.checkpoint, MANIFEST)
@@ -63,7 +65,7 @@ def run(options):
     # 3. Compare the logits of all heads with those of the PyTorch network.
     photo = images.read(options.photo or images.BUNDLED, SIZE)  # [512, 512, 3] uint8 RGB
     inputs = ops.convert_to_numpy(keras_bisenet.normalize(photo[np.newaxis]))  # [1, 512, 512, 3] float32
-    reference = torch_reference.Reference(state, architecture)
+    reference = torch_network.Reference(state, architecture)
     expected = dict(zip(HEADS, reference(inputs), strict=True))  # [1, 512, 512, classes] each
     results = model.predict_on_batch(inputs)
     for head in HEADS:
@@ -97,7 +99,7 @@ def run(options):
         weights = weight_port.keras_weights(model.variables)
         weight_port.save(folder / "again.pth", weight_port.reverse(weights, architecture.dialect, passengers))
         again = weight_port.load(folder / "again.pth")
-        torch_reference.Reference(again, architecture)
+        torch_network.Reference(again, architecture)
         equal = sum(np.array_equal(state[key], again[key]) for key in state)
         print(f"6. back       again.pth: {equal} of {len(state)} tensors equal, bit for bit")
     print(f"everything is in {options.output_dir}")
@@ -106,8 +108,8 @@ def run(options):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
     from weight_port import CheckpointError
 
     try:

@@ -9,8 +9,8 @@ import sys
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS, PALETTE
 
 _LAZY = {
-    "HEADS": "bisenet",
-    "BiSeNet": "bisenet",
+    "HEADS": "models.bisenet",
+    "BiSeNet": "models.bisenet",
     "FaceParser": "inference.face_parser",
     "load_model": "inference.loading",
     "normalize": "preprocessing",
@@ -38,4 +38,4 @@ def __dir__():
 
 # Whoever has imported Keras wants `keras.saving.load_model` to know the class.
 if "keras" in sys.modules:
-    importlib.import_module(f"{__name__}.bisenet")
+    importlib.import_module(f"{__name__}.models.bisenet")

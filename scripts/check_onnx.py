@@ -18,7 +18,7 @@ import sys
 import missing  # noqa: F401
 from absl import app, flags, logging
 
-from keras_bisenet import native_output
+from keras_bisenet.utils import native_output
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -56,20 +56,22 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
         # PyTorch's CUDA build brings it and loads it for the export. After TensorFlow that would end the process.
         importlib.import_module("triton")
     with native_output.captured():
-        import keras_bisenet.bisenet
+        import keras_bisenet.models.bisenet
     import numpy as np
     from keras import ops
 
     import weight_port
-    from keras_bisenet.export import convert, flatbuffer, job, labels_file, staging
-    from keras_bisenet.inference import images
-    from keras_bisenet.inference.runner import TFLiteRunner
+    from keras_bisenet.export import convert, pipeline
     from keras_bisenet.preprocessing import normalize
-    from weight_port import manifest, onnx_file, onnx_reference, torch_reference, verification
+    from keras_bisenet.tflite import flatbuffer, labels_file
+    from keras_bisenet.tflite.interpreter import TFLiteRunner
+    from keras_bisenet.utils import images, staging
+    from weight_port import manifest, verification
     from weight_port.errors import OnnxError
+    from weight_port.reference import onnx_file, onnx_network, torch_network
 
     size = asked = images.parse_size(image_size)
-    steps = job.Steps()
+    steps = pipeline.Steps()
     checks = verification.Verification(reference="ONNX Runtime")
     heads, precision, content, scores = keras_bisenet.HEADS, "float32", None, None
     with steps("read the checkpoint"):
@@ -100,11 +102,11 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     if onnx is None:
         output = pathlib.Path(output)
         with steps(f"export to {output}"), staging.staged(output.parent) as folder:
-            network = torch_reference.Reference(state, architecture).network
-            onnx_reference.export(network, size, folder / output.name, heads)
+            network = torch_network.Reference(state, architecture).network
+            onnx_network.export(network, size, folder / output.name, heads)
         file = onnx_file.inspect(output)
         print(file)
-    reference = onnx_reference.OnnxReference(file, size, architecture.num_classes, heads)
+    reference = onnx_network.OnnxReference(file, size, architecture.num_classes, heads)
     if content is None:
         with steps("convert to float32 TFLite"):
             content = convert.to_tflite(model, size)
@@ -129,8 +131,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
     from weight_port.errors import CheckpointError, OnnxError
 
     try:

@@ -54,19 +54,20 @@ def open_model(model, image_size):
     """
     import weight_port
     from keras_bisenet import FaceParser
-    from keras_bisenet.inference import networks
-    from weight_port import manifest, torch_reference
+    from keras_bisenet.inference import predictors
+    from weight_port import manifest
+    from weight_port.reference import torch_network
 
     path = pathlib.Path(model)
     if path.suffix == ".tflite":
         return path, "tflite", FaceParser(path, image_size=image_size)
     if path.suffix == ".keras":
-        return path, "keras", FaceParser(networks.KerasNetwork(path, image_size))
+        return path, "keras", FaceParser(predictors.KerasNetwork(path, image_size))
     path = manifest.locate(model, MANIFEST).path
     state = weight_port.load(path)
     architecture = weight_port.recognise(state)
-    reference = torch_reference.Reference(state, architecture)
-    network = networks.LogitsNetwork(lambda image: reference(image)[0], architecture.num_classes, image_size)
+    reference = torch_network.Reference(state, architecture)
+    network = predictors.LogitsNetwork(lambda image: reference(image)[0], architecture.num_classes, image_size)
     return path, "pytorch", FaceParser(network)
 
 
@@ -82,11 +83,10 @@ def run(options):
     from tqdm import tqdm
 
     from keras_bisenet.data import folder, label_order
-    from keras_bisenet.export import staging
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference import images
     from keras_bisenet.labels import LABELS, class_names
     from keras_bisenet.training import chart, evaluation, metrics
+    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils.errors import ExportError
     from weight_port import manifest
 
     size = None if options.image_size is None else images.parse_size(options.image_size)
@@ -126,8 +126,8 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
     from keras_bisenet.data.folder import DataError
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
     from weight_port import CheckpointError
 
     try:

@@ -43,13 +43,14 @@ def run(model, output, layout):
     """
     import weight_port
     from keras_bisenet import load_model
-    from keras_bisenet.export import job, staging
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference import images
-    from weight_port import dialects, manifest, torch_reference, verification
+    from keras_bisenet.export import pipeline
+    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils.errors import ExportError
+    from weight_port import layouts, manifest, verification
+    from weight_port.reference import torch_network
 
     output = pathlib.Path(output)
-    steps = job.Steps()
+    steps = pipeline.Steps()
     checks = verification.Verification()
     with steps(f"read {model}"):
         # Whatever precision and image size it was trained in.
@@ -57,14 +58,14 @@ def run(model, output, layout):
     with staging.staged(output.parent) as folder:
         with steps(f"write {output.name}"):
             weights = weight_port.keras_weights(network.variables)
-            weight_port.save(folder / output.name, weight_port.reverse(weights, dialects.DIALECTS[layout]))
+            weight_port.save(folder / output.name, weight_port.reverse(weights, layouts.DIALECTS[layout]))
         with steps("read it back and compare"):
             state = weight_port.load(folder / output.name)
             architecture = weight_port.recognise(state)
             name, photo = images.BUNDLED.name, images.read(images.BUNDLED, SIZE)
-            reference = torch_reference.Reference(state, architecture)
-            job.verify_port(network, name, photo, reference, checks)
-            job.verify(network, {name: photo}, reference, checks)
+            reference = torch_network.Reference(state, architecture)
+            pipeline.verify_port(network, name, photo, reference, checks)
+            pipeline.verify(network, {name: photo}, reference, checks)
         print(f"\n{checks.table()}\n")
         if checks.failed():
             raise ExportError(
@@ -79,7 +80,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.utils.errors import ExportError
 
     try:
         run(FLAGS.model, FLAGS.output, FLAGS.layout)

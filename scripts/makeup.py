@@ -56,7 +56,8 @@ def find_parts(photo, options):
     """
     from keras_bisenet import FaceParser
     from keras_bisenet.data import folder
-    from keras_bisenet.inference import images, makeup, soft_masks
+    from keras_bisenet.inference import makeup, soft_masks
+    from keras_bisenet.utils import images
 
     size = photo.shape[:2]
     if options.labels is not None:
@@ -88,8 +89,8 @@ def run(options):
     import numpy as np
     from PIL import Image
 
-    from keras_bisenet.export import staging
-    from keras_bisenet.inference import images, makeup
+    from keras_bisenet.inference import makeup
+    from keras_bisenet.utils import images, staging
 
     output = pathlib.Path(options.output)
     if output.suffix.lower() not in FORMATS:
@@ -118,9 +119,9 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     try:
         from keras_bisenet.data.folder import DataError
-        from keras_bisenet.export.errors import ExportError
-        from keras_bisenet.inference.images import ImageError
         from keras_bisenet.inference.makeup import MakeupError
+        from keras_bisenet.utils.errors import ExportError
+        from keras_bisenet.utils.images import ImageError
     except ImportError as error:
         sys.exit(f"error: {error}")
 

@@ -49,20 +49,20 @@ def run(names, options):
     """
     from tqdm import tqdm
 
-    from keras_bisenet.inference import folder_job, inputs, ray_job, results
+    from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster, results
     from keras_bisenet.inference.face_parser import FaceParser
 
     results.check_kinds(options.outputs)
     output_dir = pathlib.Path(options.output_dir)
     sources = inputs.find(names, [output_dir / kind for kind in results.KINDS])
     FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
-    job = folder_job.Job(output_dir, tuple(options.outputs), options.model, options.detect)
+    job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, options.detect)
     failures, count = [], 0
     with job.claim():
         to_do = [source for source in sources if source.is_video or not job.is_done(source)]
         # Nobody knows how many pictures a video has.
         total = None if any(source.is_video for source in to_do) else len(to_do)
-        engine = ray_job if options.engine == "ray" else folder_job
+        engine = ray_cluster if options.engine == "ray" else parse_folder
         with (
             contextlib.closing(engine.run(job, to_do, options.workers)) as parsed,
             tqdm(parsed, "parsing", total, unit="photo", smoothing=0.05, disable=None) as progress,
@@ -90,8 +90,8 @@ def _line(text):
 def main(argv):
     if len(argv) < 2:
         raise app.UsageError("expected photos: files, folders or patterns; see --help")
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
 
     try:
         failed, count = run(argv[1:], FLAGS)

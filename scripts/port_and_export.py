@@ -17,7 +17,7 @@ import sys
 import missing  # noqa: F401
 from absl import app, flags, logging
 
-from keras_bisenet import native_output
+from keras_bisenet.utils import native_output
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -61,21 +61,24 @@ def run(options):
         CheckpointError, ExportError, ImageError: with a message for the person who asked.
     """
     with native_output.captured():
-        import keras_bisenet.bisenet
+        import keras_bisenet.models.bisenet
     import weight_port
-    from keras_bisenet.export import convert, html_report, job, metadata, report, staging
+    from keras_bisenet.export import convert, pipeline
+    from keras_bisenet.export.options import resolve
     from keras_bisenet.export.quantization import calibration
-    from keras_bisenet.export.spec import resolve
-    from keras_bisenet.inference import images, preview
+    from keras_bisenet.export.report import html_page, preview, summary
     from keras_bisenet.labels import class_names
-    from weight_port import manifest, torch_reference, verification
+    from keras_bisenet.tflite import metadata
+    from keras_bisenet.utils import images, staging
+    from weight_port import manifest, verification
+    from weight_port.reference import torch_network
 
     calibrated = options.calibration_images is not None or options.calibration_count is not None
     size = images.parse_size(options.image_size)
     spec = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
     if spec.precisions:
         convert.check_backend()
-    steps = job.Steps()
+    steps = pipeline.Steps()
     checks = verification.Verification(options.tolerance)
     obsolete = []
     with staging.staged(options.output_dir, obsolete) as folder:
@@ -93,35 +96,37 @@ def run(options):
                 weight_port.apply(state, model.variables, architecture)
         image, photo = next(iter(photos.items()))
         with steps("verify the port in float64"):
-            reference = torch_reference.Reference(state, architecture)
-            job.verify_port(model, image, photo, reference, checks)
+            reference = torch_network.Reference(state, architecture)
+            pipeline.verify_port(model, image, photo, reference, checks)
         info = metadata.ModelInfo(
             class_names(architecture.num_classes),
             checkpoint.sha256,
             options.author,
             checkpoint.license if options.license is None else options.license,
         )
-        written = job.write_files(model, folder, spec, info, examples.images, steps, pathlib.Path(options.output_dir))
+        written = pipeline.write_files(
+            model, folder, spec, info, examples.images, steps, pathlib.Path(options.output_dir)
+        )
         with steps("verify against PyTorch"):
-            expected, labels = job.verify(model, photos, reference, checks, written, folder, spec)
+            expected, labels = pipeline.verify(model, photos, reference, checks, written, folder, spec)
         with steps("draw preview.png"):
             of_files = {name: found for name, found in labels.items() if name != "keras"}
             preview.save_preview(folder / "preview.png", photo, expected, of_files, architecture.num_classes)
-        names, others = job.reject(folder, of_files, checks.failed())
-        names = {"keras": job.file_name("keras"), **names}
+        names, others = pipeline.reject(folder, of_files, checks.failed())
+        names = {"keras": pipeline.file_name("keras"), **names}
         obsolete += others
         with steps("measure the latency"):
-            latency = {names[precision]: job.measure(file, spec, photo) for precision, file in written.items()}
+            latency = {names[precision]: pipeline.measure(file, spec, photo) for precision, file in written.items()}
         described = {names[precision]: file.describe() for precision, file in written.items()}
-        origin = report.checkpoint(checkpoint.path, info, architecture, model)
+        origin = summary.checkpoint(checkpoint.path, info, architecture, model)
         command = shlex.join(sys.orig_argv)
-        figures = report.assemble(folder, described, origin, spec, examples, checks, latency, steps, command)
-        evidence = html_report.Evidence(
+        figures = summary.assemble(folder, described, origin, spec, examples, checks, latency, steps, command)
+        evidence = html_page.Evidence(
             image, photo, expected, labels, names, info.labels, verification.EDGES, checks.histograms
         )
-        report.write(folder, figures, evidence)
+        summary.write(folder, figures, evidence)
 
-    print(f"\n{checks.table()}\n\n{report.summary(figures)}")
+    print(f"\n{checks.table()}\n\n{summary.summary(figures)}")
     if examples.images:
         print(f"int8 was calibrated on {examples}")
     print(f"everything is in {options.output_dir}; begin with report.html")
@@ -145,22 +150,22 @@ def read(path):
     """
     import keras_bisenet
     import weight_port
-    from weight_port import dialects
+    from weight_port import layouts
 
     if path.suffix != ".keras":
         state = weight_port.load(path)
         return state, weight_port.recognise(state), None
     model = keras_bisenet.load_model(path).with_config(dtype="float32", input_shape=(None, None, 3))
-    state = weight_port.reverse(weight_port.keras_weights(model.variables), dialects.ZLLRUNNING)
-    return state, weight_port.Architecture(dialects.ZLLRUNNING, model.backbone, model.num_classes), model
+    state = weight_port.reverse(weight_port.keras_weights(model.variables), layouts.ZLLRUNNING)
+    return state, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes), model
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
     from weight_port import CheckpointError
 
     try:

@@ -101,10 +101,10 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
     from keras_bisenet.data.folder import DataError
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference.images import ImageError
     from keras_bisenet.labels import class_names
     from keras_bisenet.training.errors import TrainingError
+    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.images import ImageError
     from weight_port import CheckpointError
 
     try:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from weight_port import torch_reference
+from weight_port.reference import torch_network
 
 with contextlib.suppress(ModuleNotFoundError):
     # As scripts/check_onnx.py does, and why.
@@ -66,7 +66,7 @@ def random_state(backbone="resnet18", layout="zllrunning", num_classes=19, seed=
     tolerances mean something only at that scale, so the residual branches are kept small.
     """
     torch.manual_seed(seed)
-    network = torch_reference.BiSeNet(num_classes, backbone, layout)
+    network = torch_network.BiSeNet(num_classes, backbone, layout)
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             residual = name.endswith(".bn2")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_bisenet.export import flatbuffer
+from keras_bisenet.tflite import flatbuffer
 
 CLASSES, SIZE = 5, (48, 64)
 

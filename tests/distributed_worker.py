@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_bisenet import HEADS, layers
+from keras_bisenet import HEADS
 from keras_bisenet.data import folder, pipeline
+from keras_bisenet.models import layers
 from keras_bisenet.training import devices, loop
 from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.trainer import Trainer

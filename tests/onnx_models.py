@@ -6,8 +6,8 @@ from conftest import random_images
 from onnx import helper
 
 from keras_bisenet import HEADS
-from weight_port import onnx_file
-from weight_port.onnx_reference import OnnxReference
+from weight_port.reference import onnx_file
+from weight_port.reference.onnx_network import OnnxReference
 
 SIZE = (65, 97)
 CLASSES = 11

@@ -42,10 +42,11 @@ from benchmarks.runners import litert_labels, litert_logits
 from benchmarks.runners import onnxruntime as onnxruntime_runner
 from benchmarks.runners import pytorch as pytorch_runner
 from keras_bisenet import preprocessing
-from keras_bisenet.export import convert, flatbuffer
-from keras_bisenet.inference import images
-from keras_bisenet.inference.runner import TFLiteRunner
-from weight_port.torch_reference import Reference
+from keras_bisenet.export import convert
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import images
+from weight_port.reference.torch_network import Reference
 
 ENTRIES = [*contestants.OURS, *contestants.PEERS]
 # Height and width differ, and neither is the number of channels or classes.

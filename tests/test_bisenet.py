@@ -8,7 +8,8 @@ from keras import ops
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
-from weight_port import parity, torch_reference
+from weight_port import parity
+from weight_port.reference import torch_network
 
 # At least 10,000 pixels each, so that one pixel on a boundary does not decide about 99.99 %.
 SIZES = [(64, 160), (133, 97), (161, 65), (513, 385)]
@@ -18,7 +19,7 @@ def ported(state, dtype="float32"):
     architecture = weight_port.recognise(state)
     model = BiSeNet(architecture.num_classes, architecture.backbone, dtype=dtype)
     weight_port.apply(state, model.variables, architecture)
-    return model, torch_reference.Reference(state, architecture)
+    return model, torch_network.Reference(state, architecture)
 
 
 def differences(model, reference, images):

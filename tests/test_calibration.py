@@ -17,9 +17,9 @@ from keras_bisenet import BiSeNet, preprocessing
 from keras_bisenet.export import deployment, passes
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, quantize, rounding_points
-from keras_bisenet.inference import images
-from keras_bisenet.inference.images import ImageError
-from weight_port import torch_reference
+from keras_bisenet.utils import images
+from keras_bisenet.utils.images import ImageError
+from weight_port.reference import torch_network
 
 SIZE = (64, 96)
 WIDTHS = (6, 5, 4, 7, 3, 8, 2, 9)
@@ -42,7 +42,7 @@ class Reference:
         self.architecture = weight_port.recognise(state)
         self.model = BiSeNet(7, backbone)
         weight_port.apply(state, self.model.variables, self.architecture)
-        self.network = copy.deepcopy(torch_reference.Reference(state, self.architecture).network).double()
+        self.network = copy.deepcopy(torch_network.Reference(state, self.architecture).network).double()
 
     def activations(self, graph, photo):
         """Name of a node -> `[1, h, w, C]`: a convolution by PyTorch, what lies between convolutions by numpy."""

@@ -15,9 +15,10 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_bisenet import LABELS, locks
+from keras_bisenet import LABELS
 from keras_bisenet.data import celebamask, folder
 from keras_bisenet.data.folder import DataError
+from keras_bisenet.utils import locks
 
 SCRIPT = ROOT / "scripts" / "prepare_celebamask.py"
 PARTS = ", ".join(LABELS[1:])

@@ -16,8 +16,8 @@ from onnx_models import CLASSES, SIZE, check_against_torch, rename, save, small
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
 from keras_bisenet.export import convert
-from keras_bisenet.export.errors import ExportError
-from weight_port import onnx_file, torch_reference
+from keras_bisenet.utils.errors import ExportError
+from weight_port.reference import onnx_file, torch_network
 
 SIZE_TEXT = "65x97"
 FLAG_NAMES = ("checkpoint", "onnx", "output", "tflite", "image_size", "verify_images")
@@ -60,7 +60,7 @@ def checkpoint(folder, state):
 
 @pytest.fixture(scope="module")
 def torch_logits(state):
-    return torch_reference.Reference(state, weight_port.recognise(state))
+    return torch_network.Reference(state, weight_port.recognise(state))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_export_has_named_inputs_and_outputs(exported):
 
 def test_export_names_no_place_on_this_machine(exported):
     content = exported.read_bytes()
-    for word in (str(ROOT), sys.prefix, "torch_reference", 'File "'):
+    for word in (str(ROOT), sys.prefix, "torch_network", 'File "'):
         assert word.encode() not in content, word
 
 

@@ -19,11 +19,11 @@ from conftest import ROOT
 from narrow_networks import narrow
 from PIL import Image
 
-from keras_bisenet import FaceParser, locks
+from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.export.staging import staged
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images, locks
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.staging import staged
 
 BUSY = "another process is writing into it; wait until that has ended, or choose another folder"
 

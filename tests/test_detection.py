@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keras_bisenet import LABELS, FaceParser
-from keras_bisenet.inference import detection, images
+from keras_bisenet.inference import detection
 from keras_bisenet.inference.detection import Face
+from keras_bisenet.utils import images
 
 FACE_PARTS = [LABELS.index(part) for part in ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "l_lip")]
 

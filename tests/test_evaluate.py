@@ -16,12 +16,14 @@ from sklearn.metrics import confusion_matrix
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, FaceParser, load_model, normalize
 from keras_bisenet.data import folder
-from keras_bisenet.export import convert, deployment, flatbuffer
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import images, networks, resizing
+from keras_bisenet.export import convert, deployment
+from keras_bisenet.inference import predictors
+from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.training import chart, evaluation
 from keras_bisenet.training.metrics import Scores
-from weight_port import torch_reference
+from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils.errors import ExportError
+from weight_port.reference import torch_network
 
 SIZE = (192, 256)
 HALF = (96, 128)
@@ -42,7 +44,7 @@ def state():
 @pytest.fixture(scope="module")
 def reference(state):
     """Labels by PyTorch: called with `[H, W, 3]` uint8 RGB."""
-    network = torch_reference.Reference(state, weight_port.recognise(state))
+    network = torch_network.Reference(state, weight_port.recognise(state))
     return lambda photo: network(keras.ops.convert_to_numpy(normalize(photo[np.newaxis])))[0][0].argmax(-1)
 
 
@@ -210,7 +212,7 @@ def test_a_model_of_a_fixed_size_gets_its_size(tmp_path, model, reference):
     assert (predict(photo) == reference(photo)).mean() > 0.95
     assert FaceParser(tmp_path / "fixed.keras")(images.read(images.BUNDLED, SIZE)).shape == SIZE
     with pytest.raises(ExportError) as error:
-        networks.KerasNetwork(tmp_path / "fixed.keras", SIZE)
+        predictors.KerasNetwork(tmp_path / "fixed.keras", SIZE)
     assert str(error.value) == (
         f"{tmp_path}/fixed.keras: takes photos of 64x80 alone, not of 192x256; leave the image size out"
     )

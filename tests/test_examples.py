@@ -15,8 +15,10 @@ from conftest import DEFAULT_CHECKPOINT, ROOT
 from PIL import Image
 
 from keras_bisenet import LABELS, BiSeNet, FaceParser
-from keras_bisenet.export import convert, flatbuffer, job, metadata, spec
-from keras_bisenet.inference import face_parser, images
+from keras_bisenet.export import convert, options, pipeline
+from keras_bisenet.inference import face_parser
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.utils import images
 
 EXAMPLES = ROOT / "examples"
 MOBILE = ("android/FaceParsing.kt", "ios/FaceParsing.swift")
@@ -183,9 +185,9 @@ def classes_of(name):
 @pytest.fixture(scope="module")
 def mediapipe_file():
     """The bytes of a file that `--target mediapipe` writes for the GPU, of a random network."""
-    target = spec.resolve("mediapipe", (512, 512))
-    options = target.image_size, "float16", target.input_type, target.output
-    return convert.to_tflite(BiSeNet(len(LABELS)), *options, info=metadata.ModelInfo(LABELS, "0" * 64))
+    target = options.resolve("mediapipe", (512, 512))
+    asked = target.image_size, "float16", target.input_type, target.output
+    return convert.to_tflite(BiSeNet(len(LABELS)), *asked, info=metadata.ModelInfo(LABELS, "0" * 64))
 
 
 @pytest.mark.parametrize("name", MOBILE)
@@ -234,7 +236,9 @@ def test_code_names_files_that_the_command_of_its_readme_writes(name):
         flags = dict(zip(*[iter(shlex.split(line))] * 2, strict=True))
         if flags.get("--target", "litert") == target:
             precisions = flags["--precisions"].split(",")
-            files |= {job.tflite_name(p) for p in spec.resolve(target, (512, 512), precisions=precisions).precisions}
+            files |= {
+                pipeline.tflite_name(p) for p in options.resolve(target, (512, 512), precisions=precisions).precisions
+            }
     models = {key: value for key, value in constants(name).items() if key.endswith("model")}
     expected = {"cpumodel": "face_parsing_int8.tflite", "gpumodel": "face_parsing_float16.tflite"}
     assert models in (expected, {"model": expected["cpumodel"]})

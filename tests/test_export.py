@@ -17,12 +17,14 @@ from scipy import special
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet, normalize, preprocessing
-from keras_bisenet.export import convert, deployment, flatbuffer, metadata
-from keras_bisenet.export.errors import ConversionError, ExportError
+from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.quantization import calibration
-from keras_bisenet.inference import images
-from keras_bisenet.inference.runner import TFLiteRunner
-from weight_port import parity, torch_reference
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ConversionError, ExportError
+from weight_port import parity
+from weight_port.reference import torch_network
 
 # The ops that this network needs; any other (Flex, custom, TRANSPOSE, ...) would be a regression.
 BUILTINS = {
@@ -48,7 +50,7 @@ class Network:
         architecture = weight_port.recognise(state)
         self.model = BiSeNet(architecture.num_classes, architecture.backbone)
         weight_port.apply(state, self.model.variables, architecture)
-        self.reference = torch_reference.Reference(state, architecture)
+        self.reference = torch_network.Reference(state, architecture)
 
     def expected(self, photo):
         return dict(zip(HEADS, self.reference(inputs(photo)), strict=True))
@@ -596,7 +598,7 @@ weight_port.apply(state, model.variables, weight_port.recognise(state))
 logits = model(normalize(np.zeros((1, 32, 32, 3), np.uint8)), training=False)["logits"]
 print(tuple(logits.shape))
 from keras_bisenet.export import convert
-from keras_bisenet.export.errors import ExportError
+from keras_bisenet.utils.errors import ExportError
 try:
     convert.to_tflite(model, (32, 32))
 except ExportError as error:

@@ -12,7 +12,8 @@ from conftest import ROOT, random_images, random_state
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
-from weight_port import parity, torch_reference
+from weight_port import parity
+from weight_port.reference import torch_network
 
 SCRIPT = ROOT / "scripts" / "export_pytorch.py"
 
@@ -66,7 +67,7 @@ def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
     read = torch.load if suffix == ".pth" else safetensors.torch.load_file
     state = read(path)
     assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
-    network = torch_reference.BiSeNet(num_classes, backbone, layout)
+    network = torch_network.BiSeNet(num_classes, backbone, layout)
     if layout == "zllrunning":
         network = published_network(num_classes)
     network.load_state_dict(state, strict=True)

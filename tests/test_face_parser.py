@@ -13,13 +13,15 @@ from PIL import Image
 
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, FaceParser, normalize
-from keras_bisenet.export import flatbuffer, metadata
 from keras_bisenet.export.convert import to_tflite
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import contract, images, resizing
+from keras_bisenet.inference import model_io
 from keras_bisenet.inference.face_parser import BUNDLED
-from keras_bisenet.inference.images import ImageError
-from weight_port import manifest, torch_reference
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.images import ImageError
+from weight_port import manifest
+from weight_port.reference import torch_network
 
 CLASSES, SIZE = 5, (48, 64)
 
@@ -38,7 +40,7 @@ def photo():
 def expected(photo):
     """What PyTorch says of the bundled photo at the size of the network."""
     state = weight_port.load(DEFAULT_CHECKPOINT)
-    reference = torch_reference.Reference(state, weight_port.recognise(state))
+    reference = torch_network.Reference(state, weight_port.recognise(state))
     return reference(ops.convert_to_numpy(normalize(images.resize(photo, (512, 512))[np.newaxis])))[0][0]
 
 
@@ -328,7 +330,7 @@ def test_a_file_that_takes_any_size(photo, tmp_path):
     inputs = keras.Input((None, None, 3), batch_size=1)
     model = keras.Model(inputs, keras.layers.Conv2D(CLASSES, 3, padding="same")(inputs))
     path = convert(model, tmp_path / "a.tflite")
-    assert FaceParser(path).image_size == contract.DEFAULT_SIZE
+    assert FaceParser(path).image_size == model_io.DEFAULT_SIZE
     parser = FaceParser(path, image_size=(40, 56))
     image = images.resize(photo, (40, 56))
     expected = model(NORMALIZED["imagenet"](image[np.newaxis])).numpy()[0].argmax(-1)
@@ -343,9 +345,9 @@ def test_metadata_comes_first(tmp_path):
     (tmp_path / "a.tflite").write_bytes(content)
     parser = FaceParser(tmp_path / "a.tflite")
     assert parser.class_names == tuple("abcde")
-    rules = contract.read("a", (tmp_path / "a.tflite").read_bytes())
-    np.testing.assert_allclose(rules.scale, contract.NORMALIZATIONS["imagenet"][0], rtol=1e-6)
-    np.testing.assert_allclose(rules.offset, contract.NORMALIZATIONS["imagenet"][1], rtol=1e-6)
+    rules = model_io.read("a", (tmp_path / "a.tflite").read_bytes())
+    np.testing.assert_allclose(rules.scale, model_io.NORMALIZATIONS["imagenet"][0], rtol=1e-6)
+    np.testing.assert_allclose(rules.offset, model_io.NORMALIZATIONS["imagenet"][1], rtol=1e-6)
 
 
 def test_a_keras_model_sees_the_photo_at_512(photo):

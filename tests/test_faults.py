@@ -17,9 +17,9 @@ import script_runner
 from conftest import ROOT
 from PIL import Image
 
-from keras_bisenet import BiSeNet, locks
+from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images, locks
 
 CHOOSE, AGAIN = "free it or choose another folder", "free it and run again, which goes on"
 GO_ON = "free it and start again: the run goes on from its last checkpoint"
@@ -198,7 +198,7 @@ def test_what_is_rejected_goes_only_when_the_new_files_come(tmp_path):
     """A killed run has not removed what an earlier one left under the name that a file would have."""
     code = """
 import os, pathlib, signal, sys
-from keras_bisenet.export.staging import staged
+from keras_bisenet.utils.staging import staged
 with staged(sys.argv[1], ["a.failed"]) as folder:
     (folder / "a").write_text("new")
     if sys.argv[2] == "die":

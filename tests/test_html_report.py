@@ -19,9 +19,9 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import ROOT
 from PIL import Image
 
-from keras_bisenet.export import html_pictures, html_report
-from keras_bisenet.inference import images
+from keras_bisenet.export.report import html_page, pictures
 from keras_bisenet.labels import LABELS, PALETTE
+from keras_bisenet.utils import images
 from weight_port import verification
 
 BROWSER = ROOT / "tests" / "browser"
@@ -255,7 +255,7 @@ def test_differences_are_dots_where_the_labels_differ():
     photo = np.full((100, 200, 3), 200, np.uint8)
     differs = np.zeros((100, 200), bool)
     differs[20, 30] = differs[70, 150] = True
-    shown = html_pictures.differences(photo, differs, html_pictures.busiest(differs))
+    shown = pictures.differences(photo, differs, pictures.busiest(differs))
     pixels = np.asarray(picture(shown.uri), int)
     red = pixels[..., 0] - pixels[..., 1] > 100
     assert red[20, 30]
@@ -269,8 +269,8 @@ def test_close_up_frames_what_differs():
     labels[:, 40:] = 1
     differs = np.zeros((60, 80), bool)
     differs[30, 41] = True
-    window = html_pictures.busiest(differs)
-    image = np.asarray(picture(html_pictures.close_up(labels, differs, window).uri).convert("RGB"))
+    window = pictures.busiest(differs)
+    image = np.asarray(picture(pictures.close_up(labels, differs, window).uri).convert("RGB"))
     zoom = image.shape[0] // 48
     assert image.shape == (48 * zoom, 48 * zoom, 3)
     row, column = 30 - window[0].start, 41 - window[1].start
@@ -295,7 +295,7 @@ def test_close_up_frames_what_differs():
 def test_the_close_up_is_where_most_pixels_differ(size, points, inside):
     differs = np.zeros(size, bool)
     differs[tuple(np.transpose(points))] = True
-    rows, columns = html_pictures.busiest(differs)
+    rows, columns = pictures.busiest(differs)
     side = min(48, *size)
     assert 0 <= rows.start <= rows.stop - side <= size[0] - side
     assert 0 <= columns.start <= columns.stop - side <= size[1] - side
@@ -306,9 +306,9 @@ def test_large_photos_are_made_smaller():
     photo = np.random.default_rng(0).integers(0, 256, (1500, 3000, 3), np.uint8)
     differs = np.zeros((1500, 3000), bool)
     differs[750, 2999] = True
-    shown = html_pictures.differences(photo, differs, html_pictures.busiest(differs))
-    labels = html_pictures.label_map(photo[..., 0] % 19)
-    for small in (html_pictures.photo(photo), labels, shown):
+    shown = pictures.differences(photo, differs, pictures.busiest(differs))
+    labels = pictures.label_map(photo[..., 0] % 19)
+    for small in (pictures.photo(photo), labels, shown):
         assert (small.width, small.height) == (1024, 512)
     pixels = np.asarray(picture(shown.uri), int)
     assert pixels[256, 1020:, 0].max() > 200
@@ -344,7 +344,7 @@ def evidence(**changes):
         "edges": verification.EDGES,
         "histograms": {"keras": counts, "int8": counts},
     }
-    return html_report.Evidence(**values | changes)
+    return html_page.Evidence(**values | changes)
 
 
 def figures(files=("bisenet.keras", "face_parsing_int8.tflite"), names=("keras", "int8"), images=("a.png",)):
@@ -379,7 +379,7 @@ def figures(files=("bisenet.keras", "face_parsing_int8.tflite"), names=("keras",
 
 
 def test_what_holds_is_said_plainly():
-    page = Page(html_report.render(figures(), evidence()))
+    page = Page(html_page.render(figures(), evidence()))
     assert "✓ All 2 comparisons with PyTorch hold." in page.text
     assert "✗" not in page.text
     assert "The same label as PyTorch's: all 1,280 pixels." in page.text
@@ -390,7 +390,7 @@ def test_what_holds_is_said_plainly():
 def test_legend_names_what_any_file_shows():
     other = np.zeros((32, 40), int)
     other[:8] = 5
-    page = Page(html_report.render(figures(), evidence(labels={"keras": evidence().reference, "int8": other})))
+    page = Page(html_page.render(figures(), evidence(labels={"keras": evidence().reference, "int8": other})))
     assert page.table("class", "name") == [
         [" 0", "background", "50.00\xa0%"],
         [" 5", "right eye r_eye", "0.00\xa0%"],
@@ -405,7 +405,7 @@ def test_histogram_is_as_high_as_the_counts_say():
     counts[41], counts[45], counts[50], counts[0] = 1, 100, 10_000, 10_101
     flat = np.zeros_like(counts)
     flat[41] = 1
-    page = Page(html_report.render(figures(), evidence(histograms={"keras": flat, "int8": counts})))
+    page = Page(html_page.render(figures(), evidence(histograms={"keras": flat, "int8": counts})))
     assert [attributes["viewbox"] for attributes in page.all("svg")] == ["0 0 10 100"] * 2
     outline = page.all("path")[1]["d"]
     heights = [100 - float(top) for top in re.findall(r"V([\d.]+)H", outline)]
@@ -421,13 +421,13 @@ def test_histogram_is_as_high_as_the_counts_say():
 def test_results_without_any_error_are_drawn_too():
     counts = np.zeros(len(verification.EDGES) + 1, int)
     counts[0] = 5
-    page = Page(html_report.render(figures(), evidence(histograms={"keras": counts, "int8": counts})))
+    page = Page(html_page.render(figures(), evidence(histograms={"keras": counts, "int8": counts})))
     assert "100.0\xa0% equal or below 1e-9" in page.text
 
 
 def test_many_photos_keep_the_page_small():
     photos = [f"{number}.jpg" for number in range(2000)]
-    content = html_report.render(figures(images=photos), evidence(image="0.jpg"))
+    content = html_page.render(figures(images=photos), evidence(image="0.jpg"))
     assert len(content) < 3e6
     page = Page(content)
     assert len(page.table("compared", "photo")) == 4000

@@ -14,6 +14,16 @@ ALLOWED = {
     "scripts": {"keras_bisenet", "weight_port"},
     "examples": {"keras_bisenet", "weight_port"},
 }
+# Folder of `keras_bisenet` -> those that it may import. Nothing imports what lies above it.
+BELOW = {
+    "models": (),
+    "utils": (),
+    "tflite": ("utils",),
+    "data": ("utils",),
+    "inference": ("models", "utils", "tflite"),
+    "export": ("models", "utils", "tflite"),
+    "training": ("models", "utils", "tflite", "data", "export"),
+}
 # Third-party modules that a package must never name.
 FORBIDDEN = {"keras_bisenet": {"torch", "absl"}, "weight_port": {"tensorflow", "keras", "absl"}}
 
@@ -41,17 +51,28 @@ def test_import_rules(path):
     assert not roots & FORBIDDEN.get(package, set())
 
 
-def test_model_files_do_not_import_what_uses_them():
-    for path in (ROOT / "keras_bisenet").glob("*.py"):
-        for module in imports(path):
-            assert not module.startswith(tuple(f"keras_bisenet.{part}" for part in ("data", "training", "export")))
+@pytest.mark.parametrize("room", BELOW)
+def test_rooms_import_only_what_lies_below_them(room):
+    for path in files(f"keras_bisenet/{room}"):
+        found = {module.split(".")[1] for module in imports(path) if module.startswith("keras_bisenet.")}
+        assert found & set(BELOW) <= {room, *BELOW[room]}, path
 
 
-@pytest.mark.parametrize("module", ["torch_reference", "onnx_reference"])
-def test_only_scripts_need_the_references(module):
+def test_every_room_has_its_rule():
+    rooms = {path.parent.name for path in (ROOT / "keras_bisenet").glob("*/__init__.py")}
+    assert rooms == set(BELOW)
+
+
+def test_what_lies_in_no_room_imports_no_room():
+    for name in ("labels", "preprocessing"):
+        assert not any(module.startswith("keras_bisenet.") for module in imports(ROOT / "keras_bisenet" / f"{name}.py"))
+
+
+def test_only_scripts_need_the_references():
     """`torch` and `onnx` are imported at the top of these files, so nothing else may import them."""
     for path in files("weight_port"):
-        assert f"weight_port.{module}" not in set(imports(path)), path
+        if path.parent.name != "reference":
+            assert not any(module.startswith("weight_port.reference") for module in imports(path)), path
 
 
 def test_importing_keras_bisenet_adds_nothing_to_keras():

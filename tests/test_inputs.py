@@ -11,8 +11,9 @@ import videos
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_bisenet.inference import images, inputs
-from keras_bisenet.inference.images import ImageError
+from keras_bisenet.inference.batch import inputs
+from keras_bisenet.utils import images
+from keras_bisenet.utils.images import ImageError
 
 SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp, .avi, .m4v, .mkv, .mov, .mp4, .webm"
 PATTERN = "a file, a folder, or a pattern in quotes such as 'photos/**/*.jpg'"

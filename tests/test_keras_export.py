@@ -8,10 +8,10 @@ from conftest import DEFAULT_CHECKPOINT
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet, FaceParser
-from keras_bisenet.export import flatbuffer
-from keras_bisenet.inference import images
 from keras_bisenet.preprocessing import normalize
-from weight_port import torch_reference
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.utils import images
+from weight_port.reference import torch_network
 
 SIZE = (512, 512)
 
@@ -25,7 +25,7 @@ def ported():
     weight_port.apply(state, model.variables, architecture)
     photo = images.read(images.BUNDLED, SIZE)
     inputs = keras.ops.convert_to_numpy(normalize(photo[np.newaxis]))
-    return model, photo, torch_reference.Reference(state, architecture)(inputs)[0][0].argmax(-1)
+    return model, photo, torch_network.Reference(state, architecture)(inputs)[0][0].argmax(-1)
 
 
 def by_keras(model, path):

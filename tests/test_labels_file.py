@@ -9,9 +9,10 @@ from converted_models import PRECISIONS
 
 import weight_port
 from keras_bisenet import BiSeNet
-from keras_bisenet.export import convert, flatbuffer, labels_file
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.export import convert
+from keras_bisenet.tflite import flatbuffer, labels_file
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils.errors import ExportError
 
 SIZE = (65, 97)
 CLASSES = 11

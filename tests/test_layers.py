@@ -7,7 +7,7 @@ import torch
 from conftest import random_images
 from keras import ops
 
-from keras_bisenet import layers
+from keras_bisenet.models import layers
 
 SIZES = [(1, 1), (1, 7), (2, 3), (5, 8), (16, 12), (17, 13)]
 TARGETS = [(1, 1), (7, 1), (5, 9), (10, 16), (33, 24), (64, 100)]

@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from keras_bisenet import LABELS, FaceParser
-from keras_bisenet.inference import images, makeup, soft_masks
+from keras_bisenet.inference import makeup, soft_masks
 from keras_bisenet.inference.makeup import Look, MakeupError
+from keras_bisenet.utils import images
 
 RED_BROWN, RED, BLUE = (122, 47, 29), (176, 48, 74), (77, 112, 134)
 

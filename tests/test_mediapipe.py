@@ -13,10 +13,11 @@ from torch.nn import functional
 
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, preprocessing
-from keras_bisenet.export import convert, deployment, flatbuffer, metadata, metadata_schema
+from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.quantization import calibration
-from keras_bisenet.inference import images
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import images
 
 try:
     import mediapipe

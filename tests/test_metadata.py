@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from narrow_networks import narrow
 
-from keras_bisenet.export import convert, deployment, flatbuffer, metadata, metadata_schema
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.export import convert, deployment
+from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
+from keras_bisenet.tflite.interpreter import TFLiteRunner
 
 SIZE = (65, 97)
 LABELS = ("background", "skin", "hair", "glasses & rings", "Mütze")

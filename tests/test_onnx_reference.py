@@ -12,9 +12,9 @@ from onnx_models import CLASSES, SIZE, append, check_against_torch, rename, save
 
 import weight_port
 from keras_bisenet import HEADS
-from weight_port import onnx_file, onnx_reference, torch_reference
 from weight_port.errors import OnnxError
-from weight_port.onnx_reference import OnnxReference
+from weight_port.reference import onnx_file, onnx_network, torch_network
+from weight_port.reference.onnx_network import OnnxReference
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def state():
 
 @pytest.fixture(scope="module")
 def torch_logits(state):
-    return torch_reference.Reference(state, weight_port.recognise(state))
+    return torch_network.Reference(state, weight_port.recognise(state))
 
 
 @pytest.fixture(scope="module")
 def exported(folder, torch_logits):
-    onnx_reference.export(torch_logits.network, SIZE, folder / "bisenet.onnx", HEADS)
+    onnx_network.export(torch_logits.network, SIZE, folder / "bisenet.onnx", HEADS)
     return folder / "bisenet.onnx"
 
 
@@ -81,7 +81,7 @@ def test_weights_that_are_listed_as_inputs_are_none(model, tmp_path, torch_logit
 def test_dynamic_sizes_of_torchs_older_exporter(folder, state, torch_logits, size):
     path = folder / "dynamic.onnx"
     if not path.exists():
-        network = torch_reference.BiSeNet(CLASSES, layout="yakhyo")
+        network = torch_network.BiSeNet(CLASSES, layout="yakhyo")
         network.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
         axes = {"input": {0: "batch", 2: "height", 3: "width"}}
         with warnings.catch_warnings():

@@ -24,11 +24,13 @@ from conftest import ROOT
 from narrow_networks import narrow
 from PIL import Image
 
-from keras_bisenet import LABELS, FaceParser, locks
+from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.export import convert
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import detection, folder_job, images, inputs, painting, results, workers
-from keras_bisenet.inference.images import ImageError
+from keras_bisenet.inference import detection
+from keras_bisenet.inference.batch import inputs, parse_folder, results
+from keras_bisenet.utils import images, locks, painting, workers
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.images import ImageError
 
 SCRIPT = ROOT / "scripts" / "parse_faces.py"
 ALL = ",".join(results.KINDS)
@@ -207,7 +209,7 @@ def sha256_of(path):
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"sha256": 1, "detect": true, "model": "a"}', "\xff"])
 def test_a_damaged_record(again, model, record):
     (again / "parse_faces.json").write_bytes(record.encode("latin-1"))
-    with pytest.raises(ImageError) as error, folder_job.Job(again, model=str(model)).claim():
+    with pytest.raises(ImageError) as error, parse_folder.Job(again, model=str(model)).claim():
         pass
     assert str(error.value) == f"{again}/parse_faces.json: is damaged; remove it, or choose another folder"
 
@@ -400,7 +402,7 @@ def test_large_photos_take_little_memory_or_none(tmp_path, model, portrait):
     Image.fromarray(portrait).save(tmp_path / "a.png")
     code = f"""
 import pathlib, resource
-from keras_bisenet.inference.folder_job import Job, Worker
+from keras_bisenet.inference.batch.parse_folder import Job, Worker
 folder = pathlib.Path({str(tmp_path)!r})
 work = Worker(Job(folder / "out", model={str(model)!r}))
 assert work("a.png", folder / "a.png") is None
@@ -425,14 +427,14 @@ def test_names_that_leave_no_room_for_a_suffix(tmp_path, portrait, model):
     name = "x" * 251 + ".png"
     Image.fromarray(portrait).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / name)
-    work = folder_job.Worker(folder_job.Job(tmp_path / "out", model=str(model)))
+    work = parse_folder.Worker(parse_folder.Job(tmp_path / "out", model=str(model)))
     assert work(name, tmp_path / name) == f"{tmp_path}/{name}: its results cannot be written: File name too long"
 
 
 def test_a_model_that_vanishes_is_told_once(tmp_path, photos):
-    job = folder_job.Job(tmp_path, model=str(tmp_path / "none.tflite"))
+    job = parse_folder.Job(tmp_path, model=str(tmp_path / "none.tflite"))
     with pytest.raises(ExportError, match=r"^.*/none\.tflite: cannot be read: No such file or directory$"):
-        list(folder_job.run(job, inputs.find([str(photos)]), 1))
+        list(parse_folder.run(job, inputs.find([str(photos)]), 1))
 
 
 def test_progress_is_drawn_on_a_terminal_alone(photos, model, tmp_path):
@@ -634,7 +636,7 @@ def test_a_full_disk(many, model, whole, small_disk):
     ]
     check_nothing_is_half(out, whole)
     # No worker goes on with the next photo.
-    work = folder_job.Worker(folder_job.Job(out, ("labels", "masks"), str(model)))
+    work = parse_folder.Worker(parse_folder.Job(out, ("labels", "masks"), str(model)))
     with pytest.raises(ImageError, match=r"^cannot write to .*: No space left on device; free it and run again"):
         for number in range(160):
             assert work(f"{number:03}.png", many / f"{number:03}.png") is None
@@ -728,7 +730,7 @@ def test_detect(portrait, tmp_path):
 
 def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mtcnn", None)
-    with pytest.raises(ImageError) as error, folder_job.Job(tmp_path / "out", detect=True).claim():
+    with pytest.raises(ImageError) as error, parse_folder.Job(tmp_path / "out", detect=True).claim():
         pass
     assert str(error.value) == "finding faces needs mtcnn: pip install 'keras-bisenet[detect]'"
     assert not (tmp_path / "out").exists()
@@ -769,16 +771,16 @@ def test_a_video_is_read_as_it_is_parsed(pictures, model, tmp_path):
     clip = videos.write(tmp_path / "clip.mp4", 10 * pictures)
     asked = []
 
-    class Watched(folder_job.Job):
+    class Watched(parse_folder.Job):
         def is_done(self, source):
             asked.append(source.name)
             return super().is_done(source)
 
         def __reduce__(self):
-            return folder_job.Job, (self.output_dir, self.kinds, self.model)
+            return parse_folder.Job, (self.output_dir, self.kinds, self.model)
 
     job = Watched(tmp_path / "out", model=str(model))
-    for number, (name, error) in enumerate(folder_job.run(job, inputs.find([str(clip)]), 2)):
+    for number, (name, error) in enumerate(parse_folder.run(job, inputs.find([str(clip)]), 2)):
         assert (str(name), error) == (f"clip.mp4/{number + 1:06}", None)
         assert len(asked) - number <= 8
     assert len(asked) == 80

@@ -13,10 +13,10 @@ from scipy import special
 import weight_port
 from keras_bisenet import HEADS, BiSeNet, preprocessing
 from keras_bisenet.export import deployment, passes
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.export.passes import column_pairs, fast_convs, folding, rewriting, subsampling
 from keras_bisenet.export.passes.layers import FixedConv2D
-from weight_port import torch_reference
+from keras_bisenet.utils.errors import ExportError
+from weight_port.reference import torch_network
 
 WIDTHS = (6, 5, 4, 7, 3, 8, 2, 9)
 PASSES = {
@@ -39,7 +39,7 @@ def whole_network(backbone):
     architecture = weight_port.recognise(state)
     model = BiSeNet(7, backbone, dtype="float64")
     weight_port.apply(state, model.variables, architecture)
-    return model, torch_reference.Reference(state, architecture)
+    return model, torch_network.Reference(state, architecture)
 
 
 @functools.cache

@@ -10,8 +10,9 @@ from conftest import random_state
 
 import weight_port
 from keras_bisenet import BiSeNet
-from weight_port import CheckpointError, dialects, layouts, torch_reference
+from weight_port import CheckpointError, layouts, transposes
 from weight_port.port import key_map
+from weight_port.reference import torch_network
 
 
 def model_for(architecture):
@@ -20,12 +21,12 @@ def model_for(architecture):
 
 def test_kernel_axes_of_four_different_sizes():
     kernel = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
-    keras_kernel = layouts.to_keras(kernel)
+    keras_kernel = transposes.to_keras(kernel)
     assert keras_kernel.shape == (4, 5, 3, 2)
     assert keras_kernel[3, 1, 2, 0] == kernel[0, 2, 3, 1]
-    assert layouts.torch_shape(keras_kernel.shape) == kernel.shape
-    np.testing.assert_array_equal(layouts.to_torch(keras_kernel), kernel)
-    assert layouts.to_torch(keras_kernel).flags.c_contiguous
+    assert transposes.torch_shape(keras_kernel.shape) == kernel.shape
+    np.testing.assert_array_equal(transposes.to_torch(keras_kernel), kernel)
+    assert transposes.to_torch(keras_kernel).flags.c_contiguous
 
 
 @pytest.mark.parametrize("layout", ["zllrunning", "yakhyo"])
@@ -53,7 +54,7 @@ def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone):
     for key, array in state.items():
         assert again[key].dtype == array.dtype, key
         np.testing.assert_array_equal(again[key], array, err_msg=key)
-    network = torch_reference.BiSeNet(6, backbone, layout)
+    network = torch_network.BiSeNet(6, backbone, layout)
     network.load_state_dict({key: torch.from_numpy(array) for key, array in again.items()}, strict=True)
 
 
@@ -70,8 +71,8 @@ def test_every_tensor_is_mapped_once():
 def test_a_model_never_seen_by_pytorch_goes_there():
     """From one layout into the other, without passengers: the counters and the unused classifier are zero."""
     model = BiSeNet(5)
-    state = weight_port.reverse(weight_port.keras_weights(model.variables), dialects.YAKHYO)
-    network = torch_reference.BiSeNet(5, layout="yakhyo")
+    state = weight_port.reverse(weight_port.keras_weights(model.variables), layouts.YAKHYO)
+    network = torch_network.BiSeNet(5, layout="yakhyo")
     network.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()}, strict=True)
     assert not network.fpn.backbone.fc.weight.any()
     assert network.fpn.backbone.bn1.num_batches_tracked == 0
@@ -80,7 +81,7 @@ def test_a_model_never_seen_by_pytorch_goes_there():
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
 @pytest.mark.parametrize("classifier", [True, False])
 def test_torchvision_backbone(backbone, classifier):
-    network = torch_reference.ResNet(backbone, classifier)
+    network = torch_network.ResNet(backbone, classifier)
     state = {key: tensor.numpy().copy() for key, tensor in network.state_dict().items()}
     architecture = weight_port.recognise_backbone(state)
     assert str(architecture) == f"a {backbone} backbone (torchvision layout)"
@@ -154,7 +155,7 @@ def test_coincheung_v1_with_its_spatial_path():
 
 
 def test_bare_resnet():
-    state = {key: tensor.numpy() for key, tensor in torch_reference.ResNet("resnet18", True).state_dict().items()}
+    state = {key: tensor.numpy() for key, tensor in torch_network.ResNet("resnet18", True).state_dict().items()}
     assert recognition_error(state) == (
         "this is a bare ResNet, a backbone without the face-parsing network; expected a BiSeNet checkpoint "
         "(to start a training from it, port it with weight_port.recognise_backbone)"

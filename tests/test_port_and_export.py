@@ -13,7 +13,7 @@ from conftest import DEFAULT_CHECKPOINT, ROOT, random_state
 from PIL import Image
 
 from keras_bisenet import LABELS
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 
 SCRIPT = ROOT / "scripts" / "port_and_export.py"
 
@@ -123,7 +123,7 @@ def test_keras_file_gives_the_labels_of_the_tflite_file(job):
     import keras
 
     from keras_bisenet import load_model, normalize
-    from keras_bisenet.inference.runner import TFLiteRunner
+    from keras_bisenet.tflite.interpreter import TFLiteRunner
 
     _, folder = job
     photo = images.read(images.BUNDLED, (96, 160))[np.newaxis]

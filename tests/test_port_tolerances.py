@@ -10,8 +10,10 @@ from conftest import random_images, random_state
 from keras import ops
 
 import weight_port
-from keras_bisenet import HEADS, BiSeNet, layers
-from weight_port import parity, torch_reference
+from keras_bisenet import HEADS, BiSeNet
+from keras_bisenet.models import layers
+from weight_port import parity
+from weight_port.reference import torch_network
 from weight_port.verification import Verification
 
 SIZE = (64, 96)
@@ -27,7 +29,7 @@ def network(num_classes, backbone, dtype):
 def verify(state, size=SIZE, spoil=None, build=network):
     """Ports a state_dict and compares all heads in both precisions; `spoil` changes the Keras model after the port."""
     architecture = weight_port.recognise(state)
-    reference = torch_reference.Reference(state, architecture)
+    reference = torch_network.Reference(state, architecture)
     checks = Verification()
     for name, dtype in RUNS.items():
         model = build(architecture.num_classes, architecture.backbone, dtype=dtype)
@@ -77,7 +79,7 @@ def test_a_network_that_amplifies_rounding_is_accepted(backbone):
     Its float32 result is further off than `FLOAT32_ERROR`, and float64 says that this is rounding.
     """
     torch.manual_seed(0)
-    trained = torch_reference.BiSeNet(5, backbone)
+    trained = torch_network.BiSeNet(5, backbone)
     for module in trained.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)

@@ -20,17 +20,19 @@ from keras_bisenet import FaceParser
 from keras_bisenet.data.augmentation import Augmentation, augment
 from keras_bisenet.export import convert
 from keras_bisenet.export.quantization.quantize import round_kernel
-from keras_bisenet.inference import images, resizing, results, soft_masks
-from keras_bisenet.inference.contract import Contract
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.inference import soft_masks
+from keras_bisenet.inference.batch import results
+from keras_bisenet.inference.model_io import Contract
 from keras_bisenet.labels import IGNORE, LABELS, LEFT_RIGHT_PAIRS
+from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.training import metrics, schedules
-from weight_port import dialects
+from keras_bisenet.utils import images, resizing
+from weight_port.layouts import BISENET_DIALECTS
 from weight_port.port import key_map
 
 seeds = st.integers(0, 2**32 - 1)
 backbones = st.sampled_from(["resnet18", "resnet34"])
-layouts = st.sampled_from(dialects.BISENET_DIALECTS)
+layouts = st.sampled_from(BISENET_DIALECTS)
 suffixes = st.sampled_from([".pth", ".safetensors"])
 
 

@@ -18,10 +18,11 @@ from benchmarks import quantisation_choices as choices
 from benchmarks import quantisation_experiment as experiment
 from benchmarks import quantisation_report as report
 from benchmarks.quantisation_choices import AS_IT_IS, Calibrated, Choice
-from keras_bisenet.export import convert, deployment, flatbuffer, passes
+from keras_bisenet.export import convert, deployment, passes
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import FixedConv2D, Rounding
 from keras_bisenet.export.quantization import calibration, equalization, quantize
+from keras_bisenet.tflite import flatbuffer
 
 # Height and width differ.
 SIZE = (64, 96)

@@ -18,15 +18,16 @@ from torch.nn import functional
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet, preprocessing
-from keras_bisenet.export import convert, deployment, flatbuffer
+from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import ColorPadding2D, FixedConv2D, Rounding
 from keras_bisenet.export.quantization import calibration, quantize, rounding_points
 from keras_bisenet.export.quantization.calibration import Statistic
 from keras_bisenet.export.quantization.equalization import equalize
 from keras_bisenet.export.quantization.quantize import Scale, round_kernel
-from keras_bisenet.inference import images
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import images
 from weight_port import parity
 
 SIZE = (64, 96)

@@ -11,8 +11,8 @@ from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.passes import layers, rewriting
 from keras_bisenet.export.quantization import rounding_points
-from keras_bisenet.inference import images
 from keras_bisenet.training.quantize_aware import RoundedConv, Rounding, quantize_aware
+from keras_bisenet.utils import images
 
 
 @pytest.fixture(scope="module")

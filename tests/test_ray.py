@@ -11,8 +11,9 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from keras_bisenet.inference import folder_job, images, inputs, ray_job
-from keras_bisenet.inference.images import ImageError
+from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster
+from keras_bisenet.utils import images
+from keras_bisenet.utils.images import ImageError
 
 
 def parse(*arguments):
@@ -87,7 +88,7 @@ def test_a_full_disk(photos, small_disk):
 
 def refusal(sources, tmp_path):
     with pytest.raises(ImageError) as error:
-        list(ray_job.run(folder_job.Job(tmp_path), sources))
+        list(ray_cluster.run(parse_folder.Job(tmp_path), sources))
     return str(error.value)
 
 

@@ -14,7 +14,8 @@ import videos
 from conftest import DEFAULT_CHECKPOINT, ROOT
 from PIL import Image
 
-from keras_bisenet.inference import face_parser, images
+from keras_bisenet.inference import face_parser
+from keras_bisenet.utils import images
 
 SNIPPETS = documented.snippets("README.md", "python")
 COMMANDS = list(dict.fromkeys([*documented.of_documents(), *documented.of_docstrings()]))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_bisenet.inference.painting import colorize
 from keras_bisenet.labels import IGNORE, LABELS
 from keras_bisenet.training import metrics, reports
 from keras_bisenet.training.workdir import Workdir
+from keras_bisenet.utils.painting import colorize
 
 
 def picture(height, width, label):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_bisenet.inference import resizing
+from keras_bisenet.utils import resizing
 
 BILINEAR = Image.Resampling.BILINEAR
 

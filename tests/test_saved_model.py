@@ -16,10 +16,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, normalize
 from keras_bisenet.export import saved_model
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.export.staging import staged
-from keras_bisenet.inference import images
-from weight_port import parity, torch_reference
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.staging import staged
+from weight_port import parity
+from weight_port.reference import torch_network
 
 # What `serving_bytes` resizes to; the bundled photo has 240x240 pixels.
 SIZE = (96, 160)
@@ -35,7 +36,7 @@ class Exported:
         weight_port.apply(self.state, self.model.variables, architecture)
         self.folder = saved_model.write(self.model, folder, SIZE, "probabilities")
         self.loaded = tf.saved_model.load(str(self.folder))
-        self._reference = torch_reference.Reference(self.state, architecture)
+        self._reference = torch_network.Reference(self.state, architecture)
 
     def parse(self, photos):
         results = self.loaded.signatures["serving_default"](image=tf.constant(photos))

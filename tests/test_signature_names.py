@@ -11,10 +11,10 @@ from ai_edge_litert import schema_py_generated as schema
 from converted_models import CLASSES, PRECISIONS, SIZE
 
 from keras_bisenet import FaceParser
-from keras_bisenet.export import flatbuffer, metadata, metadata_schema
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.inference.face_parser import BUNDLED
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils.errors import ExportError
 
 HEADS = ("logits", "logits16", "logits32")
 INFO = metadata.ModelInfo(tuple("abcde"), "0" * 64)
@@ -271,7 +271,7 @@ def test_the_scores_of_the_bundled_file_are_found():
 
 
 def test_inner_tensors_that_take_too_much_memory(labels, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_bisenet.inference.networks._MAX_PRESERVED", 100_000)
+    monkeypatch.setattr("keras_bisenet.inference.predictors._MAX_PRESERVED", 100_000)
     path = write(tmp_path / "a.tflite", labels)
     parser = FaceParser(path)
     assert parser(converted_models.photo()[0]).shape == SIZE
@@ -287,7 +287,7 @@ def test_labels_alone_do_not_preserve_inner_tensors(labels, tmp_path, monkeypatc
         opened.append(options.get("experimental_preserve_all_tensors", False))
         return interpreter(**options)
 
-    monkeypatch.setattr("keras_bisenet.inference.runner.Interpreter", noted)
+    monkeypatch.setattr("keras_bisenet.tflite.interpreter.Interpreter", noted)
     parser = FaceParser(write(tmp_path / "a.tflite", labels))
     parser(converted_models.photo()[0])
     assert opened == [False]

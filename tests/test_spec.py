@@ -2,8 +2,8 @@
 
 import pytest
 
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.export.spec import ExportSpec, resolve
+from keras_bisenet.export.options import ExportSpec, resolve
+from keras_bisenet.utils.errors import ExportError
 
 SIZE = (64, 96)
 

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.export.staging import staged
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.staging import staged
 
 
 def test_files_appear_at_the_end(tmp_path):

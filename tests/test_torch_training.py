@@ -8,8 +8,8 @@ import torch
 from conftest import random_images, random_state
 from torch import nn
 
-from weight_port import torch_reference
-from weight_port.torch_training import (
+from weight_port.reference import torch_network
+from weight_port.reference.torch_training import (
     WEIGHT_DECAY,
     OhemCrossEntropy,
     TorchTrainer,
@@ -74,7 +74,7 @@ def test_ohem_of_nothing_but_ignored_pixels_is_zero():
 
 @pytest.mark.parametrize("layout", ["zllrunning", "yakhyo"])
 def test_only_kernels_decay_and_what_is_behind_the_context_path_learns_faster(layout):
-    network = torch_reference.BiSeNet(5, layout=layout)
+    network = torch_network.BiSeNet(5, layout=layout)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     groups = {
         (group["multiple"], group["weight_decay"]): [names[id(parameter)] for parameter in group["params"]]
@@ -154,7 +154,7 @@ def test_two_steps_by_hand():
 def test_trains_the_network_with_its_batch_norm_statistics(dtype):
     """The losses fall on a batch that is shown again and again, and statistics move towards those of the batch."""
     state = {key: torch.tensor(array) for key, array in random_state(num_classes=3).items()}
-    network = torch_reference.BiSeNet(3)
+    network = torch_network.BiSeNet(3)
     network.load_state_dict(state)
     network = network.to(getattr(torch, dtype))
     images = random_images(65, 97, dtype, count=2)

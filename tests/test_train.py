@@ -15,7 +15,7 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_bisenet
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 
 SMALL = ("crop_size=32", "batch_size=2", "warmup_steps=2", "num_classes=3", "checkpoint_every=2", "evaluate_every=4")
 

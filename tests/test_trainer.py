@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 import torch
 
-from keras_bisenet import HEADS, BiSeNet, layers, normalize
+from keras_bisenet import HEADS, BiSeNet, normalize
+from keras_bisenet.models import layers
 from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.training.losses import ohem_cross_entropy

@@ -21,9 +21,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import weight_port
 from keras_bisenet import load_model
-from keras_bisenet.export.errors import ExportError
-from weight_port import CheckpointError, onnx_file
+from keras_bisenet.utils.errors import ExportError
+from weight_port import CheckpointError
 from weight_port.errors import OnnxError
+from weight_port.reference import onnx_file
 
 DAMAGED = "is truncated or damaged; download it again"
 REFUSED = (
@@ -235,9 +236,9 @@ def test_a_legacy_storage_that_claims_a_terabyte(tmp_path):
 
 @pytest.mark.parametrize("shape", [(10**6, 0, 1, 1), (3, 1, 1, 1), (0, 256, 1, 1), (7,), ()], ids=str)
 def test_a_head_that_asks_for_a_network_of_any_size(shape):
-    from weight_port import dialects
+    from weight_port import layouts
 
-    state = {f"{module}.weight": np.zeros(1) for module in dialects.ZLLRUNNING.modules.values()}
+    state = {f"{module}.weight": np.zeros(1) for module in layouts.ZLLRUNNING.modules.values()}
     state["conv_out.conv_out.weight"] = np.zeros(shape)
     with pytest.raises(CheckpointError) as error:
         weight_port.recognise(state)

@@ -21,13 +21,16 @@ from ai_edge_litert import schema_py_generated as schema
 from conftest import ROOT
 from PIL import Image
 
-from keras_bisenet import FaceParser, layers
+from keras_bisenet import FaceParser
 from keras_bisenet.data import folder, label_order
 from keras_bisenet.data.folder import DataError
-from keras_bisenet.export import convert, flatbuffer, metadata, metadata_schema, soundness
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import images, results
-from keras_bisenet.inference.images import ImageError
+from keras_bisenet.export import convert
+from keras_bisenet.inference.batch import results
+from keras_bisenet.models import layers
+from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.images import ImageError
 
 MODEL = "{path}: {problem}: is it a network for photos, and whole?"
 
@@ -212,7 +215,7 @@ def test_a_model_that_points_beyond_what_is_there(tmp_path, content, attack):
 
 def test_a_model_with_more_tensors_than_any_has(tmp_path, content):
     def add(file):
-        file.model.buffers += [schema.BufferT()] * soundness.MAX_ITEMS
+        file.model.buffers += [schema.BufferT()] * validate.MAX_ITEMS
 
     path = tmp_path / "a.tflite"
     count = len(flatbuffer.unpack(content).buffers) + 10_000
@@ -255,7 +258,7 @@ def refused_in_megabytes(function, path):
 import resource, sys
 from keras_bisenet import FaceParser
 from keras_bisenet.data.folder import read_label
-from keras_bisenet.inference.images import read
+from keras_bisenet.utils.images import read
 FaceParser(num_threads=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -19,8 +19,9 @@ import weight_port
 from benchmarks import web
 from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
-from keras_bisenet.inference import face_parser, images
+from keras_bisenet.inference import face_parser
 from keras_bisenet.labels import DESCRIPTIONS, LABELS, PALETTE
+from keras_bisenet.utils import images
 
 NODE = shutil.which("node")
 PACKAGES = [ROOT / "web" / "node_modules" / "esbuild", ROOT / "tests" / "browser" / "node_modules" / "playwright-core"]

@@ -15,9 +15,10 @@ from keras import ops
 
 import weight_port
 from keras_bisenet import BiSeNet, normalize
-from keras_bisenet.export import convert, flatbuffer
-from keras_bisenet.inference import images
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.export import convert
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import images
 from weight_port import parity
 
 BROWSER = ROOT / "tests" / "browser"

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from weight_port import dialects, files, layouts, report
-from weight_port.dialects import Dialect
+from weight_port import files, layouts, report, transposes
 from weight_port.errors import CheckpointError
+from weight_port.layouts import Dialect
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -50,7 +50,7 @@ def recognise(state: StateDict) -> Architecture:
             "this is CoinCheung's BiSeNet V1: its keys hold a spatial path (sp.*), which the face-parsing network "
             "does not have; expected the zllrunning or the yakhyo layout"
         )
-    dialect = max(dialects.BISENET_DIALECTS, key=lambda candidate: _hits(state, candidate))
+    dialect = max(layouts.BISENET_DIALECTS, key=lambda candidate: _hits(state, candidate))
     if _hits(state, dialect) < len(dialect.modules) / 2:
         if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
             raise CheckpointError(
@@ -83,7 +83,7 @@ def recognise_backbone(state: StateDict) -> Architecture:
         raise CheckpointError(
             "this is no torchvision ResNet: expected the keys conv1.weight, layer1.0.conv1.weight, ..."
         )
-    return Architecture(dialects.TORCHVISION, _backbone(state, dialects.TORCHVISION), None)
+    return Architecture(layouts.TORCHVISION, _backbone(state, layouts.TORCHVISION), None)
 
 
 def _hits(state, dialect):
@@ -112,7 +112,7 @@ def key_map(paths: Iterable[str], dialect: Dialect) -> dict[str, str]:
         layer, weight = path.rsplit("/", 1)
         module = dialect.module(layer)
         if module is not None:
-            keys[path] = f"{module}.{dialects.TENSORS[weight]}"
+            keys[path] = f"{module}.{layouts.TENSORS[weight]}"
     return keys
 
 
@@ -134,7 +134,7 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
     """
     variables = {variable.path: variable for variable in variables}
     keys = key_map(variables, architecture.dialect)
-    expected = {key: layouts.torch_shape(variables[path].shape) for path, key in keys.items()}
+    expected = {key: transposes.torch_shape(variables[path].shape) for path, key in keys.items()}
     passengers = {key: state[key] for key in state if _is_passenger(key, expected, architecture.dialect)}
 
     missing = expected.keys() - state.keys()
@@ -155,7 +155,7 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
         raise CheckpointError(report.describe_non_finite(bad))
 
     for path, key in keys.items():
-        variables[path].assign(layouts.to_keras(state[key]))
+        variables[path].assign(transposes.to_keras(state[key]))
     return passengers
 
 
@@ -163,7 +163,7 @@ def _is_passenger(key, expected, dialect):
     if key in dialect.unused:
         return True
     module, _, tensor = key.rpartition(".")
-    return tensor == dialects.COUNTER and f"{module}.running_mean" in expected
+    return tensor == layouts.COUNTER and f"{module}.running_mean" in expected
 
 
 def reverse(
@@ -182,9 +182,9 @@ def reverse(
     passengers = passengers or {}
     state = {}
     for path, key in key_map(weights, dialect).items():
-        state[key] = layouts.to_torch(np.asarray(weights[path]))
+        state[key] = transposes.to_torch(np.asarray(weights[path]))
         if key.endswith(".running_mean"):
-            counter = key.replace("running_mean", dialects.COUNTER)
+            counter = key.replace("running_mean", layouts.COUNTER)
             state[counter] = passengers.get(counter, np.zeros((), np.int64))
     for key, shape in dialect.unused.items():
         state[key] = passengers.get(key, np.zeros(shape, np.float32))

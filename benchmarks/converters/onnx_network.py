@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.converters import torch_network
-from weight_port import onnx_reference
+from weight_port.reference import onnx_network
 
 
 def export(state, architecture, image_size, path):
@@ -14,7 +14,7 @@ def export(state, architecture, image_size, path):
         image_size: (height, width).
         path: file to write.
     """
-    onnx_reference.export(torch_network.main_head(state, architecture), image_size, path, ["logits"])
+    onnx_network.export(torch_network.main_head(state, architecture), image_size, path, ["logits"])
 
 
 def export_simplified(state, architecture, image_size, path):

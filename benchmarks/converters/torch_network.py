@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from weight_port import torch_reference
+from weight_port.reference import torch_network
 
 
 class MainHead(nn.Module):
@@ -24,6 +24,6 @@ def main_head(state, architecture):
         state: key -> array, loaded strictly.
         architecture: what `weight_port.recognise` says of it.
     """
-    network = torch_reference.BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
+    network = torch_network.BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
     network.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
     return MainHead(network).eval()

@@ -30,7 +30,7 @@ def seeds():
 
 def mutate(content, max_size, seed):
     """Changes one number, list, text or buffer somewhere in the model, and packs it again."""
-    from keras_bisenet.export import flatbuffer
+    from keras_bisenet.tflite import flatbuffer
 
     rng = random.Random(seed)
     try:

@@ -9,9 +9,10 @@ import sys
 import keras
 from keras import ops
 
-from keras_bisenet import layers
-from keras_bisenet.export import convert, flatbuffer, metadata
+from keras_bisenet.export import convert
 from keras_bisenet.export.quantization import calibration
+from keras_bisenet.models import layers
+from keras_bisenet.tflite import flatbuffer, metadata
 
 CLASSES, SIZE = tuple("abcde"), (32, 32)
 

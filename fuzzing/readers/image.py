@@ -7,7 +7,7 @@ import zlib
 
 from fuzzing import cases, mutations
 
-INSTRUMENTED = ("keras_bisenet.inference.images",)
+INSTRUMENTED = ("keras_bisenet.utils.images",)
 
 
 def seeds():
@@ -76,7 +76,7 @@ def mutate(content, max_size, seed):
 
 
 def read(content, folder):
-    from keras_bisenet.inference import images
+    from keras_bisenet.utils import images
 
     path = folder / "photo.png"
     path.write_bytes(content)

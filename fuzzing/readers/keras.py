@@ -64,8 +64,8 @@ def mutate(content, max_size, seed):
 
 
 def read(content, folder):
-    from keras_bisenet.export.errors import ExportError
     from keras_bisenet.inference.loading import load_model
+    from keras_bisenet.utils.errors import ExportError
 
     path = folder / "model.keras"
     path.write_bytes(content)

@@ -1,11 +1,11 @@
-"""ONNX files: `weight_port.onnx_file.inspect`, as `check_onnx.py --onnx` uses it.
+"""ONNX files: `weight_port.reference.onnx_file.inspect`, as `check_onnx.py --onnx` uses it.
 
 What runs such a file afterwards is left out: a network that someone else has made may compute for as long as it likes.
 """
 
 from fuzzing import cases
 
-INSTRUMENTED = ("weight_port.onnx_file", "weight_port.onnx_size")
+INSTRUMENTED = ("weight_port.reference.onnx_file", "weight_port.reference.onnx_size")
 
 
 def seeds():
@@ -40,8 +40,8 @@ def seeds():
 
 
 def read(content, folder):
-    from weight_port import onnx_file
     from weight_port.errors import OnnxError
+    from weight_port.reference import onnx_file
 
     path = folder / "model.onnx"
     path.write_bytes(content)

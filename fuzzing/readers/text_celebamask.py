@@ -2,7 +2,7 @@
 
 from fuzzing import cases
 
-INSTRUMENTED = ("keras_bisenet.text_files", "keras_bisenet.data.celebamask")
+INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.data.celebamask")
 
 
 def seeds():

@@ -4,7 +4,7 @@ import json
 
 from fuzzing import cases
 
-INSTRUMENTED = ("keras_bisenet.text_files", "keras_bisenet.training.workdir")
+INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.training.workdir")
 
 _DESCRIPTION = {"steps": 5, "augmentation": {"rotation": 0.0}, "freeze": ["backbone"], "data": "photos"}
 

@@ -4,7 +4,7 @@ import json
 
 from fuzzing import cases
 
-INSTRUMENTED = ("keras_bisenet.text_files", "keras_bisenet.data.label_order")
+INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.data.label_order")
 
 
 def seeds():

@@ -2,7 +2,7 @@
 
 from fuzzing import cases
 
-INSTRUMENTED = ("keras_bisenet.text_files", "keras_bisenet.data.folder")
+INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.data.folder")
 
 
 def seeds():

@@ -4,27 +4,27 @@ from fuzzing import cases
 from fuzzing.readers import _models
 
 INSTRUMENTED = (
-    "keras_bisenet.export.soundness",
-    "keras_bisenet.export.flatbuffer",
-    "keras_bisenet.export.metadata_schema",
-    "keras_bisenet.export.metadata",
-    "keras_bisenet.export.labels_file",
-    "keras_bisenet.inference.contract",
+    "keras_bisenet.tflite.validate",
+    "keras_bisenet.tflite.flatbuffer",
+    "keras_bisenet.tflite.metadata_schema",
+    "keras_bisenet.tflite.metadata",
+    "keras_bisenet.tflite.labels_file",
+    "keras_bisenet.inference.model_io",
 )
 
 seeds, mutate = _models.seeds, _models.mutate
 
 
 def read(content, folder):
-    from keras_bisenet.export import flatbuffer, labels_file
-    from keras_bisenet.export.errors import ExportError
-    from keras_bisenet.inference import contract
+    from keras_bisenet.inference import model_io
+    from keras_bisenet.tflite import flatbuffer, labels_file
+    from keras_bisenet.utils.errors import ExportError
 
     path = folder / "model.tflite"
     path.write_bytes(content)
     try:
         found, model = flatbuffer.load(path)
-        contract.read(path, found, model=model)
+        model_io.read(path, found, model=model)
     except ExportError as error:
         cases.check_refusal(error, path)
     try:

@@ -10,7 +10,11 @@ import sys
 from fuzzing import cases
 from fuzzing.readers import _models
 
-INSTRUMENTED = ("keras_bisenet.export.soundness", "keras_bisenet.export.flatbuffer", "keras_bisenet.inference.networks")
+INSTRUMENTED = (
+    "keras_bisenet.tflite.validate",
+    "keras_bisenet.tflite.flatbuffer",
+    "keras_bisenet.inference.predictors",
+)
 
 # Seconds of computing and bytes that the process may take.
 SECONDS = 5
@@ -21,7 +25,7 @@ seeds, mutate = _models.seeds, _models.mutate
 
 def read(content, folder):
     # What the child process then need not import.
-    importlib.import_module("keras_bisenet.inference.networks")
+    importlib.import_module("keras_bisenet.inference.predictors")
     path = folder / "model.tflite"
     path.write_bytes(content)
     report, writer = os.pipe()
@@ -45,7 +49,7 @@ def _run(path, writer):
     import numpy as np
 
     from keras_bisenet import FaceParser
-    from keras_bisenet.export.errors import ExportError
+    from keras_bisenet.utils.errors import ExportError
 
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))

@@ -16,11 +16,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from keras_bisenet import locks, text_files
 from keras_bisenet.data import label_order
 from keras_bisenet.data.folder import DataError
-from keras_bisenet.inference import files, images, workers
 from keras_bisenet.labels import LABELS
+from keras_bisenet.utils import files, images, locks, text_files, workers
 
 IMAGES = "CelebA-HQ-img"
 MASKS = "CelebAMask-HQ-mask-anno"

@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from keras_bisenet import text_files
-from keras_bisenet.inference import images
 from keras_bisenet.labels import IGNORE
-from keras_bisenet.text_files import shown
+from keras_bisenet.utils import images, text_files
+from keras_bisenet.utils.text_files import shown
 
 _KINDS = {"1": "black and white", "P": "palette", "LA": "grey and alpha", "I;16": "16-bit", "I": "16-bit"}
 _ORIENTATION = 0x0112

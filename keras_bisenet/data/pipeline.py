@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from keras_bisenet.data import folder, sides
 from keras_bisenet.data.augmentation import augment
-from keras_bisenet.inference import images
 from keras_bisenet.labels import LABELS
+from keras_bisenet.utils import images
 
 
 class Examples:

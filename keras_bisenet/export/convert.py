@@ -5,12 +5,13 @@ import warnings
 
 import keras
 
-from keras_bisenet import native_output
-from keras_bisenet.bisenet import BiSeNet
-from keras_bisenet.export import deployment, flatbuffer, metadata, passes
-from keras_bisenet.export.errors import ConversionError, ExportError
+from keras_bisenet.export import deployment, passes
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize
+from keras_bisenet.models.bisenet import BiSeNet
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.utils import native_output
+from keras_bisenet.utils.errors import ConversionError, ExportError
 
 # What `--precisions` offers.
 PRECISIONS = ("float32", "float16", "dynamic", "int8")

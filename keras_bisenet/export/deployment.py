@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bisenet.bisenet import HEADS
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.export.passes import rewriting
+from keras_bisenet.models.bisenet import HEADS
 from keras_bisenet.preprocessing import MINIMUM_SIZE, normalize
+from keras_bisenet.utils.errors import ExportError
 
 # What `--output` offers -> the outputs of the file, by name and in order.
 OUTPUTS = {"labels": ("labels",), "logits": ("logits",), "probabilities": ("probabilities",), "all_heads": HEADS}

@@ -6,10 +6,10 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from keras_bisenet.bisenet import HEADS, BiSeNet
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.labels import LABELS
+from keras_bisenet.models.bisenet import HEADS, BiSeNet
 from keras_bisenet.preprocessing import MINIMUM_SIZE, normalize
+from keras_bisenet.utils.errors import ExportError
 
 # TF Serving looks for versions, folders named by a number, below the folder that it is given.
 NAME, VERSION = "saved_model", "1"

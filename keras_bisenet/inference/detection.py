@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 
 # Detections that the detector is less sure of are left out.
 CONFIDENCE = 0.9

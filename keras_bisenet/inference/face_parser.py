@@ -6,8 +6,9 @@ import threading
 
 import numpy as np
 
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import contract, images, networks, resizing
+from keras_bisenet.inference import model_io, predictors
+from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils.errors import ExportError
 
 # The default network, as `port_and_export.py --precisions int8` writes it.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "face_parsing_int8.tflite"
@@ -30,12 +31,12 @@ class FaceParser:
     need a `FaceParser` each.
 
     Args:
-        model: path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `networks`; None for the bundled
+        model: path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `predictors`; None for the bundled
             `.tflite`, an int8 one.
         num_threads: threads that a `.tflite` runs on; None for all cores.
         image_size: (height, width) that photos are resized to; None for that of the file, or 512x512 if it takes any.
         normalization: what a peer's `.tflite` expects, where it cannot be read from the file: a key of
-            `contract.NORMALIZATIONS`.
+            `model_io.NORMALIZATIONS`.
         output: name of the output of a `.tflite` that counts, as the signature of the file has it. None for the one
             called `logits`, `probabilities` or `labels`, or else the largest.
 
@@ -102,17 +103,17 @@ def _open(model, num_threads, image_size, normalization, output):
     if isinstance(model, str | os.PathLike):
         suffix = pathlib.Path(model).suffix
         if suffix == ".tflite":
-            return networks.TFLiteNetwork(model, num_threads, image_size, normalization, output)
+            return predictors.TFLiteNetwork(model, num_threads, image_size, normalization, output)
         if suffix == ".keras":
-            return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
+            return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)
         raise ExportError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
-    from keras_bisenet.bisenet import BiSeNet
+    from keras_bisenet.models.bisenet import BiSeNet
 
     if not isinstance(model, BiSeNet):
         raise ExportError(
             f"the model is of type {type(model).__name__}; expected a .tflite or .keras file, or a BiSeNet"
         )
-    return networks.KerasNetwork(model, image_size, contract.DEFAULT_SIZE)
+    return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)
 
 
 def _each(photo, function):

@@ -12,8 +12,8 @@ import zipfile
 
 import numpy as np
 
-from keras_bisenet import zip_files
-from keras_bisenet.export.errors import ExportError
+from keras_bisenet.utils import zip_files
+from keras_bisenet.utils.errors import ExportError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 # Ours are 300 bytes, and 1000 with an optimiser.
@@ -161,7 +161,7 @@ def _arguments(config, arrays):
 
 def _build(arguments):
     # Here: to refuse a file needs no TensorFlow.
-    from keras_bisenet.bisenet import BiSeNet
+    from keras_bisenet.models.bisenet import BiSeNet
 
     return BiSeNet(**arguments)
 

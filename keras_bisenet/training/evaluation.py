@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_bisenet.data import folder
-from keras_bisenet.inference import images
 from keras_bisenet.training.metrics import confusion
+from keras_bisenet.utils import images
 
 
 def evaluate(predict, examples, num_classes):

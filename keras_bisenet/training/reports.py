@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_bisenet.bisenet import HEADS
-from keras_bisenet.inference.painting import colorize
 from keras_bisenet.labels import IGNORE, class_names
+from keras_bisenet.models.bisenet import HEADS
 from keras_bisenet.training.curve import save_curve
+from keras_bisenet.utils.painting import colorize
 
 # How many validation photos the picture shows, each beside its labels and what was predicted.
 PICTURED = 4

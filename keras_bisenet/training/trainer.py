@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_bisenet.bisenet import HEADS, BiSeNet
+from keras_bisenet.models.bisenet import HEADS, BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import schedules
 from keras_bisenet.training.errors import TrainingError

@@ -20,7 +20,7 @@ export function resizePhoto(photo, width, height) {
 }
 
 /**
- * The label under the centre of each pixel, as in keras_bisenet/inference/resizing.py.
+ * The label under the centre of each pixel, as in keras_bisenet/utils/resizing.py.
  *
  * @param {{ width: number, height: number, data: Uint8Array }} labels
  * @param {number} width

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_bisenet.export.errors import ExportError
+from keras_bisenet.utils.errors import ExportError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

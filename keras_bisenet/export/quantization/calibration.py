@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import quantize
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 
 # Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/QUANTISATION.md.
 COUNT = 32

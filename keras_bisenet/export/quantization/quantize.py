@@ -6,11 +6,11 @@ The rounding is `tf.quantization.fake_quant_*` operations with our ranges, which
 import keras
 import numpy as np
 
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import FixedConv2D, Rounding
 from keras_bisenet.export.quantization import rounding_points
 from keras_bisenet.preprocessing import OFFSET, SCALE
+from keras_bisenet.utils.errors import ExportError
 
 # What the runtimes demand of a sigmoid: 0..1 in steps of 1 / 256.
 _SIGMOID_RANGE = 0.0, 255 / 256

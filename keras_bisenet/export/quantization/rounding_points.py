@@ -4,8 +4,8 @@ import dataclasses
 
 import keras
 
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.export.passes.layers import FixedConv2D
+from keras_bisenet.utils.errors import ExportError
 
 # Operations that an 8-bit network computes on whole numbers; a rounded tensor is one that some of them reads. What lies
 # between a convolution or a sum and the ReLU behind it is one operation there, and never rounded.

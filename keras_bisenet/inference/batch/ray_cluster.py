@@ -8,16 +8,16 @@ import logging
 import os
 import pathlib
 
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import folder_job
-from keras_bisenet.inference.images import ImageError
+from keras_bisenet.inference.batch import parse_folder
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.images import ImageError
 
 
 def run(job, sources, count=None):
-    """Like `folder_job.run`, on the Ray cluster that this process is connected to, else on one of its own.
+    """Like `parse_folder.run`, on the Ray cluster that this process is connected to, else on one of its own.
 
     Args:
-        job: `folder_job.Job`.
+        job: `parse_folder.Job`.
         sources: list of `inputs.Source`, no videos.
         count: number of photos that are parsed at a time; None for as many as the cluster has processors.
 
@@ -70,7 +70,7 @@ def _parse_all(ray, rows, job, count):
 
 def _parse(row, job):
     try:
-        error, stop = folder_job.worker(job)(os.fsdecode(row["name"]), pathlib.Path(os.fsdecode(row["path"]))), False
+        error, stop = parse_folder.worker(job)(os.fsdecode(row["name"]), pathlib.Path(os.fsdecode(row["path"]))), False
     except (ExportError, ImageError) as problem:
         error, stop = str(problem), True
     return {"name": row["name"], "error": os.fsencode(error or ""), "stop": stop}

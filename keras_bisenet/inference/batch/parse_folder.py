@@ -10,11 +10,12 @@ import json
 import os
 import pathlib
 
-from keras_bisenet import locks, text_files
-from keras_bisenet.inference import detection, files, images, inputs, results, workers
+from keras_bisenet.inference import detection
+from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.inference.face_parser import BUNDLED, FaceParser
-from keras_bisenet.inference.images import ImageError
 from keras_bisenet.labels import class_names
+from keras_bisenet.utils import files, images, locks, text_files, workers
+from keras_bisenet.utils.images import ImageError
 
 # In the folder of the results: what they were made with, and what failed.
 RECORD = "parse_faces.json"

@@ -8,8 +8,8 @@ import pathlib
 
 import numpy as np
 
-from keras_bisenet.inference import images
-from keras_bisenet.inference.images import ImageError
+from keras_bisenet.utils import images
+from keras_bisenet.utils.images import ImageError
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 

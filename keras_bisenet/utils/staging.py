@@ -5,8 +5,8 @@ import pathlib
 import shutil
 import tempfile
 
-from keras_bisenet import locks
-from keras_bisenet.export.errors import ExportError
+from keras_bisenet.utils import locks
+from keras_bisenet.utils.errors import ExportError
 
 _SCRATCH = ".partial-"
 

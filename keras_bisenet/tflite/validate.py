@@ -10,7 +10,7 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_bisenet.text_files import shown
+from keras_bisenet.utils.text_files import shown
 
 OP_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from keras_bisenet.export import flatbuffer
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.text_files import shown
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.text_files import shown
 
 
 @dataclasses.dataclass(frozen=True)

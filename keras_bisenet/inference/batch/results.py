@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 
-from keras_bisenet.inference import files
-from keras_bisenet.inference.images import ImageError
-from keras_bisenet.inference.painting import overlay
+from keras_bisenet.utils import files
+from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.painting import overlay
 
 KINDS = ("labels", "overlay", "masks", "json")
 

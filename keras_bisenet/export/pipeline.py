@@ -15,12 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bisenet import native_output
-from keras_bisenet.bisenet import HEADS
-from keras_bisenet.export import convert, deployment, flatbuffer, metadata, saved_model
-from keras_bisenet.export.errors import ConversionError, ExportError
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.export import convert, deployment, saved_model
+from keras_bisenet.models.bisenet import HEADS
 from keras_bisenet.preprocessing import normalize
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import native_output
+from keras_bisenet.utils.errors import ConversionError, ExportError
 
 _KERAS = "bisenet.keras"
 

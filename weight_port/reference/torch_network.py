@@ -1,7 +1,7 @@
 """Our own PyTorch BiSeNet: the reference that every port and export is measured against (imports torch).
 
 It has the key layouts of both published networks. The names are written out here a second time on purpose: a mistake
-in `dialects.py` must not find its mirror image in the reference.
+in `layouts.py` must not find its mirror image in the reference.
 """
 
 import copy

@@ -9,7 +9,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_bisenet import layers, resnet
+from keras_bisenet.models import layers, resnet
 from keras_bisenet.preprocessing import MINIMUM_SIZE
 
 # Names of the outputs: the main head, and the auxiliary heads on the stride-8 and stride-16 context features

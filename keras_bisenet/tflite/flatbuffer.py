@@ -9,8 +9,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_bisenet.export import soundness
-from keras_bisenet.export.errors import ExportError
+from keras_bisenet.tflite import validate
+from keras_bisenet.utils.errors import ExportError
 
 SIGNATURE = "serving_default"
 
@@ -50,19 +50,19 @@ def load(path):
         with pathlib.Path(path).open("rb") as file:
             is_model, size = file.read(8)[4:] == b"TFL3", os.fstat(file.fileno()).st_size
             file.seek(0)
-            content = file.read() if is_model and size < soundness.MAX_BYTES else b""
+            content = file.read() if is_model and size < validate.MAX_BYTES else b""
     except OSError as error:
         raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_model:
         raise ExportError(f"{path}: is not a TFLite model")
     if not content:
-        raise ExportError(f"{path}: has {size} bytes; expected less than {soundness.MAX_BYTES}")
+        raise ExportError(f"{path}: has {size} bytes; expected less than {validate.MAX_BYTES}")
     try:
-        soundness.check_counts(content)
+        validate.check_counts(content)
         model = unpack(content)
-        soundness.check(model, len(content))
+        validate.check(model, len(content))
         signature_names(model)
-    except soundness.UnsoundError as error:
+    except validate.UnsoundError as error:
         raise ExportError(f"{path}: {error}: is it a network for photos, and whole?") from error
     except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
         raise ExportError(f"{path}: is truncated or damaged; export it again") from error
@@ -103,7 +103,7 @@ def op_name(model, operator):
     """The name of an op of a `schema.ModelT`, such as `"CONV_2D"`."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Codes past 127 live in the new field; older writers fill the old one alone.
-    return soundness.OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return validate.OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def set_signature(model, inputs, outputs):

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import math
 
-from keras_bisenet.export import html_report, job
+from keras_bisenet.export import pipeline
+from keras_bisenet.export.report import html_page
 
 
 def checkpoint(path, info, architecture, model):
@@ -37,14 +38,14 @@ def assemble(folder, described, checkpoint, spec, photos, checks, latency, steps
         spec: `ExportSpec`.
         photos: `calibration.Photos` that int8 was made with.
         checks: the comparisons: has `failed()`, and `checks`, each with `as_dict()`.
-        latency: dict, name of a file -> what `job.measure` says of it.
-        steps: `job.Steps`.
+        latency: dict, name of a file -> what `pipeline.measure` says of it.
+        steps: `pipeline.Steps`.
         command: the command line.
 
     Returns:
         dict that goes into JSON.
     """
-    files = {file.name: described.get(file.name) or job.describe(file) for file in sorted(folder.iterdir())}
+    files = {file.name: described.get(file.name) or pipeline.describe(file) for file in sorted(folder.iterdir())}
     for name, figures in latency.items():
         files[name]["latency"] = figures
     return {
@@ -56,7 +57,7 @@ def assemble(folder, described, checkpoint, spec, photos, checks, latency, steps
         "comparisons": [check.as_dict() for check in checks.checks],
         "files": files,
         "seconds": steps.seconds,
-        "peak_memory_bytes": job.peak_memory(),
+        "peak_memory_bytes": pipeline.peak_memory(),
     }
 
 
@@ -66,11 +67,11 @@ def write(folder, report, evidence):
     Args:
         folder: `pathlib.Path`.
         report: see `assemble`.
-        evidence: `html_report.Evidence`.
+        evidence: `html_page.Evidence`.
     """
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     # A name that is no Unicode is shown with a backslash, as in the JSON file.
-    page = html_report.render(report, evidence)
+    page = html_page.render(report, evidence)
     (folder / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 

@@ -11,9 +11,10 @@ import zipfile
 
 import numpy as np
 
-from keras_bisenet import __version__, zip_files
-from keras_bisenet.export import flatbuffer, metadata_schema
+from keras_bisenet import __version__
 from keras_bisenet.preprocessing import MEAN, STD
+from keras_bisenet.tflite import flatbuffer, metadata_schema
+from keras_bisenet.utils import zip_files
 
 LABELS_FILE = "labels.txt"
 # Bytes of a label file, and of the list of files in its archive. Ours have a hundred each.

@@ -8,9 +8,10 @@ import pathlib
 import onnx
 from google.protobuf import message
 
-from weight_port import files, onnx_size
+from weight_port import files
 from weight_port.errors import OnnxError
 from weight_port.files import shown
+from weight_port.reference import onnx_size
 
 # Of the image that a file fixes, in pixels: whoever runs it needs memory for that.
 LONGEST_SIDE = 8192

@@ -6,12 +6,13 @@ the methods `labels` and `probabilities`. None is thread-safe.
 
 import numpy as np
 
-from keras_bisenet.export import flatbuffer
-from keras_bisenet.export.errors import ExportError
-from keras_bisenet.inference import contract, resizing
-from keras_bisenet.inference.runner import TFLiteRunner
+from keras_bisenet.inference import model_io
 from keras_bisenet.labels import class_names
-from keras_bisenet.text_files import shown
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import resizing
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.text_files import shown
 
 # What the runner calls the inner tensor with the scores.
 _SCORES = "scores"
@@ -26,8 +27,8 @@ class TFLiteNetwork:
         path: the file.
         num_threads: threads of XNNPACK; None for all cores.
         image_size: (height, width) or None; for a file that takes any size.
-        normalization: see `contract.read`.
-        output: name of the output that counts; see `contract.read`.
+        normalization: see `model_io.read`.
+        output: name of the output that counts; see `model_io.read`.
 
     Raises:
         ExportError: the file is missing, damaged, no segmentation model, of another size, or LiteRT cannot run it; or
@@ -37,7 +38,7 @@ class TFLiteNetwork:
     def __init__(self, path, num_threads=None, image_size=None, normalization=None, output=None):
         self._path, self._threads = path, num_threads
         self._content, self._model = flatbuffer.load(path)
-        self._contract = contract.read(path, self._content, image_size, normalization, self._model, output)
+        self._contract = model_io.read(path, self._content, image_size, normalization, self._model, output)
         self._runner = self._open()
         self._scores_runner = None
         self.image_size, self.num_classes = self._contract.image_size, self._contract.num_classes
@@ -166,15 +167,15 @@ class KerasNetwork(LogitsNetwork):
     def __init__(self, model, image_size=None, default=None):
         import keras
 
-        from keras_bisenet.bisenet import HEADS, BiSeNet
         from keras_bisenet.inference.loading import load_model
+        from keras_bisenet.models.bisenet import HEADS, BiSeNet
 
         path, model = ("the model", model) if isinstance(model, BiSeNet) else (model, load_model(model))
         fixed = model.input_shape[1:3]
         if None in fixed:
             image_size = image_size or default
         else:
-            contract.check_size(path, fixed, image_size)
+            model_io.check_size(path, fixed, image_size)
             image_size = fixed
         # Without the auxiliary heads.
         network = keras.Model(model.input, model.output[HEADS[0]])

@@ -6,10 +6,10 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_bisenet.export import flatbuffer, metadata
-from keras_bisenet.export.errors import ExportError
 from keras_bisenet.preprocessing import OFFSET, SCALE
-from keras_bisenet.text_files import shown
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.text_files import shown
 
 # What networks of this kind are fed, as (scale, offset) of pixels 0..255, a number a channel.
 NORMALIZATIONS = {

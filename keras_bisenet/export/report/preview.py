@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from keras_bisenet.inference.painting import colorize
 from keras_bisenet.labels import class_names
+from keras_bisenet.utils.painting import colorize
 
 
 def save_preview(path, photo, reference, results, num_classes):

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 
-from keras_bisenet.inference import resizing
 from keras_bisenet.preprocessing import MINIMUM_SIZE
+from keras_bisenet.utils import resizing
 
 # A public-domain portrait (NASA), used wherever no photo is given.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_bisenet import layers
+from keras_bisenet.models import layers
 
 # Number of basic blocks in each of the four stages.
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}

@@ -9,7 +9,7 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from keras_bisenet.export import html_pictures
+from keras_bisenet.export.report import pictures
 from keras_bisenet.labels import DESCRIPTIONS, PALETTE
 
 _TEMPLATE = "report.html.jinja"
@@ -53,9 +53,9 @@ class _Result:
     mean_abs_error: float
     label_agreement: float
     holds: bool
-    labels: html_pictures.Picture
+    labels: pictures.Picture
     differing: int
-    pictures: dict[str, html_pictures.Picture]
+    close_ups: dict[str, pictures.Picture]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +125,8 @@ def render(report, evidence):
         shown=evidence,
         results=results,
         ops=list(dict.fromkeys(op for result in results for op in result.entry.get("ops", ()))),
-        photo=html_pictures.photo(evidence.photo),
-        reference=html_pictures.label_map(evidence.reference),
+        photo=pictures.photo(evidence.photo),
+        reference=pictures.label_map(evidence.reference),
         legend=_legend(evidence),
         axes=axes,
         histograms=histograms,
@@ -163,13 +163,13 @@ def _result(report, evidence, name):
     checks = [check for check in report["comparisons"] if check["name"] == name]
     labels = evidence.labels[name]
     differs = labels != evidence.reference
-    pictures = {}
+    close_ups = {}
     if differs.any():
-        window = html_pictures.busiest(differs)
-        pictures = {
-            "differences": html_pictures.differences(evidence.photo, differs, window),
-            "reference": html_pictures.close_up(evidence.reference, differs, window),
-            "file": html_pictures.close_up(labels, differs, window),
+        window = pictures.busiest(differs)
+        close_ups = {
+            "differences": pictures.differences(evidence.photo, differs, window),
+            "reference": pictures.close_up(evidence.reference, differs, window),
+            "file": pictures.close_up(labels, differs, window),
         }
     file = evidence.files[name]
     error, agreement = _worst(checks)
@@ -181,9 +181,9 @@ def _result(report, evidence, name):
         float(np.mean([check["mean_abs_error"] for check in checks])),
         agreement,
         all(check["holds"] for check in checks),
-        html_pictures.label_map(labels),
+        pictures.label_map(labels),
         int(differs.sum()),
-        pictures,
+        close_ups,
     )
 
 

@@ -6,7 +6,7 @@ import warnings
 
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_bisenet.export import flatbuffer
+from keras_bisenet.tflite import flatbuffer
 
 # `warnings.catch_warnings` changes the filters of the whole process, see `_open`.
 _FILTERS_LOCK = threading.Lock()

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_bisenet.export import convert, deployment, saved_model
-from keras_bisenet.export.errors import ExportError
+from keras_bisenet.utils.errors import ExportError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 
 from weight_port.errors import OnnxError
-from weight_port.onnx_file import OnnxFile, Tensor, first_line, shape_text
+from weight_port.reference.onnx_file import OnnxFile, Tensor, first_line, shape_text
 
 # The oldest that torch's exporter writes directly, so the oldest runtimes can read it.
 OPSET = 18

@@ -1,0 +1,1 @@
+"""What an export reports: JSON, an HTML page, pictures."""

@@ -1,0 +1,1 @@
+"""Folders, videos and clusters of photos."""

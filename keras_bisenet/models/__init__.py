@@ -1,0 +1,1 @@
+"""The network: BiSeNet and its backbones, in Keras alone."""

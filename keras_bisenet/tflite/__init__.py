@@ -1,0 +1,1 @@
+"""The .tflite format: read, validate, describe, run, and attach metadata."""

@@ -1,0 +1,1 @@
+"""Independent truth: our PyTorch network and its training, and ONNX Runtime."""
