@@ -105,8 +105,7 @@ def run(data, checkpoint, limit, output, arguments):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    from keras_bisenet.data.folder import DataError
-    from keras_bisenet.utils.images import ImageError
+    from keras_bisenet.utils.errors import DataError, ImageError
     from weight_port import CheckpointError
 
     try:

@@ -148,9 +148,7 @@ def report(results):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    from keras_bisenet.data.folder import DataError
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
+    from keras_bisenet.utils.errors import DataError, ExportError, ImageError
 
     files = {"before": FLAGS.before, "after": FLAGS.after}
     try:

@@ -85,7 +85,7 @@ def run(options):
         options: the flags' values, as attributes.
 
     Raises:
-        CheckpointError, DataError, ExportError, ImageError, TrainingError: with a message for the person who asked.
+        UserError: of either package.
     """
     from PIL import Image
 
@@ -143,15 +143,12 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.data.folder import DataError
-    from keras_bisenet.training.errors import TrainingError
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-    from weight_port import CheckpointError
+    import keras_bisenet
+    import weight_port
 
     try:
         run(FLAGS)
-    except (CheckpointError, DataError, ExportError, ImageError, TrainingError) as error:
+    except (keras_bisenet.UserError, weight_port.UserError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -33,7 +33,7 @@ def run(options):
         options: the flags' values, as attributes.
 
     Raises:
-        CheckpointError, ExportError, ImageError: with a message for the person who asked.
+        UserError: of either package.
     """
     import numpy as np
     from keras import ops
@@ -108,13 +108,12 @@ def run(options):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-    from weight_port import CheckpointError
+    import keras_bisenet
+    import weight_port
 
     try:
         run(FLAGS)
-    except (CheckpointError, ExportError, ImageError) as error:
+    except (keras_bisenet.UserError, weight_port.UserError) as error:
         sys.exit(f"error: {error}")
 
 

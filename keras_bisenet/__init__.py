@@ -12,6 +12,7 @@ _LAZY = {
     "HEADS": "models.bisenet",
     "BiSeNet": "models.bisenet",
     "FaceParser": "inference.face_parser",
+    "UserError": "utils.errors",
     "load_model": "inference.loading",
     "normalize": "preprocessing",
 }

@@ -11,18 +11,12 @@ Examples:
 
 import contextlib
 import importlib
-import os
 import pathlib
-import sys
 
-import missing  # noqa: F401
-from absl import app, flags, logging
+import command
+from absl import flags
 
 from keras_bisenet.utils import native_output
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -39,17 +33,17 @@ flags.DEFINE_string(
 flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to compare on. Default: the bundled photo.")
 
 
-def run(checkpoint, onnx, output, tflite, image_size, verify_images):
+def run(options):
     """Compares Keras and a `.tflite` file with ONNX Runtime.
 
     Args:
-        checkpoint, onnx, output, tflite, image_size, verify_images: values of the flags.
+        options: the flags' values, as attributes.
 
     Returns:
         bool: whether every comparison holds.
 
     Raises:
-        CheckpointError, ExportError, ImageError, OnnxError: with a message for the person who asked.
+        UserError: of either package.
         ModuleNotFoundError: ONNX or ONNX Runtime is not installed.
     """
     with contextlib.suppress(ModuleNotFoundError):
@@ -70,12 +64,13 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     from weight_port.errors import OnnxError
     from weight_port.reference import onnx_file, onnx_network, torch_network
 
-    size = asked = images.parse_size(image_size)
+    onnx, tflite = options.onnx, options.tflite
+    size = asked = images.parse_size(options.image_size)
     steps = pipeline.Steps()
     checks = verification.Verification(reference="ONNX Runtime")
     heads, precision, content, scores = keras_bisenet.HEADS, "float32", None, None
     with steps("read the checkpoint"):
-        state = weight_port.load(manifest.locate(checkpoint, MANIFEST).path)
+        state = weight_port.load(manifest.locate(options.checkpoint, command.MANIFEST).path)
         architecture = weight_port.recognise(state)
     if tflite is not None:
         with steps(f"read {tflite}"):
@@ -95,12 +90,12 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
         size = fixed
     if size != asked:
         print(f"image size {size[0]}x{size[1]}, which is fixed in the file; --image_size is not used")
-    photos = {path.name: images.read(path, size) for path in images.find(verify_images or images.BUNDLED)}
+    photos = {path.name: images.read(path, size) for path in images.find(options.verify_images or images.BUNDLED)}
     with steps(f"port {architecture}"):
         model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
         weight_port.apply(state, model.variables, architecture)
     if onnx is None:
-        output = pathlib.Path(output)
+        output = pathlib.Path(options.output)
         with steps(f"export to {output}"), staging.staged(output.parent) as folder:
             network = torch_network.Reference(state, architecture).network
             onnx_network.export(network, size, folder / output.name, heads)
@@ -127,36 +122,21 @@ def run(checkpoint, onnx, output, tflite, image_size, verify_images):
     return not checks.failed()
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-    from weight_port.errors import CheckpointError, OnnxError
-
+def main(options):
     try:
-        holds = run(
-            FLAGS.checkpoint,
-            FLAGS.onnx,
-            FLAGS.output,
-            FLAGS.tflite,
-            FLAGS.image_size,
-            FLAGS.verify_images,
-        )
-    except (CheckpointError, ExportError, ImageError, OnnxError) as error:
-        sys.exit(f"error: {error}")
+        holds = run(options)
     except ModuleNotFoundError as error:
         if error.name not in ("onnx", "onnxruntime", "onnxscript"):
             raise
-        sys.exit(
-            f"error: {error.name} is not installed: pip install 'keras-bisenet[onnx]', or "
+        return (
+            f"{error.name} is not installed: pip install 'keras-bisenet[onnx]', or "
             "pip install onnx onnxruntime onnxscript"
         )
-    if not holds:
-        hint = f": is {FLAGS.onnx} of this checkpoint, and does it take normalised RGB?" if FLAGS.onnx else ""
-        sys.exit(f"error: a comparison with ONNX Runtime failed, see the table above{hint}")
+    if holds:
+        return None
+    hint = f": is {options.onnx} of this checkpoint, and does it take normalized RGB?" if options.onnx else ""
+    return f"a comparison with ONNX Runtime failed, see the table above{hint}"
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start(main)

@@ -13,16 +13,12 @@ Examples:
 """
 
 import json
-import os
 import pathlib
-import sys
 
-import missing  # noqa: F401
-from absl import app, flags, logging
+import command
+from absl import flags
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+from keras_bisenet.utils.errors import DataError, ModelError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -50,7 +46,7 @@ def open_model(model, image_size):
         Path of the file, its kind (`"keras"`, `"tflite"` or `"pytorch"`) and a `FaceParser`.
 
     Raises:
-        CheckpointError, ExportError: with a message for the person who asked.
+        CheckpointError, ImageError, ModelError: it cannot be opened.
     """
     import weight_port
     from keras_bisenet import FaceParser
@@ -63,7 +59,7 @@ def open_model(model, image_size):
         return path, "tflite", FaceParser(path, image_size=image_size)
     if path.suffix == ".keras":
         return path, "keras", FaceParser(predictors.KerasNetwork(path, image_size))
-    path = manifest.locate(model, MANIFEST).path
+    path = manifest.locate(model, command.MANIFEST).path
     state = weight_port.load(path)
     architecture = weight_port.recognise(state)
     reference = torch_network.Reference(state, architecture)
@@ -72,13 +68,13 @@ def open_model(model, image_size):
 
 
 def run(options):
-    """Does the whole job.
+    """Evaluates a model.
 
     Args:
         options: the flags' values, as attributes.
 
     Raises:
-        CheckpointError, DataError, ExportError, ImageError: with a message for the person who asked.
+        UserError: of either package.
     """
     from tqdm import tqdm
 
@@ -86,7 +82,6 @@ def run(options):
     from keras_bisenet.labels import LABELS, class_names
     from keras_bisenet.training import chart, evaluation, metrics
     from keras_bisenet.utils import images, staging
-    from keras_bisenet.utils.errors import ExportError
     from weight_port import manifest
 
     size = None if options.image_size is None else images.parse_size(options.image_size)
@@ -94,12 +89,12 @@ def run(options):
     with staging.staged(options.output_dir) as scratch:
         path, kind, parser = open_model(options.model, size)
         if parser.num_classes is None:
-            raise ExportError(f"{path}: returns labels and does not say of how many classes; export it with logits")
+            raise ModelError(f"{path}: returns labels and does not say of how many classes; export it with logits")
         if parser.num_classes == len(LABELS):
             label_order.check(options.data_dir)
         _, bad = folder.check(examples, parser.num_classes, skip_bad=True)
         if bad:
-            raise folder.DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
+            raise DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
         progress = tqdm(examples, "evaluating", unit="photo", disable=None)
         scores = metrics.Scores(evaluation.evaluate(parser, progress, parser.num_classes))
         names = class_names(parser.num_classes)
@@ -121,20 +116,5 @@ def run(options):
     print(f"{title}\n\n{scores.table(names)}\n\nevaluation.json and evaluation.png are in {options.output_dir}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.data.folder import DataError
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-    from weight_port import CheckpointError
-
-    try:
-        run(FLAGS)
-    except (CheckpointError, DataError, ExportError, ImageError) as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main)
+    command.start(run)

@@ -9,14 +9,10 @@ Examples:
   python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.safetensors --layout yakhyo
 """
 
-import os
 import pathlib
-import sys
 
-import missing  # noqa: F401
-from absl import app, flags, logging
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import command
+from absl import flags
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # Of the photo in the comparison. Height and width differ, so that they cannot be mixed up unseen.
@@ -35,11 +31,14 @@ flags.register_validator(
 )
 
 
-def run(model, output, layout):
-    """Does the whole job, see the flags.
+def run(options):
+    """Writes a Keras model as a PyTorch checkpoint.
+
+    Args:
+        options: the flags' values, as attributes.
 
     Raises:
-        ExportError: with a message for the person who asked; nothing is written.
+        UserError: of either package; nothing is written.
     """
     import weight_port
     from keras_bisenet import load_model
@@ -49,7 +48,7 @@ def run(model, output, layout):
     from weight_port import layouts, manifest, verification
     from weight_port.reference import torch_network
 
-    output = pathlib.Path(output)
+    model, output = options.model, pathlib.Path(options.output)
     steps = pipeline.Steps()
     checks = verification.Verification()
     with steps(f"read {model}"):
@@ -58,7 +57,7 @@ def run(model, output, layout):
     with staging.staged(output.parent) as folder:
         with steps(f"write {output.name}"):
             weights = weight_port.keras_weights(network.variables)
-            weight_port.save(folder / output.name, weight_port.reverse(weights, layouts.DIALECTS[layout]))
+            weight_port.save(folder / output.name, weight_port.reverse(weights, layouts.DIALECTS[options.layout]))
         with steps("read it back and compare"):
             state = weight_port.load(folder / output.name)
             architecture = weight_port.recognise(state)
@@ -76,17 +75,5 @@ def run(model, output, layout):
     print(f"{size:,} bytes  {output}  {architecture}  sha256 {digest}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.utils.errors import ExportError
-
-    try:
-        run(FLAGS.model, FLAGS.output, FLAGS.layout)
-    except ExportError as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main)
+    command.start(run)

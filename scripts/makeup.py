@@ -9,14 +9,12 @@ Examples:
 """
 
 import math
-import os
 import pathlib
-import sys
 
-import missing  # noqa: F401
-from absl import app, flags, logging
+import command
+from absl import flags
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from keras_bisenet.utils.errors import MakeupError
 
 # What Pillow is told for each kind of picture: at these settings nobody sees a difference to PNG.
 FORMATS = {
@@ -52,21 +50,21 @@ def find_parts(photo, options):
         options: the flags' values, as attributes.
 
     Raises:
-        DataError, ExportError, MakeupError: with a message for the person who asked.
+        DataError, MakeupError, ModelError: the label map or the model cannot be used.
     """
     from keras_bisenet import FaceParser
     from keras_bisenet.data import folder
-    from keras_bisenet.inference import makeup, soft_masks
+    from keras_bisenet.inference import soft_masks
     from keras_bisenet.utils import images
 
     size = photo.shape[:2]
     if options.labels is not None:
         if not pathlib.Path(options.labels).is_file():
-            raise makeup.MakeupError(f"{options.labels}: no such file; expected a label map of the photo")
+            raise MakeupError(f"{options.labels}: no such file; expected a label map of the photo")
         labels = folder.read_label(options.labels)
         if labels.shape != size:
             found, expected = ("x".join(map(str, shape)) for shape in (labels.shape, size))
-            raise makeup.MakeupError(
+            raise MakeupError(
                 f"{options.labels}: is {found}, the photo {expected}; expected the same; "
                 "resize the labels by nearest neighbour"
             )
@@ -78,13 +76,13 @@ def find_parts(photo, options):
 
 
 def run(options):
-    """Does the whole job.
+    """Makes up a photo.
 
     Args:
         options: the flags' values, as attributes.
 
     Raises:
-        DataError, ExportError, ImageError, MakeupError: with a message for the person who asked.
+        UserError: the photo, the model or a color cannot be used.
     """
     import numpy as np
     from PIL import Image
@@ -94,7 +92,7 @@ def run(options):
 
     output = pathlib.Path(options.output)
     if output.suffix.lower() not in FORMATS:
-        raise makeup.MakeupError(f"{output}: unknown kind of picture; expected a name ending in {', '.join(FORMATS)}")
+        raise MakeupError(f"{output}: unknown kind of picture; expected a name ending in {', '.join(FORMATS)}")
     colors = {part: getattr(options, part) for part in makeup.LIGHTNESS if getattr(options, part) is not None}
     colors = {part: makeup.parse_color(text) for part, text in colors.items()}
     look = makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
@@ -105,7 +103,7 @@ def run(options):
     height, width = photo.shape[0], photo.shape[1] * (2 if options.before_after else 1)
     if max(height, width) > LIMITS.get(saving["format"], math.inf):
         limit = f"{saving['format']} holds at most {LIMITS[saving['format']]} pixels a side"
-        raise makeup.MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
+        raise MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
     result = makeup.apply(photo, find_parts(photo, options), look)
     picture = np.concatenate([photo, result], axis=1) if options.before_after else result
     with staging.staged(output.parent) as scratch:
@@ -113,23 +111,5 @@ def run(options):
     print(f"{path}: {', '.join([*colors, *(['skin'] if look.smooth else [])])} made up, in {output}")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
-    try:
-        from keras_bisenet.data.folder import DataError
-        from keras_bisenet.inference.makeup import MakeupError
-        from keras_bisenet.utils.errors import ExportError
-        from keras_bisenet.utils.images import ImageError
-    except ImportError as error:
-        sys.exit(f"error: {error}")
-
-    try:
-        run(FLAGS)
-    except (DataError, ExportError, ImageError, MakeupError) as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main)
+    command.start(run)

@@ -12,15 +12,11 @@ Examples:
 """
 
 import contextlib
-import os
 import pathlib
-import re
 import sys
 
-import missing  # noqa: F401
-from absl import app, flags
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import command
+from absl import flags
 
 # How many failures are printed; all of them are in failures.txt.
 SHOWN = 20
@@ -34,18 +30,18 @@ flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one 
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
 
 
-def run(names, options):
-    """Does the whole job.
+def run(options, names):
+    """Labels photos and videos.
 
     Args:
-        names: files, folders and patterns.
         options: the flags' values, as attributes.
+        names: files, folders and patterns.
 
     Returns:
-        Number of photos that failed, and of all that there was to do.
+        None, or how many photos failed, in words.
 
     Raises:
-        ExportError, ImageError: with a message for the person who asked.
+        ImageError, ModelError: nothing can be labelled.
     """
     from tqdm import tqdm
 
@@ -69,39 +65,16 @@ def run(names, options):
         ):
             for _, error in progress:
                 count += 1
-                failures.extend([_line(error)] if error else [])
+                failures.extend([command.one_line(error)] if error else [])
         job.list_failures(failures)
     for failure in failures[:SHOWN]:
         print(f"failed: {failure}", file=sys.stderr)
     before = f", {len(sources) - len(to_do)} were done before" if len(to_do) < len(sources) else ""
-    print(f"parsed {count - len(failures)}{before}; everything is in {_line(options.output_dir)}")
-    return len(failures), count
-
-
-def _line(text):
-    """Names of files may hold line breaks, what moves a terminal's cursor, and bytes that are no text."""
-    return re.sub(
-        "[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]",
-        lambda match: match[0].encode("unicode_escape").decode(),
-        str(text),
-    )
-
-
-def main(argv):
-    if len(argv) < 2:
-        raise app.UsageError("expected photos: files, folders or patterns; see --help")
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-
-    try:
-        failed, count = run(argv[1:], FLAGS)
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; run again, which goes on")
-    except (ExportError, ImageError) as error:
-        sys.exit(f"error: {_line(error)}")
-    if failed:
-        sys.exit(f"error: {failed} of {count} failed; they are listed in {_line(FLAGS.output_dir)}/failures.txt")
+    print(f"parsed {count - len(failures)}{before}; everything is in {command.one_line(options.output_dir)}")
+    if not failures:
+        return None
+    return f"{len(failures)} of {count} failed; they are listed in {command.one_line(options.output_dir)}/failures.txt"
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start(run, "photos: files, folders or patterns", "run again, which goes on")

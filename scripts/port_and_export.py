@@ -9,19 +9,14 @@ Examples:
   python scripts/port_and_export.py --target mediapipe
 """
 
-import os
 import pathlib
 import shlex
 import sys
 
-import missing  # noqa: F401
-from absl import app, flags, logging
+import command
+from absl import flags
 
 from keras_bisenet.utils import native_output
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -58,7 +53,7 @@ def run(options):
         Names of the results whose comparison fails.
 
     Raises:
-        CheckpointError, ExportError, ImageError: with a message for the person who asked.
+        UserError: of either package.
     """
     with native_output.captured():
         import keras_bisenet.models.bisenet
@@ -83,7 +78,7 @@ def run(options):
     obsolete = []
     with staging.staged(options.output_dir, obsolete) as folder:
         with steps("read checkpoint and photos"):
-            checkpoint = manifest.locate(options.checkpoint, MANIFEST)
+            checkpoint = manifest.locate(options.checkpoint, command.MANIFEST)
             state, architecture, model = read(checkpoint.path)
             files = images.find(options.verify_images or images.BUNDLED)
             photos = {file.name: images.read(file, size) for file in files}
@@ -119,8 +114,8 @@ def run(options):
             latency = {names[precision]: pipeline.measure(file, spec, photo) for precision, file in written.items()}
         described = {names[precision]: file.describe() for precision, file in written.items()}
         origin = summary.checkpoint(checkpoint.path, info, architecture, model)
-        command = shlex.join(sys.orig_argv)
-        figures = summary.assemble(folder, described, origin, spec, examples, checks, latency, steps, command)
+        asked = shlex.join(sys.orig_argv)
+        figures = summary.assemble(folder, described, origin, spec, examples, checks, latency, steps, asked)
         evidence = html_page.Evidence(
             image, photo, expected, labels, names, info.labels, verification.EDGES, checks.histograms
         )
@@ -146,7 +141,7 @@ def read(path):
         for a PyTorch checkpoint.
 
     Raises:
-        CheckpointError, ExportError: the file is no such thing.
+        CheckpointError, ModelError: the file is no such thing.
     """
     import keras_bisenet
     import weight_port
@@ -160,21 +155,11 @@ def read(path):
     return state, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes), model
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-    from weight_port import CheckpointError
-
-    try:
-        failed = run(FLAGS)
-    except (CheckpointError, ExportError, ImageError) as error:
-        sys.exit(f"error: {error}")
-    if failed:
-        sys.exit(f"error: a comparison with PyTorch failed: {', '.join(failed)}; see the table above and report.json")
+def main(options):
+    if failed := run(options):
+        return f"a comparison with PyTorch failed: {', '.join(failed)}; see the table above and report.json"
+    return None
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start(main)

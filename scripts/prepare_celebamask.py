@@ -11,13 +11,8 @@ Examples:
   python scripts/prepare_celebamask.py --source CelebAMask-HQ --output_dir celebamask --size 256 --val_count 500
 """
 
-import os
-import sys
-
-import missing  # noqa: F401
-from absl import app, flags, logging
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import command
+from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("source", None, "Folder of the download.", required=True)
@@ -29,29 +24,21 @@ flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
 flags.DEFINE_integer("workers", None, "Number of processes. Default: one a core.", lower_bound=1)
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
+def main(options):
     from keras_bisenet.data import celebamask
-    from keras_bisenet.data.folder import DataError
 
-    try:
-        counts = celebamask.prepare(
-            FLAGS.source,
-            FLAGS.output_dir,
-            FLAGS.size,
-            FLAGS.val_count,
-            FLAGS.test_count,
-            FLAGS.seed,
-            FLAGS.workers,
-        )
-    except DataError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; run again, which goes on")
-    print(f"{', '.join(f'{split} {count:,}' for split, count in counts.items())}; everything is in {FLAGS.output_dir}")
+    counts = celebamask.prepare(
+        options.source,
+        options.output_dir,
+        options.size,
+        options.val_count,
+        options.test_count,
+        options.seed,
+        options.workers,
+    )
+    found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    print(f"{found}; everything is in {options.output_dir}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start(main, interrupted="run again, which goes on")

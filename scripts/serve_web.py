@@ -12,19 +12,16 @@ import functools
 import http.server
 import json
 import pathlib
-import sys
 from typing import ClassVar
 
-import missing  # noqa: F401
-from absl import app, flags
+import command
+from absl import flags
+
+from keras_bisenet.utils.errors import UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
 flags.DEFINE_string("build_dir", "build/web", "The built page.")
-
-
-class ServeError(ValueError):
-    """The page cannot be served. The message says why and what to do."""
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -64,29 +61,23 @@ def open_server(build_dir, port):
         port: port of this machine; 0 takes a free one, which is in `server_port`.
 
     Raises:
-        ServeError: the page is not there, or the port is taken.
+        UserError: the page is not there, or the port is taken.
     """
     path = pathlib.Path(build_dir, "headers.json")
     if not path.is_file():
-        raise ServeError(f"{path}: no such file; expected the built page; build it: make web")
+        raise UserError(f"{path}: no such file; expected the built page; build it: make web")
     headers = json.loads(path.read_text(encoding="utf-8"))
     handler = functools.partial(Handler, directory=str(build_dir), headers=headers)
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
-        raise ServeError(
+        raise UserError(
             f"port {port} cannot be had ({error.strerror}); choose another: make web PORT={port + 1}"
         ) from error
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    try:
-        server = open_server(FLAGS.build_dir, FLAGS.port)
-    except ServeError as error:
-        sys.exit(f"error: {error}")
-    with server:
+def main(options):
+    with open_server(options.build_dir, options.port) as server:
         print(f"The page is at http://localhost:{server.server_port}/ until Ctrl-C", flush=True)
         try:
             server.serve_forever()
@@ -95,4 +86,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start(main)

@@ -9,16 +9,8 @@ Examples:
   python scripts/train.py --data_dir DATA --workdir build/run --config original --set steps=2000 --set crop_size=256
 """
 
-import os
-import pathlib
-import sys
-
-import missing  # noqa: F401
-from absl import app, flags, logging
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
+import command
+from absl import flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder of the labelled photos, see above.", required=True)
@@ -43,7 +35,7 @@ def run(options):
         options: the flags' values, as attributes.
 
     Raises:
-        CheckpointError, DataError, ExportError, ImageError, TrainingError: with a message for the person who asked.
+        UserError: of either package.
     """
     from keras_bisenet.training import configs, devices, loop
 
@@ -59,13 +51,13 @@ def first_weights(path, config):
     """`loop.Start` of what `--init` names, and says what of it is not used.
 
     Raises:
-        CheckpointError, ExportError: it is no checkpoint, or belongs to another network.
+        CheckpointError, ModelError: it is no checkpoint, or belongs to another network.
         TrainingError: it has another backbone than the recipe.
     """
     import keras_bisenet
     import weight_port
-    from keras_bisenet.training.errors import TrainingError
     from keras_bisenet.training.loop import Start
+    from keras_bisenet.utils.errors import TrainingError
     from weight_port import manifest
 
     if path is None:
@@ -75,7 +67,7 @@ def first_weights(path, config):
         weights = weight_port.keras_weights(model.variables)
         classes, source = model.num_classes, f"BiSeNet {model.backbone} with {model.num_classes} classes"
     else:
-        state = weight_port.load(manifest.locate(path, MANIFEST).path)
+        state = weight_port.load(manifest.locate(path, command.MANIFEST).path)
         backbone = "conv1.weight" in state and "layer1.0.conv1.weight" in state
         architecture = weight_port.recognise_backbone(state) if backbone else weight_port.recognise(state)
         model = keras_bisenet.BiSeNet(architecture.num_classes or config.num_classes, architecture.backbone)
@@ -96,24 +88,13 @@ def first_weights(path, config):
     return Start(path, weights)
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    logging.set_verbosity(logging.WARNING)
-    from keras_bisenet.data.folder import DataError
+def main(options):
     from keras_bisenet.labels import class_names
-    from keras_bisenet.training.errors import TrainingError
-    from keras_bisenet.utils.errors import ExportError
-    from keras_bisenet.utils.images import ImageError
-    from weight_port import CheckpointError
 
-    try:
-        scores = run(FLAGS)
-    except (CheckpointError, DataError, ExportError, ImageError, TrainingError) as error:
-        sys.exit(f"error: {error}")
+    scores = run(options)
     print(scores.table(class_names(len(scores.iou))))
-    print(f"best.keras and all else is in {FLAGS.workdir}")
+    print(f"best.keras and all else is in {options.workdir}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.start(main, interrupted="the same command continues from the last checkpoint")

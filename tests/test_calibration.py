@@ -18,7 +18,7 @@ from keras_bisenet.export import deployment, passes
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, quantize, rounding_points
 from keras_bisenet.utils import images
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 from weight_port.reference import torch_network
 
 SIZE = (64, 96)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from keras_bisenet import LABELS
 from keras_bisenet.data import celebamask, folder
-from keras_bisenet.data.folder import DataError
 from keras_bisenet.utils import locks
+from keras_bisenet.utils.errors import DataError
 
 SCRIPT = ROOT / "scripts" / "prepare_celebamask.py"
 PARTS = ", ".join(LABELS[1:])
@@ -307,7 +307,7 @@ def test_an_interruption_is_one_line(large, tmp_path):
     process = start(source, tmp_path, str(tmp_path))
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does
     _, errors = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert errors.splitlines()[-1] == "error: interrupted; run again, which goes on"
     assert "Traceback" not in errors
     wait_until_gone(str(tmp_path))

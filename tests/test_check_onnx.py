@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import onnx
 import pytest
@@ -16,7 +17,7 @@ from onnx_models import CLASSES, SIZE, check_against_torch, rename, save, small
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
 from keras_bisenet.export import convert
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import OutputError
 from weight_port.reference import onnx_file, torch_network
 
 SIZE_TEXT = "65x97"
@@ -40,6 +41,13 @@ def script():
         delattr(flags.FLAGS, name)
     for name, flag in taken.items():
         flags.FLAGS[name] = flag
+
+
+def options(checkpoint, onnx, output, tflite, image_size):
+    """Values of the flags."""
+    return types.SimpleNamespace(
+        checkpoint=checkpoint, onnx=onnx, output=output, tflite=tflite, image_size=image_size, verify_images=None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +157,7 @@ def test_run_fails_if_the_onnx_is_of_other_weights(script, model, checkpoint, tf
     array = onnx.numpy_helper.to_array(kernel).copy()
     array[0] = -array[0]
     kernel.CopyFrom(onnx.numpy_helper.from_array(array, kernel.name))
-    assert not script.run(checkpoint, str(save(model, tmp_path / "other.onnx")), None, tflite_file, SIZE_TEXT, None)
+    assert not script.run(options(checkpoint, str(save(model, tmp_path / "other.onnx")), None, tflite_file, SIZE_TEXT))
     failed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "FAILED" in line]
     assert failed == ["keras"] * 3 + ["float32"]
 
@@ -162,7 +170,7 @@ def test_run_fails_if_the_tflite_is_of_other_weights(
     assert content.count(head.tobytes()) == 1
     path = tmp_path / "other.tflite"
     path.write_bytes(content.replace(head.tobytes(), (-head).tobytes()))
-    assert not script.run(checkpoint, str(exported), None, str(path), SIZE_TEXT, None)
+    assert not script.run(options(checkpoint, str(exported), None, str(path), SIZE_TEXT))
     lines = capsys.readouterr().out.splitlines()
     rows = [(line.split()[0], line.endswith("  ok")) for line in lines if line.endswith("  ok") or "FAILED" in line]
     assert rows == [("keras", True)] * 3 + [("float32", False)]
@@ -173,12 +181,12 @@ def test_a_single_output_is_the_main_head(script, model, checkpoint, tflite_file
     del model.graph.output[1:]
     path = save(model, tmp_path / "model.onnx")
     check_against_torch(path, torch_logits, heads=["logits"])
-    assert script.run(checkpoint, str(path), None, tflite_file, SIZE_TEXT, None)
+    assert script.run(options(checkpoint, str(path), None, tflite_file, SIZE_TEXT))
     assert sum(line.endswith("  ok") for line in capsys.readouterr().out.splitlines()) == 2
 
 
 def test_run_reads_photos_in_the_size_of_the_file(script, exported, checkpoint, tflite_file, capsys):
-    assert script.run(checkpoint, str(exported), None, tflite_file, "512", None)
+    assert script.run(options(checkpoint, str(exported), None, tflite_file, "512"))
     assert "image size 65x97, which is fixed in the file; --image_size is not used\n" in capsys.readouterr().out
 
 
@@ -186,7 +194,7 @@ def test_onnx_and_tflite_of_different_sizes(script, checkpoint, tflite_file, tmp
     kind = (TensorProto.FLOAT, [1, 128, 97, 3])
     path = small(tmp_path, {"x": kind}, {"y": kind}, helper.make_node("Relu", ["x"], ["y"]))
     with pytest.raises(ValueError) as error:
-        script.run(checkpoint, str(path), None, tflite_file, SIZE_TEXT, None)
+        script.run(options(checkpoint, str(path), None, tflite_file, SIZE_TEXT))
     assert str(error.value) == f"{path} takes images of 128x97, {tflite_file} of 65x97; expected the same"
 
 
@@ -197,8 +205,8 @@ def test_nothing_half_written_when_the_disk_is_full(script, checkpoint, tflite_f
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10 << 20, hard))
     try:
-        with pytest.raises(ExportError) as error:
-            script.run(checkpoint, None, str(path), tflite_file, SIZE_TEXT, None)
+        with pytest.raises(OutputError) as error:
+            script.run(options(checkpoint, None, str(path), tflite_file, SIZE_TEXT))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(error.value) == f"cannot write to {tmp_path}: File too large; free it or choose another folder"

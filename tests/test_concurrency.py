@@ -22,7 +22,7 @@ from PIL import Image
 from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
 from keras_bisenet.utils import images, locks
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import OutputError
 from keras_bisenet.utils.staging import staged
 
 BUSY = "another process is writing into it; wait until that has ended, or choose another folder"
@@ -189,13 +189,13 @@ with locks.held(sys.argv[1]) as locked:
 """
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"
-    with pytest.raises(ExportError) as error, locks.held(tmp_path, ExportError):
+    with pytest.raises(OutputError) as error, locks.held(tmp_path, OutputError):
         pass
     assert str(error.value) == f"{tmp_path}: {BUSY}"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert names(tmp_path) == [locks.NAME]
-    with locks.held(tmp_path, ExportError) as locked:
+    with locks.held(tmp_path, OutputError) as locked:
         assert locked
     assert names(tmp_path) == []
 

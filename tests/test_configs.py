@@ -6,7 +6,7 @@ import pytest
 
 from keras_bisenet.training import configs
 from keras_bisenet.training.configs import CONFIGS, TrainConfig, resolve
-from keras_bisenet.training.errors import TrainingError
+from keras_bisenet.utils.errors import TrainingError
 
 
 def test_the_original_recipe():

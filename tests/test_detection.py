@@ -16,6 +16,7 @@ from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.inference import detection
 from keras_bisenet.inference.detection import Face
 from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ImageError
 
 FACE_PARTS = [LABELS.index(part) for part in ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "l_lip")]
 
@@ -266,7 +267,7 @@ def test_a_small_face_is_parsed_far_better_when_it_is_found_first(detector, port
 def test_missing_packages_are_named(monkeypatch):
     for name in ("tensorflow", "mtcnn"):
         monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(images.ImageError) as error:
+        with pytest.raises(ImageError) as error:
             detection.Detector()
         assert str(error.value) == f"finding faces needs {name}: pip install 'keras-bisenet[detect]'"
         monkeypatch.undo()

@@ -16,7 +16,7 @@ from distributed_worker import CASES
 from PIL import Image
 
 from keras_bisenet.training import devices
-from keras_bisenet.training.errors import TrainingError
+from keras_bisenet.utils.errors import TrainingError
 
 TIMEOUT = 600
 TOLERANCES = {"float32": 5e-5, "float16": 1e-2}

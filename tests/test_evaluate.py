@@ -22,7 +22,7 @@ from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.training import chart, evaluation
 from keras_bisenet.training.metrics import Scores
 from keras_bisenet.utils import images, resizing
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 from weight_port.reference import torch_network
 
 SIZE = (192, 256)
@@ -211,7 +211,7 @@ def test_a_model_of_a_fixed_size_gets_its_size(tmp_path, model, reference):
     photo = images.read(images.BUNDLED, (64, 80))
     assert (predict(photo) == reference(photo)).mean() > 0.95
     assert FaceParser(tmp_path / "fixed.keras")(images.read(images.BUNDLED, SIZE)).shape == SIZE
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         predictors.KerasNetwork(tmp_path / "fixed.keras", SIZE)
     assert str(error.value) == (
         f"{tmp_path}/fixed.keras: takes photos of 64x80 alone, not of 192x256; leave the image size out"
@@ -266,18 +266,18 @@ DAMAGED = "is damaged, or no .keras file; export it again"
 )
 def test_what_is_no_keras_file(tmp_path, content, message):
     path = write(tmp_path / "a.keras", content)
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         load_model(path)
     assert str(error.value) == f"{path}: {message}"
 
 
 def test_truncated_and_incomplete_keras_files(tmp_path, keras_file):
     path = write(tmp_path / "a.keras", keras_file.read_bytes()[:1_000_000])
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         load_model(path)
     assert str(error.value) == f"{path}: {DAMAGED}"
     without_weights(keras_file, path)
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         load_model(path)
     assert str(error.value) == f"{path}: is damaged, or no BiSeNet of this version; export it again"
 
@@ -285,7 +285,7 @@ def test_truncated_and_incomplete_keras_files(tmp_path, keras_file):
 def test_another_keras_model(tmp_path):
     path = tmp_path / "a.keras"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         load_model(path)
     assert str(error.value) == (
         f"{path}: holds a Sequential; expected a BiSeNet, as port_and_export.py and train.py write it"
@@ -303,13 +303,13 @@ def test_another_keras_model(tmp_path):
 )
 def test_what_is_no_tflite_file(tmp_path, tflite_file, make, message):
     path = write(tmp_path / "a.tflite", make(tflite_file.read_bytes()))
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(path)
     assert str(error.value) == f"{path}: {message}"
 
 
 def test_a_tflite_file_keeps_its_size(tflite_file):
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(tflite_file, image_size=HALF)
     assert str(error.value) == (
         f"{tflite_file}: takes photos of 192x256 alone, not of 96x128; leave the image size out"

@@ -18,8 +18,7 @@ from keras_bisenet.inference import model_io
 from keras_bisenet.inference.face_parser import BUNDLED
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.utils import images, resizing
-from keras_bisenet.utils.errors import ExportError
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError, ModelError
 from weight_port import manifest
 from weight_port.reference import torch_network
 
@@ -263,7 +262,7 @@ def test_the_range_of_a_quantised_input_tells_what_it_is(photo, tmp_path, expect
 
 
 def test_a_normalisation_that_nobody_has():
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(normalization="0..2")
     assert str(error.value) == "normalization is '0..2'; expected one of 0..255, 0..1, -1..1, imagenet"
 
@@ -298,7 +297,7 @@ def test_any_output(photo, tmp_path, head):
     logits = network()(inputs).numpy()[0]
     np.testing.assert_array_equal(parser(image), logits.argmax(-1))
     if parser.num_classes is None:
-        with pytest.raises(ExportError) as error:
+        with pytest.raises(ModelError) as error:
             parser.probabilities(image)
         assert str(error.value) == (
             f"{tmp_path}/a.tflite: returns labels alone; for probabilities export it with --output probabilities"
@@ -316,7 +315,7 @@ def test_of_several_heads_the_largest_counts_and_of_two_the_one_that_is_named(ph
     _, first, second = (head[0].numpy().argmax(-1) for head in model(NORMALIZED["imagenet"](image[np.newaxis])))
     assert (first == second).mean() < 0.9
     path = convert(model, tmp_path / "a.tflite")
-    with pytest.raises(ExportError, match=r"a\.tflite.*output_1.*output_2"):
+    with pytest.raises(ModelError, match=r"a\.tflite.*output_1.*output_2"):
         FaceParser(path)
     for output, labels in (("output_1", first), ("output_2", second)):
         assert (FaceParser(path, output=output)(image) == labels).mean() > 0.999
@@ -371,7 +370,7 @@ def test_a_keras_model_sees_the_photo_at_512(photo):
     ],
 )
 def test_what_is_no_model(model, message):
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(model)
     assert str(error.value) == message
 
@@ -391,7 +390,7 @@ def test_what_is_no_segmentation_model(tmp_path, head, found):
     path = convert(network(head=head), tmp_path / "a.tflite")
     _, file = flatbuffer.read(path)
     found = found.format(i=file["inputs"][0]["name"], o=file["outputs"][0]["name"])
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(path)
     assert str(error.value) == (
         f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
@@ -404,7 +403,7 @@ def test_a_file_with_ops_that_litert_does_not_have(tmp_path):
     for code in model.operatorCodes:
         code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "MadeUp"
     (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(tmp_path / "a.tflite")
     assert str(error.value) == (
         f"{tmp_path}/a.tflite: uses the custom op MadeUp; expected built-in ones: is it a network for photos, and "
@@ -417,7 +416,7 @@ def test_a_file_that_litert_cannot_run(tmp_path):
     for code in model.operatorCodes:
         code.version = 100
     (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ExportError, match=r"a\.tflite: LiteRT cannot run it: Didn't find op for builtin opcode"):
+    with pytest.raises(ModelError, match=r"a\.tflite: LiteRT cannot run it: Didn't find op for builtin opcode"):
         FaceParser(tmp_path / "a.tflite")
 
 

@@ -13,8 +13,8 @@ COMMANDS = [*documented.of_documents(), *documented.of_docstrings()]
 FILES = sorted({file for file, _ in documented.of_python(COMMANDS)})
 # Files that take photos and folders without a flag.
 POSITIONAL = {"scripts/parse_faces.py"}
-# What tells of missing packages is no script.
-SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "missing.py"})
+# What all scripts share is no script.
+SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "command.py"})
 
 # Imports a script and lets absl parse each command line; prints those that it does not take.
 PARSE = """

@@ -10,7 +10,8 @@ from conftest import ROOT
 from PIL import Image
 
 from keras_bisenet.data import folder
-from keras_bisenet.data.folder import DataError, Example
+from keras_bisenet.data.folder import Example
+from keras_bisenet.utils.errors import DataError
 
 REAL = ROOT.parent / "shared" / "data" / "celebamask_1k"
 SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_bisenet.utils import images
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [200, 100, 50]], [[9, 8, 7], [60, 60, 60]]], np.uint8)
 

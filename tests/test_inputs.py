@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keras_bisenet.inference.batch import inputs
 from keras_bisenet.utils import images
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 
 SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp, .avi, .m4v, .mkv, .mov, .mp4, .webm"
 PATTERN = "a file, a folder, or a pattern in quotes such as 'photos/**/*.jpg'"

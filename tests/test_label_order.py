@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_bisenet import LABELS
 from keras_bisenet.data import folder, label_order
-from keras_bisenet.data.folder import DataError
+from keras_bisenet.utils.errors import DataError
 
 REAL = ROOT.parent / "shared" / "data" / "celebamask_1k"
 ANEW = "make it anew with scripts/prepare_celebamask.py, or name its classes in"

@@ -12,7 +12,7 @@ from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
 from keras_bisenet.tflite import flatbuffer, labels_file
 from keras_bisenet.tflite.interpreter import TFLiteRunner
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 
 SIZE = (65, 97)
 CLASSES = 11
@@ -50,7 +50,7 @@ def test_wrong_tflite_files(tflite_file, tmp_path, make, message):
     content = make(tflite_file.read_bytes())
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         labels_file.read(path, CLASSES)
     assert str(error.value) == f"{path}: {message}"
 
@@ -64,9 +64,9 @@ def test_tflite_of_another_kind(tflite_file, tmp_path):
         (network.convert({"labels": "logits"}), "float32"),
     ):
         path.write_bytes(content)
-        with pytest.raises(ExportError, match=rf"model\.tflite: takes image uint8 and returns .*{names}"):
+        with pytest.raises(ModelError, match=rf"model\.tflite: takes image uint8 and returns .*{names}"):
             labels_file.read(path, converted_models.CLASSES)
-    with pytest.raises(ExportError, match="11 classes, the checkpoint 19"):
+    with pytest.raises(ModelError, match="11 classes, the checkpoint 19"):
         labels_file.read(tflite_file, 19)
 
 
@@ -78,7 +78,7 @@ def test_labels_without_scores(tflite_file, tmp_path):
         if code.builtinCode == schema.BuiltinOperator.ARG_MAX:
             code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MIN
     path.write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ExportError, match=r"model\.tflite: has no scores"):
+    with pytest.raises(ModelError, match=r"model\.tflite: has no scores"):
         labels_file.read(path, CLASSES)
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.training.configs import TrainConfig
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.training.loop import Start, train_and_evaluate
+from keras_bisenet.utils.errors import TrainingError
 
 FROZEN = ("backbone", "arm", "conv_avg", "conv_head", "ffm", "conv_out_conv", "conv_out_bn", "conv_out16", "conv_out32")
 # The first step changes next to nothing, those behind it too much.

@@ -14,8 +14,9 @@ from PIL import Image
 
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.inference import makeup, soft_masks
-from keras_bisenet.inference.makeup import Look, MakeupError
+from keras_bisenet.inference.makeup import Look
 from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import MakeupError
 
 RED_BROWN, RED, BLUE = (122, 47, 29), (176, 48, 74), (77, 112, 134)
 

@@ -29,8 +29,7 @@ from keras_bisenet.export import convert
 from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, parse_folder, results
 from keras_bisenet.utils import images, locks, painting, workers
-from keras_bisenet.utils.errors import ExportError
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError, ModelError
 
 SCRIPT = ROOT / "scripts" / "parse_faces.py"
 ALL = ",".join(results.KINDS)
@@ -433,7 +432,7 @@ def test_names_that_leave_no_room_for_a_suffix(tmp_path, portrait, model):
 
 def test_a_model_that_vanishes_is_told_once(tmp_path, photos):
     job = parse_folder.Job(tmp_path, model=str(tmp_path / "none.tflite"))
-    with pytest.raises(ExportError, match=r"^.*/none\.tflite: cannot be read: No such file or directory$"):
+    with pytest.raises(ModelError, match=r"^.*/none\.tflite: cannot be read: No such file or directory$"):
         list(parse_folder.run(job, inputs.find([str(photos)]), 1))
 
 
@@ -548,7 +547,7 @@ def test_ctrl_c(many, model, whole, start, tmp_path):
     process, marker = start(many, tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout) == (1, "")
+    assert (process.returncode, stdout) == (130, "")
     assert [line for line in stderr.splitlines() if line != GREETING] == [
         "error: interrupted; run again, which goes on"
     ]
@@ -567,7 +566,7 @@ def test_ctrl_c_while_the_workers_start(many, model, tmp_path, delay):
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert stderr == f"{GREETING}\nerror: interrupted; run again, which goes on\n"
 
 

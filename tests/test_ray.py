@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster
 from keras_bisenet.utils import images
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 
 
 def parse(*arguments):

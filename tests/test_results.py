@@ -11,7 +11,7 @@ from keras_bisenet import LABELS
 from keras_bisenet.inference.batch import results
 from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import files, painting
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 
 # fmt: off
 LABELS_4X6 = np.array([

@@ -254,7 +254,7 @@ from keras_bisenet import BiSeNet
 from keras_bisenet.export import errors, saved_model
 try:
     saved_model.write(BiSeNet(), sys.argv[1], (64, 64))
-except errors.ExportError as error:
+except ExportError as error:
     print(error)
 """
 

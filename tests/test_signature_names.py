@@ -14,7 +14,7 @@ from keras_bisenet import FaceParser
 from keras_bisenet.inference.face_parser import BUNDLED
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
 from keras_bisenet.tflite.interpreter import TFLiteRunner
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 
 HEADS = ("logits", "logits16", "logits32")
 INFO = metadata.ModelInfo(tuple("abcde"), "0" * 64)
@@ -137,7 +137,7 @@ def test_a_name_that_is_no_text(labels, tmp_path):
 
     path = tmp_path / "a.tflite"
     path.write_bytes(edited(labels, damage))
-    with pytest.raises(ExportError, match=r"a\.tflite"):
+    with pytest.raises(ModelError, match=r"a\.tflite"):
         FaceParser(path)
 
 
@@ -202,7 +202,7 @@ def test_a_larger_feature_map_does_not_count(network, tmp_path, name):
 
 def test_maps_of_one_size_without_a_telling_name_are_refused(network, tmp_path):
     path = write(tmp_path / "a.tflite", network.convert({"fine": "logits", "coarse": "logits16"}))
-    with pytest.raises(ExportError, match=r"a\.tflite") as error:
+    with pytest.raises(ModelError, match=r"a\.tflite") as error:
         FaceParser(path)
     assert {"fine", "coarse"} <= {*str(error.value).split()}
     photo = converted_models.photo()
@@ -213,7 +213,7 @@ def test_maps_of_one_size_without_a_telling_name_are_refused(network, tmp_path):
 
 def test_an_output_that_is_not_there(heads, tmp_path):
     path = write(tmp_path / "a.tflite", heads)
-    with pytest.raises(ExportError, match=r"a\.tflite.*'bogus'.*logits32"):
+    with pytest.raises(ModelError, match=r"a\.tflite.*'bogus'.*logits32"):
         FaceParser(path, output="bogus")
 
 
@@ -252,7 +252,7 @@ def test_labels_that_are_the_argmax_of_something_else(tmp_path):
     module.function, module.variable = function, tf.Variable(0.0)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
     path = write(tmp_path / "a.tflite", converter.convert())
-    with pytest.raises(ExportError, match=r"a\.tflite"):
+    with pytest.raises(ModelError, match=r"a\.tflite"):
         FaceParser(path).probabilities(np.zeros((40, 40, 3), np.uint8))
 
 
@@ -275,7 +275,7 @@ def test_inner_tensors_that_take_too_much_memory(labels, tmp_path, monkeypatch):
     path = write(tmp_path / "a.tflite", labels)
     parser = FaceParser(path)
     assert parser(converted_models.photo()[0]).shape == SIZE
-    with pytest.raises(ExportError, match=r"a\.tflite"):
+    with pytest.raises(ModelError, match=r"a\.tflite"):
         parser.probabilities(converted_models.photo()[0])
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import OutputError
 from keras_bisenet.utils.staging import staged
 
 
@@ -61,7 +61,7 @@ def test_a_failure_leaves_older_folders_as_they_were(tmp_path):
 def test_a_file_in_the_place_of_a_folder_in_it(tmp_path):
     (tmp_path / "model").write_text("mine")
     (tmp_path / "a").write_text("old")
-    with pytest.raises(ExportError) as error, staged(tmp_path) as folder:
+    with pytest.raises(OutputError) as error, staged(tmp_path) as folder:
         (folder / "model").mkdir()
         (folder / "a").write_text("new")
     assert str(error.value) == f"cannot write to {tmp_path}: Not a directory; free it or choose another folder"
@@ -71,14 +71,14 @@ def test_a_file_in_the_place_of_a_folder_in_it(tmp_path):
 def test_a_folder_in_the_place_of_a_file_is_not_lost(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_text("mine")
-    with pytest.raises(ExportError, match="Is a directory"), staged(tmp_path) as folder:
+    with pytest.raises(OutputError, match="Is a directory"), staged(tmp_path) as folder:
         (folder / "a").write_text("new")
     assert content(tmp_path) == {"a/x": "mine"}
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError) as error, staged(tmp_path / "file"):
+    with pytest.raises(OutputError) as error, staged(tmp_path / "file"):
         pass
     assert str(error.value) == f"cannot write to {tmp_path}/file: File exists; free it or choose another folder"
 
@@ -96,7 +96,7 @@ def small_disk(tmp_path):
 def test_a_folder_that_cannot_be_moved_gives_its_place_back_to_the_older_one(small_disk):
     (small_disk / "model").mkdir()
     (small_disk / "model" / "x").write_text("old")
-    with pytest.raises(ExportError, match="Device or resource busy"), staged(small_disk) as folder:
+    with pytest.raises(OutputError, match="Device or resource busy"), staged(small_disk) as folder:
         (folder / "model").mkdir()
         # The system does not rename the top of a mounted disk.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder / "model")], check=True)
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_moved_gives_its_place_back_to_the_older_one(sma
 
 def test_full_disk(small_disk):
     (small_disk / "x").write_text("old")
-    with pytest.raises(ExportError) as error, staged(small_disk) as folder:
+    with pytest.raises(OutputError) as error, staged(small_disk) as folder:
         (folder / "x").write_bytes(bytes(1 << 20))
     assert str(error.value) == (
         f"cannot write to {small_disk}: No space left on device; free it or choose another folder"
@@ -116,6 +116,6 @@ def test_full_disk(small_disk):
 
 def test_read_only_folder(small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(ExportError) as error, staged(small_disk):
+    with pytest.raises(OutputError) as error, staged(small_disk):
         pass
     assert str(error.value) == f"cannot write to {small_disk}: Read-only file system; free it or choose another folder"

@@ -12,9 +12,9 @@ import torch
 from keras_bisenet import HEADS, BiSeNet, normalize
 from keras_bisenet.models import layers
 from keras_bisenet.training.configs import TrainConfig
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.training.losses import ohem_cross_entropy
 from keras_bisenet.training.trainer import Trainer
+from keras_bisenet.utils.errors import TrainingError
 
 CLASSES = 3
 CONFIG = TrainConfig(num_classes=CLASSES, learning_rate=0.01, warmup_steps=0, steps=100, power=0)

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import weight_port
 from keras_bisenet import load_model
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 from weight_port import CheckpointError
 from weight_port.errors import OnnxError
 from weight_port.reference import onnx_file
@@ -321,7 +321,7 @@ def keras_file(tmp_path, weights=None, config=(), compression=zipfile.ZIP_STORED
 
 
 def refusal_of_keras(path):
-    return refusal(load_model, path, ExportError)
+    return refusal(load_model, path, ModelError)
 
 
 def test_a_lambda_is_not_run(tmp_path):

@@ -23,14 +23,12 @@ from PIL import Image
 
 from keras_bisenet import FaceParser
 from keras_bisenet.data import folder, label_order
-from keras_bisenet.data.folder import DataError
 from keras_bisenet.export import convert
 from keras_bisenet.inference.batch import results
 from keras_bisenet.models import layers
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
 from keras_bisenet.utils import images
-from keras_bisenet.utils.errors import ExportError
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import DataError, ImageError, ModelError, TrainingError
 
 MODEL = "{path}: {problem}: is it a network for photos, and whole?"
 
@@ -58,7 +56,7 @@ def content():
 
 def refusal(path, content):
     path.write_bytes(content)
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(path, num_threads=1)
     return str(error.value)
 
@@ -301,7 +299,7 @@ def test_a_model_that_returns_something_else_than_it_says(tmp_path, content):
 
     path = tmp_path / "a.tflite"
     path.write_bytes(changed(content, choose_among_photos))
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(ModelError) as error:
         FaceParser(path, num_threads=1)(np.zeros((20, 30, 3), np.uint8))
     assert str(error.value) == (
         f"{path}: returns [32, 32, 5] when it runs; expected a map over the photo, as it says of itself; export it "
@@ -507,9 +505,9 @@ def test_classes_cannot_write_lines_of_their_own(tmp_path):
 @pytest.fixture(scope="module")
 def training():
     """What reads the folder of a run; it needs TensorFlow."""
-    from keras_bisenet.training import errors, workdir
+    from keras_bisenet.training import workdir
 
-    return errors.TrainingError, workdir.Workdir
+    return TrainingError, workdir.Workdir
 
 
 DAMAGED = (

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from keras_bisenet.training import configs, workdir
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.training.workdir import Workdir
+from keras_bisenet.utils.errors import TrainingError
 
 
 def test_the_same_run_opens_it_again(tmp_path):

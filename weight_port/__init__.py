@@ -1,12 +1,13 @@
 """Moves BiSeNet weights between PyTorch and Keras: read a checkpoint, recognise it, port it, and back."""
 
 from weight_port.checkpoint import load, save
-from weight_port.errors import CheckpointError
+from weight_port.errors import CheckpointError, UserError
 from weight_port.port import Architecture, apply, keras_weights, recognise, recognise_backbone, reverse
 
 __all__ = [
     "Architecture",
     "CheckpointError",
+    "UserError",
     "apply",
     "keras_weights",
     "load",

@@ -1,9 +1,13 @@
-"""What goes wrong with a file, in words for the person who chose it."""
+"""What goes wrong with a file. Every message says what was found, what was expected and what to do."""
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used. The message says what was found, what was expected and what to do."""
+class UserError(ValueError):
+    """The base of all errors that a user can cause."""
 
 
-class OnnxError(ValueError):
-    """An ONNX file cannot be used. The message says what was found, what was expected and what to do."""
+class CheckpointError(UserError):
+    """A checkpoint cannot be used."""
+
+
+class OnnxError(UserError):
+    """An ONNX file cannot be used."""

@@ -6,6 +6,7 @@ import struct
 import zlib
 
 from fuzzing import cases, mutations
+from keras_bisenet.utils.errors import ImageError
 
 INSTRUMENTED = ("keras_bisenet.utils.images",)
 
@@ -82,7 +83,7 @@ def read(content, folder):
     path.write_bytes(content)
     try:
         photo = images.read(path, (32, 48))
-    except images.ImageError as error:
+    except ImageError as error:
         cases.check_refusal(error, path)
         return
     if photo.shape != (32, 48, 3) or photo.dtype != "uint8":

@@ -65,11 +65,11 @@ def mutate(content, max_size, seed):
 
 def read(content, folder):
     from keras_bisenet.inference.loading import load_model
-    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.errors import ModelError
 
     path = folder / "model.keras"
     path.write_bytes(content)
     try:
         load_model(path)
-    except ExportError as error:
+    except ModelError as error:
         cases.check_refusal(error, path)

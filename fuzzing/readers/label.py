@@ -4,6 +4,7 @@ import io
 
 from fuzzing import cases
 from fuzzing.readers import image
+from keras_bisenet.utils.errors import DataError
 
 INSTRUMENTED = ("keras_bisenet.data.folder", "keras_bisenet.data.celebamask")
 
@@ -49,15 +50,15 @@ def read(content, folder):
         label = data.read_label(path)
         if label.ndim != 2 or label.dtype != "uint8":
             raise AssertionError(f"{label.dtype} {label.shape}")
-    except data.DataError as error:
+    except DataError as error:
         cases.check_refusal(error, path)
     example = data.Example("0", path, path)
     try:
         data.check([example], num_classes=19)
-    except data.DataError as error:
+    except DataError as error:
         cases.check_refusal(error, path)
     try:
         # `prepare` calls it in processes of its own.
         celebamask._read_masks(celebamask.Face("0", path, (("skin", path),)))
-    except data.DataError as error:
+    except DataError as error:
         cases.check_refusal(error, path)

@@ -1,6 +1,7 @@
 """CelebA's own division of its photos: two tables that `celebamask.prepare` reads. Here both are the same file."""
 
 from fuzzing import cases
+from keras_bisenet.utils.errors import DataError
 
 INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.data.celebamask")
 
@@ -15,12 +16,11 @@ def seeds():
 
 def read(content, folder):
     from keras_bisenet.data import celebamask
-    from keras_bisenet.data import folder as data
 
     for name in (celebamask.PARTITION, celebamask.MAPPING):
         (folder / name).write_bytes(content)
     try:
         # `prepare` would go on with photos and processes.
         celebamask._official_split(folder, ["0", "1"])
-    except data.DataError as error:
+    except DataError as error:
         cases.check_refusal(error, folder)

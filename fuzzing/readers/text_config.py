@@ -21,8 +21,8 @@ def seeds():
 
 
 def read(content, folder):
-    from keras_bisenet.training.errors import TrainingError
     from keras_bisenet.training.workdir import Workdir
+    from keras_bisenet.utils.errors import TrainingError
 
     config, log = folder / "config.json", folder / "steps.csv"
     config.write_bytes(content)

@@ -3,6 +3,7 @@
 import json
 
 from fuzzing import cases
+from keras_bisenet.utils.errors import DataError
 
 INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.data.label_order")
 
@@ -20,12 +21,11 @@ def seeds():
 
 
 def read(content, folder):
-    from keras_bisenet.data import folder as data
     from keras_bisenet.data import label_order
 
     path = folder / label_order.FILE
     path.write_bytes(content)
     try:
         label_order.check(folder)
-    except data.DataError as error:
+    except DataError as error:
         cases.check_refusal(error, path)

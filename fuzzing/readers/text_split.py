@@ -1,6 +1,7 @@
 """`train.txt` of a folder of labelled photos: `folder.read_split`."""
 
 from fuzzing import cases
+from keras_bisenet.utils.errors import DataError
 
 INSTRUMENTED = ("keras_bisenet.utils.text_files", "keras_bisenet.data.folder")
 
@@ -26,5 +27,5 @@ def read(content, folder):
     path.write_bytes(content)
     try:
         data.read_split(folder, "train")
-    except data.DataError as error:
+    except DataError as error:
         cases.check_refusal(error, path)

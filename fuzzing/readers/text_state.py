@@ -41,8 +41,8 @@ def mutate(content, max_size, seed):
 
 
 def read(content, folder):
-    from keras_bisenet.training.errors import TrainingError
     from keras_bisenet.training.workdir import STATE, Workdir
+    from keras_bisenet.utils.errors import TrainingError
 
     files = Workdir(folder, {})
     path = folder / STATE

@@ -18,16 +18,16 @@ seeds, mutate = _models.seeds, _models.mutate
 def read(content, folder):
     from keras_bisenet.inference import model_io
     from keras_bisenet.tflite import flatbuffer, labels_file
-    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.errors import ModelError
 
     path = folder / "model.tflite"
     path.write_bytes(content)
     try:
         found, model = flatbuffer.load(path)
         model_io.read(path, found, model=model)
-    except ExportError as error:
+    except ModelError as error:
         cases.check_refusal(error, path)
     try:
         labels_file.read(path, 5)
-    except ExportError as error:
+    except ModelError as error:
         cases.check_refusal(error, path)

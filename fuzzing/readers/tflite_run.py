@@ -49,7 +49,7 @@ def _run(path, writer):
     import numpy as np
 
     from keras_bisenet import FaceParser
-    from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.errors import ModelError
 
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -62,7 +62,7 @@ def _run(path, writer):
             if parser(photo).shape != (20, 30):
                 raise AssertionError("the labels are not of the photo's size")
             parser.probabilities(photo)
-        except ExportError as error:
+        except ModelError as error:
             cases.check_refusal(error, path)
         except MemoryError:
             pass

@@ -17,9 +17,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from keras_bisenet.data import label_order
-from keras_bisenet.data.folder import DataError
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import files, images, locks, text_files, workers
+from keras_bisenet.utils.errors import DataError, ImageError
 
 IMAGES = "CelebA-HQ-img"
 MASKS = "CelebAMask-HQ-mask-anno"
@@ -236,7 +236,7 @@ def _read_masks(face):
 def _read(path):
     try:
         pixels = images.read(path)
-    except images.ImageError as error:
+    except ImageError as error:
         raise DataError(f"{error}; replace it") from error
     if pixels.shape[0] != pixels.shape[1]:
         raise DataError(f"{path}: is {_size(pixels)}; expected a square; replace it")

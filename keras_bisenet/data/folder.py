@@ -13,14 +13,11 @@ from tqdm import tqdm
 
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.utils import images, text_files
+from keras_bisenet.utils.errors import DataError
 from keras_bisenet.utils.text_files import shown
 
 _KINDS = {"1": "black and white", "P": "palette", "LA": "grey and alpha", "I;16": "16-bit", "I": "16-bit"}
 _ORIENTATION = 0x0112
-
-
-class DataError(ValueError):
-    """Labelled photos cannot be used. The message names the file, and says what was expected and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)

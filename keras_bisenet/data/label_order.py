@@ -6,9 +6,10 @@ import pathlib
 
 import numpy as np
 
-from keras_bisenet.data.folder import DataError, read_label
+from keras_bisenet.data.folder import read_label
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import text_files
+from keras_bisenet.utils.errors import DataError
 from keras_bisenet.utils.text_files import shown
 
 # Beside images/ and labels/: the names of the classes in their order, and the size of the maps.

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ImageError
 
 # Detections that the detector is less sure of are left out.
 CONFIDENCE = 0.9
@@ -70,7 +71,7 @@ def check():
     """Raises `ImageError` if what finds faces is not installed."""
     for name in ("mtcnn", "tensorflow"):
         if importlib.util.find_spec(name) is None:
-            raise images.ImageError(f"finding faces needs {name}: pip install 'keras-bisenet[detect]'")
+            raise ImageError(f"finding faces needs {name}: pip install 'keras-bisenet[detect]'")
 
 
 class Detector:

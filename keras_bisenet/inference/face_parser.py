@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_bisenet.inference import model_io, predictors
 from keras_bisenet.utils import images, resizing
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 
 # The default network, as `port_and_export.py --precisions int8` writes it.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "face_parsing_int8.tflite"
@@ -46,7 +46,7 @@ class FaceParser:
         class_names: their names; None likewise.
 
     Raises:
-        ExportError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
+        ModelError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
             several of one size and no such name.
     """
 
@@ -79,7 +79,7 @@ class FaceParser:
 
         Raises:
             ImageError: see `__call__`.
-            ExportError: a peer's file returns labels that are not the argmax of scores in it.
+            ModelError: a peer's file returns labels that are not the argmax of scores in it.
         """
         return _each(photo, self._probabilities)
 
@@ -106,11 +106,11 @@ def _open(model, num_threads, image_size, normalization, output):
             return predictors.TFLiteNetwork(model, num_threads, image_size, normalization, output)
         if suffix == ".keras":
             return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)
-        raise ExportError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
+        raise ModelError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
     from keras_bisenet.models.bisenet import BiSeNet
 
     if not isinstance(model, BiSeNet):
-        raise ExportError(
+        raise ModelError(
             f"the model is of type {type(model).__name__}; expected a .tflite or .keras file, or a BiSeNet"
         )
     return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from keras_bisenet.utils import zip_files
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 # Ours are 300 bytes, and 1000 with an optimiser.
@@ -44,11 +44,11 @@ def load_model(path):
         `BiSeNet`, not compiled.
 
     Raises:
-        ExportError: the file is missing, damaged, or holds another model.
+        ModelError: the file is missing, damaged, or holds another model.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ExportError(f"{path}: no such file; expected a .keras file of a BiSeNet")
+        raise ModelError(f"{path}: no such file; expected a .keras file of a BiSeNet")
     problem = "no .keras file"
     try:
         config, weights = _read(path)
@@ -59,9 +59,9 @@ def load_model(path):
     except ImportError:
         raise
     except _RefusedError as error:
-        raise ExportError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # the readers trust the file, and a damaged one fails in any way
-        raise ExportError(f"{path}: is damaged, or {problem}; export it again") from error
+        raise ModelError(f"{path}: is damaged, or {problem}; export it again") from error
     return model
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from keras_bisenet.inference import soft_masks
 from keras_bisenet.inference.opencv import cv2, ximgproc
-from keras_bisenet.inference.soft_masks import MakeupError, box_of, check_size, unit
+from keras_bisenet.inference.soft_masks import box_of, check_size, unit
+from keras_bisenet.utils.errors import MakeupError
 
 # Those that take a colour -> how far their mean lightness goes to that of the colour. Dark eyes would glow.
 LIGHTNESS = {"hair": 0.7, "lips": 0.6, "eyes": 0.25, "brows": 0.7}

@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_bisenet.preprocessing import OFFSET, SCALE
 from keras_bisenet.tflite import flatbuffer, metadata
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 from keras_bisenet.utils.text_files import shown
 
 # What networks of this kind are fed, as (scale, offset) of pixels 0..255, a number a channel.
@@ -104,18 +104,18 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         `Contract`.
 
     Raises:
-        ExportError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
+        ModelError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
             another size; or there is no such normalisation or output; or several outputs are equally large and none
             is named by `output` or in `MAIN_OUTPUTS`.
     """
     if normalization not in (None, *NORMALIZATIONS):
-        raise ExportError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
+        raise ModelError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
     model = model or flatbuffer.unpack(content)
     (graph,) = model.subgraphs
     input_names, output_names = flatbuffer.signature_names(model)
     inputs, outputs = (flatbuffer.tensors(model, names) for names in (input_names, output_names))
     found = f"takes {_said(inputs)} and returns {_said(outputs)}"
-    refusal = ExportError(
+    refusal = ModelError(
         f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
         "segmentation model?"
     )
@@ -125,7 +125,7 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     ]
     names = [each["name"] for each in outputs]
     if len({*names}) < len(names):
-        raise ExportError(f"{path}: calls {len(names)} outputs {_said(outputs)}; expected different names; rename them")
+        raise ModelError(f"{path}: calls {len(names)} outputs {_said(outputs)}; expected different names; rename them")
     outputs = [each for each in outputs if _is_map(each["shape"])]
     if len(inputs) != 1 or not outputs:
         raise refusal
@@ -137,7 +137,7 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     channels_first = shape[3] != 3
     fixed = tuple(shape[2:] if channels_first else shape[1:3])
     if 0 in shape or max(fixed) > MAX_SIDE:
-        raise ExportError(f"{path}: takes photos of {fixed[0]}x{fixed[1]}; expected sides of 1 to {MAX_SIDE}")
+        raise ModelError(f"{path}: takes photos of {fixed[0]}x{fixed[1]}; expected sides of 1 to {MAX_SIDE}")
     if -1 not in fixed:
         check_size(path, fixed, image_size)
     size = (image_size or DEFAULT_SIZE) if -1 in fixed else fixed
@@ -182,9 +182,9 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
 
 
 def check_size(path, fixed, asked):
-    """Raises `ExportError` if another (height, width) is asked for than the file is fixed to; None asks for none."""
+    """Raises `ModelError` if another (height, width) is asked for than the file is fixed to; None asks for none."""
     if asked not in (None, fixed):
-        raise ExportError(
+        raise ModelError(
             f"{path}: takes photos of {fixed[0]}x{fixed[1]} alone, not of {asked[0]}x{asked[1]}; "
             "leave the image size out"
         )
@@ -240,7 +240,7 @@ def _main_output(path, outputs, wanted):
     by_name = {each["name"]: each for each in outputs}
     if wanted is not None:
         if wanted not in by_name:
-            raise ExportError(f"{path}: has no output {wanted!r}; its maps over the photo are {_said(outputs)}")
+            raise ModelError(f"{path}: has no output {wanted!r}; its maps over the photo are {_said(outputs)}")
         return by_name[wanted]
     for name in MAIN_OUTPUTS:
         if name in by_name:
@@ -249,7 +249,7 @@ def _main_output(path, outputs, wanted):
     sizes = [abs(math.prod(each["shape"])) for each in outputs]
     largest = [each for each, size in zip(outputs, sizes, strict=True) if size == max(sizes)]
     if len(largest) > 1:
-        raise ExportError(
+        raise ModelError(
             f"{path}: returns {len(largest)} maps of one size, {_said(largest)}, and none of them is called "
             f"{', '.join(MAIN_OUTPUTS[:-1])} or {MAIN_OUTPUTS[-1]}; name the one that counts, "
             f"as in FaceParser(..., output={largest[0]['name']!r})"

@@ -11,7 +11,7 @@ from keras_bisenet.labels import class_names
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.utils import resizing
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 from keras_bisenet.utils.text_files import shown
 
 # What the runner calls the inner tensor with the scores.
@@ -31,7 +31,7 @@ class TFLiteNetwork:
         output: name of the output that counts; see `model_io.read`.
 
     Raises:
-        ExportError: the file is missing, damaged, no segmentation model, of another size, or LiteRT cannot run it; or
+        ModelError: the file is missing, damaged, no segmentation model, of another size, or LiteRT cannot run it; or
             it has no such output, or several and nothing tells which one counts.
     """
 
@@ -52,7 +52,7 @@ class TFLiteNetwork:
 
     def _refused(self, error):
         reason = shown((str(error).strip() or "it does not say why").splitlines()[0], most=300)
-        return ExportError(f"{self._path}: LiteRT cannot run it: {reason}")
+        return ModelError(f"{self._path}: LiteRT cannot run it: {reason}")
 
     def _run(self, runner, image, name):
         """A result of the file by its name."""
@@ -71,7 +71,7 @@ class TFLiteNetwork:
     def _check_memory(self):
         size = flatbuffer.computed_bytes(self._model)
         if size > _MAX_PRESERVED:
-            raise ExportError(
+            raise ModelError(
                 f"{self._path}: returns labels, and has {size} bytes of inner tensors beside the scores behind them; "
                 f"expected at most {_MAX_PRESERVED}; for probabilities export it with --output probabilities"
             )
@@ -79,7 +79,7 @@ class TFLiteNetwork:
     def _of_rank(self, array, rank):
         """The array, if it has so many axes; LiteRT may compute another shape than the file says."""
         if array.ndim != rank or not array.size:
-            raise ExportError(
+            raise ModelError(
                 f"{self._path}: returns {list(array.shape)} when it runs; expected a map over the photo, "
                 "as it says of itself; export it again"
             )
@@ -103,7 +103,7 @@ class TFLiteNetwork:
         takes more memory, see `TFLiteRunner`, and `labels` stays as fast as it was.
 
         Raises:
-            ExportError: the file returns labels that are not the argmax of scores in it; or it would need more than
+            ModelError: the file returns labels that are not the argmax of scores in it; or it would need more than
                 4 GiB to preserve its inner tensors.
         """
         rules = self._contract
@@ -115,7 +115,7 @@ class TFLiteNetwork:
                 self._scores_runner = self._open({_SCORES: rules.scores})
             scores = self._run_scores(self._scores_runner, image, _SCORES)
         else:
-            raise ExportError(
+            raise ModelError(
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
             )
         return resizing.resize_scores(_probabilities(scores), rules.image_size)
@@ -161,7 +161,7 @@ class KerasNetwork(LogitsNetwork):
         default: see above; None to take each image as it is.
 
     Raises:
-        ExportError: the file is missing, damaged or holds another model; or it takes another size.
+        ModelError: the file is missing, damaged or holds another model; or it takes another size.
     """
 
     def __init__(self, model, image_size=None, default=None):

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_bisenet.inference.opencv import cv2, ximgproc
 from keras_bisenet.labels import LABELS
+from keras_bisenet.utils.errors import MakeupError
 
 # What can be made up -> its classes.
 PARTS = {
@@ -29,10 +30,6 @@ _DOUBT = 0.3
 _IRIS = (0.4, 0.5)
 # Variance of RGB 0..255 below which the guided filter sees no edge. (On 0..1 OpenCV's takes all colours for one.)
 _EDGE = 3.0**2
-
-
-class MakeupError(ValueError):
-    """A photo cannot be made up as asked. The message says what was found, what was expected and what to do."""
 
 
 def part_masks(parsed, size=None, class_names=LABELS):

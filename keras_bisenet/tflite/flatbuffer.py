@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_bisenet.tflite import validate
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 
 SIGNATURE = "serving_default"
 
@@ -31,7 +31,7 @@ def read(path):
         Its bytes, and their description by `describe_model`.
 
     Raises:
-        ExportError: see `load`.
+        ModelError: see `load`.
     """
     content, model = load(path)
     return content, describe_model(model)
@@ -44,7 +44,7 @@ def load(path):
         Its bytes, and what `unpack` makes of them.
 
     Raises:
-        ExportError: the file is missing, damaged, or no `.tflite` of a network for photos.
+        ModelError: the file is missing, damaged, or no `.tflite` of a network for photos.
     """
     try:
         with pathlib.Path(path).open("rb") as file:
@@ -52,20 +52,20 @@ def load(path):
             file.seek(0)
             content = file.read() if is_model and size < validate.MAX_BYTES else b""
     except OSError as error:
-        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_model:
-        raise ExportError(f"{path}: is not a TFLite model")
+        raise ModelError(f"{path}: is not a TFLite model")
     if not content:
-        raise ExportError(f"{path}: has {size} bytes; expected less than {validate.MAX_BYTES}")
+        raise ModelError(f"{path}: has {size} bytes; expected less than {validate.MAX_BYTES}")
     try:
         validate.check_counts(content)
         model = unpack(content)
         validate.check(model, len(content))
         signature_names(model)
     except validate.UnsoundError as error:
-        raise ExportError(f"{path}: {error}: is it a network for photos, and whole?") from error
+        raise ModelError(f"{path}: {error}: is it a network for photos, and whole?") from error
     except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
-        raise ExportError(f"{path}: is truncated or damaged; export it again") from error
+        raise ModelError(f"{path}: is truncated or damaged; export it again") from error
     return content, model
 
 

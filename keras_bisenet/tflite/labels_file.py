@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_bisenet.tflite import flatbuffer
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ModelError
 from keras_bisenet.utils.text_files import shown
 
 
@@ -36,25 +36,25 @@ def read(path, num_classes):
         `LabelsFile`.
 
     Raises:
-        ExportError: the file is missing, damaged, or another one.
+        ModelError: the file is missing, damaged, or another one.
     """
     content, model = flatbuffer.load(path)
     file = flatbuffer.describe_model(model)
     found = [[f"{shown(tensor['name'])} {tensor['dtype']}" for tensor in file[side]] for side in ("inputs", "outputs")]
     expected = found == [["image uint8"], ["labels uint8"]] and len(file["inputs"][0]["shape"]) == 4
     if not expected or not file["weights"]:
-        raise ExportError(
+        raise ModelError(
             f"{path}: takes {', '.join(found[0])} and returns {', '.join(found[1])}; expected a file that "
             "port_and_export.py wrote with --input uint8 --output labels"
         )
     (graph,) = model.subgraphs
     scores = flatbuffer.find_scores(model, graph.outputs[0])
     if scores is None:
-        raise ExportError(f"{path}: has no scores behind its labels; expected a file that port_and_export.py wrote")
+        raise ModelError(f"{path}: has no scores behind its labels; expected a file that port_and_export.py wrote")
     shape = graph.tensors[scores].shape.tolist()
     if shape[-1:] != [num_classes]:
         classes = shape[-1] if shape else "no"
-        raise ExportError(f"{path}: has {classes} classes, the checkpoint {num_classes}; it is of another checkpoint")
+        raise ModelError(f"{path}: has {classes} classes, the checkpoint {num_classes}; it is of another checkpoint")
     _, height, width, _ = file["inputs"][0]["shape"]
     # Some weights are float32 in any file: the largest part tells.
     stored = max(file["weights"], key=file["weights"].get)

@@ -8,7 +8,7 @@ from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.models.resnet import BLOCKS
 from keras_bisenet.preprocessing import MINIMUM_SIZE
-from keras_bisenet.training.errors import TrainingError
+from keras_bisenet.utils.errors import TrainingError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.utils import text_files
+from keras_bisenet.utils.errors import TrainingError
 
 # A worker that died is noticed at once. One that does not answer any more counts as lost after so many seconds; the
 # others wait that long for one that is only slow.

@@ -14,10 +14,10 @@ from keras_bisenet.labels import LABELS
 from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import devices, metrics, reports
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.training.trainer import Trainer
 from keras_bisenet.training.workdir import BEST, LAST, Workdir, describe
 from keras_bisenet.utils import locks
+from keras_bisenet.utils.errors import TrainingError
 
 REPORT_EVERY = 20
 

@@ -6,10 +6,10 @@ import tensorflow as tf
 from keras_bisenet.models.bisenet import HEADS, BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import schedules
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.training.losses import distillation, ohem_cross_entropy
 from keras_bisenet.training.optimizer import SGD, Average
 from keras_bisenet.training.quantize_aware import quantize_aware
+from keras_bisenet.utils.errors import TrainingError
 
 # float16: the loss is multiplied by this at first, by half as much after an overflow, twice as much after so many
 # steps without one (NVIDIA's mixed-precision guide, and Keras' LossScaleOptimizer).

@@ -12,8 +12,8 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from keras_bisenet.training.errors import TrainingError
 from keras_bisenet.utils import text_files
+from keras_bisenet.utils.errors import TrainingError
 from keras_bisenet.utils.text_files import shown
 
 STATE = "state.npz"

@@ -1,8 +1,20 @@
-"""What goes wrong with an export, in words for the person who asked for it."""
+"""What goes wrong through something that a user gave or asked for.
+
+Every message says in one line what was found, what was expected and what to do. A script prints the message and ends
+with an exit status other than 0.
+"""
 
 
-class ExportError(ValueError):
-    """An export cannot be made. The message says what was found, what was expected and what to do."""
+class UserError(ValueError):
+    """The base of all errors that a user can cause."""
+
+
+class ModelError(UserError):
+    """A model file cannot be used, or does not fit what is asked of it."""
+
+
+class ExportError(UserError):
+    """A network cannot be exported as asked."""
 
 
 class ConversionError(ExportError):
@@ -18,3 +30,23 @@ class ConversionError(ExportError):
         reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         super().__init__(f"TFLiteConverter cannot convert the network to {precision}: {reason[:300]}")
         self.log = f"{cause}\n\n{log}"
+
+
+class OutputError(UserError):
+    """A folder cannot be written to, or another process is writing to it."""
+
+
+class ImageError(UserError):
+    """A photo, a video or a size of photos cannot be used."""
+
+
+class DataError(UserError):
+    """A folder of labelled photos cannot be used."""
+
+
+class TrainingError(UserError):
+    """A training run cannot start or continue."""
+
+
+class MakeupError(UserError):
+    """A photo cannot be made up as asked."""

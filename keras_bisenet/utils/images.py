@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_bisenet.preprocessing import MINIMUM_SIZE
 from keras_bisenet.utils import resizing
+from keras_bisenet.utils.errors import ImageError
 
 # A public-domain portrait (NASA), used wherever no photo is given.
 BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"
@@ -20,10 +21,6 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Pillow warns of damages that nobody can act on, and of sizes that are within the limit. Behind all filters that there
 # are, so that whoever wants to hear of them does.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
-
-
-class ImageError(ValueError):
-    """A photo or a folder of photos cannot be used. The message says which and why."""
 
 
 def parse_size(text):

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 from keras_bisenet.utils import locks
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import OutputError
 
 _SCRATCH = ".partial-"
 
@@ -27,7 +27,7 @@ def staged(output_dir, obsolete=()):
         `pathlib.Path` of the scratch folder, inside `output_dir`.
 
     Raises:
-        ExportError: the folder cannot be made or written to, or the disk is full.
+        OutputError: the folder cannot be made or written to, or the disk is full.
     """
     output_dir = pathlib.Path(output_dir)
     made = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
@@ -45,7 +45,7 @@ def staged(output_dir, obsolete=()):
         made = []
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ExportError(f"cannot write to {output_dir}: {reason}; free it or choose another folder") from error
+        raise OutputError(f"cannot write to {output_dir}: {reason}; free it or choose another folder") from error
     finally:
         for folder in made:
             with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ def _scratch(output_dir):
     with contextlib.ExitStack() as stack:
         with locks.held(output_dir):
             for lock in output_dir.glob(f"{_SCRATCH}*/{locks.NAME}"):
-                with contextlib.suppress(ExportError), locks.held(lock.parent, ExportError) as dead:
+                with contextlib.suppress(OutputError), locks.held(lock.parent, OutputError) as dead:
                     if dead:
                         shutil.rmtree(lock.parent, ignore_errors=True)
             folder = pathlib.Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=output_dir))

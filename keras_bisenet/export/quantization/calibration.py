@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import quantize
 from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ImageError
 
 # Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/QUANTISATION.md.
 COUNT = 32
@@ -110,12 +111,12 @@ def from_folder(folder, size, count=COUNT, seed=0):
     for index in np.random.default_rng(seed).permutation(len(files)):
         try:
             chosen.append(images.read(files[index], size))
-        except images.ImageError:
+        except ImageError:
             skipped.append(files[index].name)
         if len(chosen) == count:
             break
     if not chosen:
-        raise images.ImageError(f"{folder}: none of its {len(files)} photos can be read; expected photos of faces")
+        raise ImageError(f"{folder}: none of its {len(files)} photos can be read; expected photos of faces")
     return Photos(tuple(chosen), str(folder), tuple(sorted(skipped)))
 
 

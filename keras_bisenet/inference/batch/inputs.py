@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from keras_bisenet.utils import images
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 

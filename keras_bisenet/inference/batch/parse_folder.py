@@ -15,7 +15,7 @@ from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.inference.face_parser import BUNDLED, FaceParser
 from keras_bisenet.labels import class_names
 from keras_bisenet.utils import files, images, locks, text_files, workers
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 
 # In the folder of the results: what they were made with, and what failed.
 RECORD = "parse_faces.json"
@@ -123,7 +123,7 @@ class Worker:
         job: `Job`.
 
     Raises:
-        ExportError, ImageError: the model or what finds faces cannot be opened.
+        ModelError, ImageError: the model or what finds faces cannot be opened.
     """
 
     def __init__(self, job):
@@ -213,7 +213,7 @@ def run(job, sources, count=None):
         (name, error) of each photo, None where it went well, in order.
 
     Raises:
-        ExportError, ImageError: no photo can be parsed or written any more, or a worker process was ended.
+        ModelError, ImageError: no photo can be parsed or written any more, or a worker process was ended.
     """
     count = count or workers.cores()
     names = []

@@ -9,8 +9,7 @@ import os
 import pathlib
 
 from keras_bisenet.inference.batch import parse_folder
-from keras_bisenet.utils.errors import ExportError
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError, ModelError
 
 
 def run(job, sources, count=None):
@@ -25,7 +24,7 @@ def run(job, sources, count=None):
         (name, error) of each photo, None where it went well, in any order. Errors name absolute paths.
 
     Raises:
-        ExportError, ImageError: no photo can be parsed or written any more, Ray is missing or lost its workers, or
+        ModelError, ImageError: no photo can be parsed or written any more, Ray is missing or lost its workers, or
             there is a video.
     """
     try:
@@ -71,6 +70,6 @@ def _parse_all(ray, rows, job, count):
 def _parse(row, job):
     try:
         error, stop = parse_folder.worker(job)(os.fsdecode(row["name"]), pathlib.Path(os.fsdecode(row["path"]))), False
-    except (ExportError, ImageError) as problem:
+    except (ModelError, ImageError) as problem:
         error, stop = str(problem), True
     return {"name": row["name"], "error": os.fsencode(error or ""), "stop": stop}

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from keras_bisenet.utils import files
-from keras_bisenet.utils.images import ImageError
+from keras_bisenet.utils.errors import ImageError
 from keras_bisenet.utils.painting import overlay
 
 KINDS = ("labels", "overlay", "masks", "json")
