@@ -95,13 +95,13 @@ def run(options):
     from keras_bisenet.export.quantization import calibration
     from keras_bisenet.tflite import metadata
     from keras_bisenet.training import configs, evaluation, loop, metrics, reports
-    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils import atomic, images
     from weight_port import manifest
 
     output, names = pathlib.Path(options.output_dir), tuple(options.classes)
     data_dir = pathlib.Path(options.data_dir or output / "data")
     if options.data_dir is None:
-        with staging.staged(data_dir) as scratch:
+        with atomic.staged(data_dir) as scratch:
             make_data(scratch)
 
     # The recipe of scripts/train.py --config fine_tune, changed for a few photos and two cores. With left and right
@@ -126,7 +126,7 @@ def run(options):
     license_ = manifest.locate("default", MANIFEST).license
     info = metadata.ModelInfo(names, manifest.sha256(best), license=license_)
     content = convert.to_tflite(load_model(best), (SIDE, SIDE), "int8", photos=photos, info=info)
-    with staging.staged(output) as scratch:
+    with atomic.staged(output) as scratch:
         file = scratch / "own_classes_int8.tflite"
         file.write_bytes(content)
         parser, examples = FaceParser(file), folder.read_split(data_dir, "val")

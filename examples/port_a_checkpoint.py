@@ -45,7 +45,7 @@ def run(options):
     from keras_bisenet.labels import class_names
     from keras_bisenet.models.bisenet import HEADS
     from keras_bisenet.tflite import metadata
-    from keras_bisenet.utils import images, painting, staging
+    from keras_bisenet.utils import atomic, images, painting
     from keras_bisenet.utils.errors import ExportError
     from weight_port import manifest, parity
     from weight_port.reference import torch_network
@@ -78,7 +78,7 @@ def run(options):
     names = class_names(architecture.num_classes)
     info = metadata.ModelInfo(names, checkpoint.sha256, license=checkpoint.license)
     content = convert.to_tflite(model, SIZE, PRECISION, info=info)
-    with staging.staged(options.output_dir) as folder:
+    with atomic.staged(options.output_dir) as folder:
         file = folder / f"face_parsing_{PRECISION}.tflite"
         file.write_bytes(content)
         print(f"4. exported   {file.name}: {len(content):,} bytes")

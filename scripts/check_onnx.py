@@ -59,7 +59,7 @@ def run(options):
     from keras_bisenet.preprocessing import normalize
     from keras_bisenet.tflite import flatbuffer, labels_file
     from keras_bisenet.tflite.interpreter import TFLiteRunner
-    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils import atomic, images
     from weight_port import manifest, verification
     from weight_port.errors import OnnxError
     from weight_port.reference import onnx_file, onnx_network, torch_network
@@ -96,7 +96,7 @@ def run(options):
         weight_port.apply(state, model.variables, architecture)
     if onnx is None:
         output = pathlib.Path(options.output)
-        with steps(f"export to {output}"), staging.staged(output.parent) as folder:
+        with steps(f"export to {output}"), atomic.staged(output.parent) as folder:
             network = torch_network.Reference(state, architecture).network
             onnx_network.export(network, size, folder / output.name, heads)
         file = onnx_file.inspect(output)

@@ -81,12 +81,12 @@ def run(options):
     from keras_bisenet.data import folder, label_order
     from keras_bisenet.labels import LABELS, class_names
     from keras_bisenet.training import chart, evaluation, metrics
-    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils import atomic, images
     from weight_port import manifest
 
     size = None if options.image_size is None else images.parse_size(options.image_size)
     examples = folder.read_split(options.data_dir, options.split)[: options.limit]
-    with staging.staged(options.output_dir) as scratch:
+    with atomic.staged(options.output_dir) as scratch:
         path, kind, parser = open_model(options.model, size)
         if parser.num_classes is None:
             raise ModelError(f"{path}: returns labels and does not say of how many classes; export it with logits")

@@ -43,7 +43,7 @@ def run(options):
     import weight_port
     from keras_bisenet import load_model
     from keras_bisenet.export import pipeline
-    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils import atomic, images
     from keras_bisenet.utils.errors import ExportError
     from weight_port import layouts, manifest, verification
     from weight_port.reference import torch_network
@@ -54,7 +54,7 @@ def run(options):
     with steps(f"read {model}"):
         # Whatever precision and image size it was trained in.
         network = load_model(model).with_config(dtype="float32", input_shape=(None, None, 3))
-    with staging.staged(output.parent) as folder:
+    with atomic.staged(output.parent) as folder:
         with steps(f"write {output.name}"):
             weights = weight_port.keras_weights(network.variables)
             weight_port.save(folder / output.name, weight_port.reverse(weights, layouts.DIALECTS[options.layout]))

@@ -88,7 +88,7 @@ def run(options):
     from PIL import Image
 
     from keras_bisenet.inference import makeup
-    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils import atomic, images
 
     output = pathlib.Path(options.output)
     if output.suffix.lower() not in FORMATS:
@@ -106,7 +106,7 @@ def run(options):
         raise MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
     result = makeup.apply(photo, find_parts(photo, options), look)
     picture = np.concatenate([photo, result], axis=1) if options.before_after else result
-    with staging.staged(output.parent) as scratch:
+    with atomic.staged(output.parent) as scratch:
         Image.fromarray(picture).save(scratch / output.name, **saving)
     print(f"{path}: {', '.join([*colors, *(['skin'] if look.smooth else [])])} made up, in {output}")
 

@@ -64,7 +64,7 @@ def run(options):
     from keras_bisenet.export.report import html_page, preview, summary
     from keras_bisenet.labels import class_names
     from keras_bisenet.tflite import metadata
-    from keras_bisenet.utils import images, staging
+    from keras_bisenet.utils import atomic, images
     from weight_port import manifest, verification
     from weight_port.reference import torch_network
 
@@ -76,7 +76,7 @@ def run(options):
     steps = pipeline.Steps()
     checks = verification.Verification(options.tolerance)
     obsolete = []
-    with staging.staged(options.output_dir, obsolete) as folder:
+    with atomic.staged(options.output_dir, obsolete) as folder:
         with steps("read checkpoint and photos"):
             checkpoint = manifest.locate(options.checkpoint, command.MANIFEST)
             state, architecture, model = read(checkpoint.path)

@@ -205,7 +205,7 @@ def test_what_is_missing_is_made_and_what_was_half_written_goes(source, tmp_path
     whole = content(out)
     for name in ("images/3.jpg", "labels/7.png"):
         (out / name).unlink()
-        (out / name).with_name(f".{pathlib.Path(name).name}.partial").write_bytes(b"half")
+        (out / name).with_name(f".partial-{pathlib.Path(name).name}").write_bytes(b"half")
     (out / "val.txt").unlink()
     prepare(source, out)
     assert content(out) == whole
@@ -275,7 +275,7 @@ def test_a_killed_run_leaves_whole_files_and_no_process_and_the_next_goes_on(lar
     process.wait()
     wait_until_gone(str(tmp_path))
     process.communicate()
-    left = {name: data for name, data in content(tmp_path).items() if not name.endswith(".partial")}
+    left = {name: data for name, data in content(tmp_path).items() if ".partial-" not in name}
     left.pop(locks.NAME)  # keeps nobody out
     assert 5 < len(left) < len(whole)
     assert left.items() <= whole.items()
@@ -496,7 +496,7 @@ def test_full_disk(source, small_disk, tmp_path):
     assert refusal(prepare, source, small_disk, size=64) == (
         f"cannot write to {small_disk}: No space left on device; free it and run again, which goes on"
     )
-    left = {name: data for name, data in content(small_disk).items() if not name.endswith(".partial")}
+    left = {name: data for name, data in content(small_disk).items() if ".partial-" not in name}
     assert left.items() <= content(tmp_path / "whole").items()
     subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
     prepare(source, small_disk, size=64)

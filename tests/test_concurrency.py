@@ -22,8 +22,8 @@ from PIL import Image
 from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
 from keras_bisenet.utils import images, locks
+from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import OutputError
-from keras_bisenet.utils.staging import staged
 
 BUSY = "another process is writing into it; wait until that has ended, or choose another folder"
 

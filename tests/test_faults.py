@@ -198,7 +198,7 @@ def test_what_is_rejected_goes_only_when_the_new_files_come(tmp_path):
     """A killed run has not removed what an earlier one left under the name that a file would have."""
     code = """
 import os, pathlib, signal, sys
-from keras_bisenet.utils.staging import staged
+from keras_bisenet.utils.atomic import staged
 with staged(sys.argv[1], ["a.failed"]) as folder:
     (folder / "a").write_text("new")
     if sys.argv[2] == "die":

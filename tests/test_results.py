@@ -10,7 +10,7 @@ from PIL import Image
 from keras_bisenet import LABELS
 from keras_bisenet.inference.batch import results
 from keras_bisenet.labels import PALETTE
-from keras_bisenet.utils import files, painting
+from keras_bisenet.utils import atomic, painting
 from keras_bisenet.utils.errors import ImageError
 
 # fmt: off
@@ -136,7 +136,7 @@ def test_unknown_kinds(kinds, found):
 def test_a_reader_sees_whole_files_alone(tmp_path):
     path = tmp_path / "new" / "a"
     versions = {bytes([value]) * 300_000 for value in range(2)}
-    files.put(path, b"\0" * 300_000)
+    atomic.write(path, b"\0" * 300_000)
     seen, done = set(), threading.Event()
 
     def watch():
@@ -147,7 +147,7 @@ def test_a_reader_sees_whole_files_alone(tmp_path):
     thread.start()
     for _ in range(200):
         for version in versions:
-            files.put(path, version)
+            atomic.write(path, version)
     done.set()
     thread.join()
     assert seen == versions
@@ -159,18 +159,18 @@ def test_what_cannot_be_written_leaves_nothing_new(tmp_path):
     folder.mkdir()
     (folder / "old").write_text("old")
     with pytest.raises(IsADirectoryError):
-        files.put(folder, b"new")
+        atomic.write(folder, b"new")
     with pytest.raises(FileNotFoundError):
-        files.put_folder(file, {"a": b"new", "missing/b": b"new"})
+        atomic.write_folder(file, {"a": b"new", "missing/b": b"new"})
     assert content(tmp_path) == {"folder/old": b"old"}
     assert not file.exists()
 
 
 def test_what_a_killed_process_left_is_overwritten(tmp_path):
-    (tmp_path / ".a.partial").write_bytes(b"half")
-    (tmp_path / ".b.partial").mkdir()
-    (tmp_path / ".b.partial" / "half").write_bytes(b"half")
-    files.put(tmp_path / "a", b"whole")
-    files.put_folder(tmp_path / "b", {"c": b"whole"})
+    (tmp_path / ".partial-a").write_bytes(b"half")
+    (tmp_path / ".partial-b").mkdir()
+    (tmp_path / ".partial-b" / "half").write_bytes(b"half")
+    atomic.write(tmp_path / "a", b"whole")
+    atomic.write_folder(tmp_path / "b", {"c": b"whole"})
     assert content(tmp_path) == {"a": b"whole", "b/c": b"whole"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -17,8 +17,8 @@ import weight_port
 from keras_bisenet import LABELS, BiSeNet, normalize
 from keras_bisenet.export import saved_model
 from keras_bisenet.utils import images
+from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import ExportError
-from keras_bisenet.utils.staging import staged
 from weight_port import parity
 from weight_port.reference import torch_network
 

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import OutputError
-from keras_bisenet.utils.staging import staged
 
 
 def test_files_appear_at_the_end(tmp_path):

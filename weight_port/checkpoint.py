@@ -165,21 +165,15 @@ def save(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
         OSError: the folder cannot be written to or is full.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            if path.suffix == ".safetensors":
-                import safetensors.numpy
+    with files.written(path) as partial, partial.open("wb") as file:
+        if path.suffix == ".safetensors":
+            import safetensors.numpy
 
-                file.write(safetensors.numpy.save(state))
-            else:
-                import torch
+            file.write(safetensors.numpy.save(state))
+        else:
+            import torch
 
-                # In memory first: on a full disk torch raises an internal error of its own.
-                buffer = io.BytesIO()
-                torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, buffer)
-                file.write(buffer.getbuffer())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+            # In memory first: on a full disk torch raises an internal error of its own.
+            buffer = io.BytesIO()
+            torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, buffer)
+            file.write(buffer.getbuffer())

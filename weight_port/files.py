@@ -1,6 +1,11 @@
-"""Names the usual wrong files before a reader stumbles over them, and shows what a file calls its parts."""
+"""Files: the usual wrong ones are named before they are read, names in them are shown, whole ones are written."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
+
+# Beginning of the name of a file that is not whole yet. What a killed process has left of it is overwritten.
+PARTIAL = ".partial-"
 
 
 def check(path: pathlib.Path, what: str, expected: str, error: type[Exception]) -> None:
@@ -39,3 +44,18 @@ def shown(text: object) -> str:
     text = str(text)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+@contextlib.contextmanager
+def written(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to, which is renamed to `path` when the block ends without an error, and else removed.
+
+    Raises:
+        OSError: the folder cannot be written to or is full.
+    """
+    partial = path.with_name(f"{PARTIAL}{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

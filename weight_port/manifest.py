@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from weight_port import checkpoint as reader
+from weight_port import files
 from weight_port.errors import CheckpointError
 
 # Overrides the folder that downloads are kept in.
@@ -201,9 +202,7 @@ def _fetch_from_any(entry, path):
 
 def _fetch(url, path, entry):
     """Downloads to a file of another name, checks it, and only then gives it its own. Returns its hash."""
-    # What a killed process has left of it is overwritten.
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with files.written(path) as partial:
         _save(url, partial, entry.bytes)
         found = _checked_hash(partial, entry)
         if entry.sha256 is None:
@@ -212,10 +211,7 @@ def _fetch(url, path, entry):
                 reader.load(partial)
             except CheckpointError as error:
                 raise CheckpointError(str(error).removeprefix(f"{partial}: ")) from error
-        partial.replace(path)
-        return found
-    finally:
-        partial.unlink(missing_ok=True)
+    return found
 
 
 def _save(url, path, size):
@@ -227,7 +223,7 @@ def _save(url, path, size):
     get = requests.get(url, stream=True, timeout=TIMEOUTS, headers={"Accept-Encoding": "identity"})
     with get as response, path.open("wb") as file:
         response.raise_for_status()
-        with tqdm(desc=path.name.removeprefix(".partial-"), total=size, unit="B", unit_scale=True) as progress:
+        with tqdm(desc=path.name.removeprefix(files.PARTIAL), total=size, unit="B", unit_scale=True) as progress:
             for chunk in response.iter_content(2**14):
                 file.write(chunk)
                 progress.update(len(chunk))

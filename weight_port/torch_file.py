@@ -40,7 +40,7 @@ def prepare(path: pathlib.Path):
     """
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":
-            return _repack(file, path)
+            return _repack(path)
         file.seek(0)
         # A magic number, a version, notes on the machine, the content and the names of its storages; then raw data.
         for _ in range(5):
@@ -48,14 +48,25 @@ def prepare(path: pathlib.Path):
     return path
 
 
-def _repack(file, path):
-    # Here because opening it would already read a million entries.
-    end = zipfile._EndRecData(file)
-    size = 0 if end is None else end[zipfile._ECD_SIZE]
-    if size > _DIRECTORY_LIMIT:
-        raise CheckpointError(f"{path}: is a zip with a directory of {size} bytes; expected at most {_DIRECTORY_LIMIT}")
+class _LimitedReads(io.FileIO):
+    """A zip whose directory must be small: `zipfile` reads all of it at once, be it of a million entries."""
+
+    def read(self, size=-1):
+        if size > _DIRECTORY_LIMIT:
+            raise CheckpointError(
+                f"{self.name}: is a zip with a directory of {size} bytes; expected at most {_DIRECTORY_LIMIT}"
+            )
+        return super().read(size)
+
+
+def _repack(path):
     packed = io.BytesIO()
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(packed, "w") as clean:
+    with (
+        _LimitedReads(path) as limited,
+        zipfile.ZipFile(limited) as archive,
+        zipfile.ZipFile(packed, "w") as clean,
+        path.open("rb") as file,
+    ):
         entries = archive.infolist()
         names = collections.Counter(entry.filename for entry in entries)
         if repeated := [name for name, count in names.items() if count > 1]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from keras_bisenet.data import label_order
 from keras_bisenet.labels import LABELS
-from keras_bisenet.utils import files, images, locks, text_files, workers
+from keras_bisenet.utils import atomic, images, locks, text_files, workers
 from keras_bisenet.utils.errors import DataError, ImageError
 
 IMAGES = "CelebA-HQ-img"
@@ -137,7 +137,7 @@ def prepare(source, output_dir, size=512, val_count=1000, test_count=1000, seed=
             _claim(output_dir, size)
             _write_all(faces, output_dir, size, workers)
             for split, names in splits.items():
-                files.put(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
+                atomic.write(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"cannot write to {output_dir}: {reason}; free it and run again, which goes on") from error
@@ -194,7 +194,7 @@ def _claim(output_dir, size):
         )
     for name in ("images", "labels"):
         (output_dir / name).mkdir(parents=True, exist_ok=True)
-    files.put(path, label_order.describe(size))
+    atomic.write(path, label_order.describe(size))
     for split in SPLITS:
         (output_dir / f"{split}.txt").unlink(missing_ok=True)
 
@@ -211,10 +211,12 @@ def _write(output_dir, size, face):
     image, label = output_dir / "images" / f"{face.name}.jpg", output_dir / "labels" / f"{face.name}.png"
     if not label.exists():
         masks = _read_masks(face)
-        files.put(label, _encoded(Image.fromarray(paint(masks)).resize((size, size), Image.Resampling.NEAREST), "PNG"))
+        atomic.write(
+            label, _encoded(Image.fromarray(paint(masks)).resize((size, size), Image.Resampling.NEAREST), "PNG")
+        )
     if not image.exists():
         photo = _read(face.image)
-        files.put(image, _encoded(Image.fromarray(images.resize(photo, (size, size))), "JPEG", quality=95))
+        atomic.write(image, _encoded(Image.fromarray(images.resize(photo, (size, size))), "JPEG", quality=95))
 
 
 def _read_masks(face):

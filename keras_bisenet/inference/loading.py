@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 
-from keras_bisenet.utils import zip_files
+from keras_bisenet.utils import archives
 from keras_bisenet.utils.errors import ModelError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -68,10 +68,11 @@ def load_model(path):
 def _read(path):
     """The `config` of a file, and the bytes of its weights."""
     with path.open("rb") as file:
-        size = zip_files.directory_size(file)
-        if size > _DIRECTORY_LIMIT:
-            raise _RefusedError(f"is a zip with a directory of {size} bytes; expected at most {_DIRECTORY_LIMIT}")
-        with zipfile.ZipFile(file) as archive:
+        try:
+            archive = archives.open_zip(file, _DIRECTORY_LIMIT)
+        except ValueError as error:
+            raise _RefusedError(str(error)) from error
+        with archive:
             size = path.stat().st_size
             config = json.loads(_entry(archive, _CONFIG, min(size, _CONFIG_LIMIT)))
             found = config["class_name"]

@@ -14,7 +14,7 @@ import numpy as np
 from keras_bisenet import __version__
 from keras_bisenet.preprocessing import MEAN, STD
 from keras_bisenet.tflite import flatbuffer, metadata_schema
-from keras_bisenet.utils import zip_files
+from keras_bisenet.utils import archives
 
 LABELS_FILE = "labels.txt"
 # Bytes of a label file, and of the list of files in its archive. Ours have a hundred each.
@@ -173,11 +173,7 @@ def _normalization(options):
 
 def _read_file(content, name):
     """The text of a file in the archive behind a `.tflite`; only so much of it is unpacked as labels may have."""
-    stream = io.BytesIO(content)
-    size = zip_files.directory_size(stream)
-    if size > MAX_LABELS:
-        raise ValueError(f"the archive lists its files in {size} bytes")
-    with zipfile.ZipFile(stream) as archive, archive.open(name) as file:
+    with archives.open_zip(io.BytesIO(content), MAX_LABELS) as archive, archive.open(name) as file:
         text = file.read(MAX_LABELS + 1)
     if len(text) > MAX_LABELS:
         raise ValueError(f"the labels have more than {MAX_LABELS} bytes")

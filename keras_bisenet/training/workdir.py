@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import tensorflow as tf
 
-from keras_bisenet.utils import text_files
+from keras_bisenet.utils import atomic, text_files
 from keras_bisenet.utils.errors import TrainingError
 from keras_bisenet.utils.text_files import shown
 
@@ -77,19 +77,8 @@ class Workdir:
         Raises:
             TrainingError: the disk is full, or the folder cannot be written to. An older file stays as it was.
         """
-        target = self.path / name
-        scratch = target.with_name(f".partial-{target.name}")
-        try:
-            with self.writing():
-                target.parent.mkdir(exist_ok=True)
-                writer(scratch)
-                with scratch.open("rb+") as file:
-                    os.fsync(file.fileno())
-                scratch.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):  # the disk may be read-only
-                scratch.unlink(missing_ok=True)
-            raise
+        with self.writing(), atomic.written(self.path / name, durable=True) as scratch:
+            writer(scratch)
 
     @contextlib.contextmanager
     def writing(self):

@@ -14,7 +14,7 @@ from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.inference.face_parser import BUNDLED, FaceParser
 from keras_bisenet.labels import class_names
-from keras_bisenet.utils import files, images, locks, text_files, workers
+from keras_bisenet.utils import atomic, images, locks, text_files, workers
 from keras_bisenet.utils.errors import ImageError
 
 # In the folder of the results: what they were made with, and what failed.
@@ -106,7 +106,7 @@ class Job:
 
     def _put(self, name, text):
         try:
-            files.put(self.output_dir / name, text.encode())
+            atomic.write(self.output_dir / name, text.encode())
         except OSError as error:
             raise self.unwritable(error) from error
 

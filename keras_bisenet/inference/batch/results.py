@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from keras_bisenet.utils import files
+from keras_bisenet.utils import atomic
 from keras_bisenet.utils.errors import ImageError
 from keras_bisenet.utils.painting import overlay
 
@@ -53,14 +53,14 @@ def write(targets, photo, labels, names):
     """
     for kind, path in targets.items():
         if kind == "labels":
-            files.put(path, _encode(labels, "PNG"))
+            atomic.write(path, _encode(labels, "PNG"))
         elif kind == "overlay":
-            files.put(path, _encode(overlay(photo, labels), "JPEG", quality=90))
+            atomic.write(path, _encode(overlay(photo, labels), "JPEG", quality=90))
         elif kind == "masks":
             masks = {_name(names, label): (labels == label) * np.uint8(255) for label in np.unique(labels)}
-            files.put_folder(path, {f"{name}.png": _encode(mask, "PNG") for name, mask in masks.items()})
+            atomic.write_folder(path, {f"{name}.png": _encode(mask, "PNG") for name, mask in masks.items()})
         else:
-            files.put(path, (json.dumps(describe(labels, names), indent=2) + "\n").encode())
+            atomic.write(path, (json.dumps(describe(labels, names), indent=2) + "\n").encode())
 
 
 def describe(labels, names):

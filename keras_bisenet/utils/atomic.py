@@ -1,6 +1,7 @@
-"""Writes a set of files and folders so that they appear whole or not at all."""
+"""Writes files and folders that appear whole or not at all. What a killed process has left of them is removed."""
 
 import contextlib
+import os
 import pathlib
 import shutil
 import tempfile
@@ -9,6 +10,60 @@ from keras_bisenet.utils import locks
 from keras_bisenet.utils.errors import OutputError
 
 _SCRATCH = ".partial-"
+
+
+@contextlib.contextmanager
+def written(path, durable=False):
+    """A scratch path whose file or folder is renamed to `path` when the block ends without an error.
+
+    A file replaces an older one at once; a folder replaces an older one that is gone for a moment in between. When the
+    block fails, `path` is as it was.
+
+    Args:
+        path: `pathlib.Path`; its folder is made if need be.
+        durable: whether a file is on the disk, and not only in the memory of the system, before it gets its name.
+
+    Yields:
+        `pathlib.Path` beside `path`, with the same suffix; nothing is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{_SCRATCH}{path.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        yield scratch
+        if durable:
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+        if scratch.is_dir() and path.exists():
+            # A folder cannot be renamed to one that holds something.
+            shutil.rmtree(path)
+        scratch.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the disk may be read-only
+            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+        raise
+
+
+def write(path, content):
+    """Writes bytes to a file, see `written`."""
+    with written(path) as scratch:
+        scratch.write_bytes(content)
+
+
+def write_folder(path, contents):
+    """Writes a folder of files, see `written`.
+
+    Args:
+        path: of the folder.
+        contents: dict, name of a file -> bytes.
+    """
+    with written(path) as scratch:
+        scratch.mkdir()
+        for name, content in contents.items():
+            (scratch / name).write_bytes(content)
 
 
 @contextlib.contextmanager
