@@ -7,7 +7,7 @@ import random
 from fuzzing import mutations
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# What a fuzzing run found, a folder for each reader: `tests/test_fuzzing.py` reads all of it again.
+# What a fuzzing run found, a folder for each reader: `tests/robustness/test_fuzzing.py` reads all of it again.
 FOUND = ROOT / "fuzzing" / "found"
 READERS = tuple(sorted(path.stem for path in (ROOT / "fuzzing" / "readers").glob("[!_]*.py")))
 

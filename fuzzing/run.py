@@ -135,7 +135,7 @@ def main(argv):
     if importlib.util.find_spec("atheris") is None:
         sys.exit(
             "error: atheris is not installed: pip install 'keras-bisenet[fuzz]' (Linux on x86-64, Python 3.11 to 3.13; "
-            "elsewhere tests/test_fuzzing.py reads mutated files without it)"
+            "elsewhere tests/robustness/test_fuzzing.py reads mutated files without it)"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

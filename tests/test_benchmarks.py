@@ -14,8 +14,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, random_state
 from PIL import Image
+from support.networks import random_state
+from support.paths import ROOT
 
 sys.path.insert(0, str(ROOT))
 

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from narrow_networks import narrow
+from support.networks import narrow
 
 from benchmarks import endurance_report, endurance_turn
 from keras_bisenet import FaceParser

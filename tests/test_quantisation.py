@@ -7,9 +7,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-import script_runner
-from conftest import ROOT
-from narrow_networks import narrow
+from support import script_runner
+from support.networks import narrow
+from support.paths import ROOT
 
 sys.path.insert(0, str(ROOT))
 

@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, random_state
+from support.networks import random_state
+from support.paths import ROOT
 
 sys.path.insert(0, str(ROOT))
 

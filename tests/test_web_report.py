@@ -4,7 +4,7 @@ import copy
 import json
 import sys
 
-from conftest import ROOT
+from support.paths import ROOT
 
 sys.path.insert(0, str(ROOT))
 

@@ -1,0 +1,327 @@
+"""Labelled photos are read as they are, and what cannot be trained on is named."""
+
+import io
+import itertools
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.paths import ROOT
+
+from keras_bisenet.data import folder
+from keras_bisenet.data.folder import Example
+from keras_bisenet.utils.errors import DataError
+
+REAL = ROOT.parent / "shared" / "data" / "celebamask_1k"
+SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+LABEL = np.array([[0, 1, 2, 255, 18], [3, 4, 5, 6, 7], [8, 9, 10, 11, 12]], np.uint8)
+
+
+def save_pair(data_dir, name, label=LABEL, suffix=".jpg"):
+    photo = np.random.default_rng(len(name)).integers(0, 256, (*label.shape, 3), np.uint8)
+    Image.fromarray(photo).save(data_dir / "images" / f"{name}{suffix}")
+    Image.fromarray(label).save(data_dir / "labels" / f"{name}.png")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three pairs: a and c to train on, b to validate."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for name, suffix in (("a", ".jpg"), ("b", ".PNG"), ("c", ".webp")):
+        save_pair(tmp_path, name, suffix=suffix)
+    (tmp_path / "train.txt").write_text("c\na\n")
+    (tmp_path / "val.txt").write_text("b\n")
+    return tmp_path
+
+
+def example(data, name, suffix):
+    return Example(name, data / "images" / f"{name}{suffix}", data / "labels" / f"{name}.png")
+
+
+def refusal(function, *arguments, **options):
+    with pytest.raises(DataError) as error:
+        function(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_split_keeps_the_order_of_its_file(data):
+    assert folder.read_split(data, "train") == (example(data, "c", ".webp"), example(data, "a", ".jpg"))
+    assert folder.read_split(str(data), "val") == (example(data, "b", ".PNG"),)
+
+
+def test_a_split_written_on_windows(data):
+    (data / "train.txt").write_bytes(b"\xef\xbb\xbfc\r\n\r\n  a \r\n")
+    assert [example.name for example in folder.read_split(data, "train")] == ["c", "a"]
+
+
+def test_other_and_hidden_files_are_passed_over(data):
+    for name in ("images/notes.txt", "images/._a.jpg", "labels/._a.png", "labels/a.json", "labels/.DS_Store"):
+        (data / name).write_text("")
+    assert len(folder.read_split(data, "train")) == 2
+
+
+def test_missing_folders(data):
+    assert refusal(folder.read_split, data / "x", "val") == (
+        f"{data}/x: no such folder; expected images/, labels/ and val.txt in {data}/x"
+    )
+    (data / "labels").rename(data / "masks")
+    assert refusal(folder.read_split, data, "train") == (
+        f"{data}/labels: no such folder; expected images/, labels/ and train.txt in {data}"
+    )
+
+
+def test_missing_split(data):
+    assert refusal(folder.read_split, data, "test") == (
+        f"{data}/test.txt: no such file; expected names of images without their suffix, one a line"
+    )
+
+
+def test_empty_split(data):
+    (data / "val.txt").write_text("\n \n")
+    assert refusal(folder.read_split, data, "val") == (
+        f"{data}/val.txt: is empty; expected names of images without their suffix, one a line"
+    )
+
+
+def test_a_split_that_is_no_text(data):
+    (data / "val.txt").write_bytes(b"\xff\xfe\x00")
+    assert refusal(folder.read_split, data, "val") == (
+        f"{data}/val.txt: cannot be read as text; expected names of images, one a line"
+    )
+
+
+def test_a_name_listed_twice(data):
+    (data / "train.txt").write_text("a\nc\na\n")
+    assert refusal(folder.read_split, data, "train") == (
+        f"{data}/train.txt: names a twice; expected each once; take one out"
+    )
+
+
+@pytest.mark.parametrize("name", ["d", "a.jpg", "../images/a"])
+def test_a_missing_name(data, name):
+    (data / "train.txt").write_text(f"a\n{name}\n")
+    assert refusal(folder.read_split, data, "train") == (
+        f"{data}/train.txt: names {name}, which is in neither images/ nor labels/; "
+        "expected names of files without their suffix; add the two files or take the line out"
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_without_its_label(data, split):
+    """Of this split or of none: it may have been forgotten."""
+    (data / "labels" / "a.png").unlink()
+    assert refusal(folder.read_split, data, split) == (
+        f"{data}/images/a.jpg: has no label; expected {data}/labels/a.png; add it or take the image out"
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_label_without_its_image(data, split):
+    (data / "images" / "c.webp").unlink()
+    assert refusal(folder.read_split, data, split) == (
+        f"{data}/labels/c.png: has no image; expected {data}/images/c with one of {SUFFIXES}; "
+        "add it or take the label out"
+    )
+
+
+def test_two_images_of_one_name(data):
+    (data / "images" / "a.png").write_bytes(b"")
+    assert refusal(folder.read_split, data, "train") == (
+        f"{data}/images/a.png: there is a.jpg too; expected one file of this name; take one out"
+    )
+
+
+def test_a_label_is_read_as_it_is(data):
+    result = folder.read_label(data / "labels" / "a.png")
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, LABEL)
+
+
+def greyscale_png(label, bits):
+    """A greyscale PNG of `bits` a pixel, uncompressed. Pillow writes none of 2 or 4 bits."""
+    height, width = label.shape
+    planes = np.unpackbits(label[..., np.newaxis], -1)[..., 8 - bits :].reshape(height, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in planes)
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")):
+        content += len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+    return content
+
+
+def encoded(array, kind="PNG", mode=None):
+    file = io.BytesIO()
+    Image.fromarray(array).convert(mode).save(file, kind) if mode else Image.fromarray(array).save(file, kind)
+    return file.getvalue()
+
+
+LABELS_THAT_ARE_NONE = {
+    "palette PNG": encoded(LABEL, mode="P"),
+    "RGB PNG": encoded(LABEL, mode="RGB"),
+    "RGBA PNG": encoded(LABEL, mode="RGBA"),
+    "grey and alpha PNG": encoded(LABEL, mode="LA"),
+    "black and white PNG": encoded(LABEL, mode="1"),
+    "16-bit PNG": encoded(LABEL.astype(np.uint16)),
+    "2-bit greyscale PNG": greyscale_png(LABEL % 4, 2),
+    "4-bit greyscale PNG": greyscale_png(LABEL % 16, 4),
+    "8-bit greyscale JPEG": encoded(LABEL, "JPEG"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS_THAT_ARE_NONE)
+def test_labels_of_another_kind(tmp_path, kind):
+    path = tmp_path / "a.png"
+    path.write_bytes(LABELS_THAT_ARE_NONE[kind])
+    assert refusal(folder.read_label, path) == (
+        f"{path}: label is a {kind}; expected an 8-bit greyscale PNG whose pixels are class numbers; save those in one"
+    )
+
+
+def test_the_label_put_together_by_hand_is_one_at_8_bits(tmp_path):
+    (tmp_path / "a.png").write_bytes(greyscale_png(LABEL, 8))
+    np.testing.assert_array_equal(folder.read_label(tmp_path / "a.png"), LABEL)
+
+
+def test_missing_label(tmp_path):
+    assert refusal(folder.read_label, tmp_path / "a.png") == (
+        f"{tmp_path}/a.png: no such file; add it or take it out of the split"
+    )
+
+
+DAMAGES = {
+    "cut": lambda content: content[: len(content) * 2 // 3],
+    "empty": lambda content: content[:0],
+    "shifted": lambda content: content[1:],
+}
+
+
+@pytest.mark.parametrize(("kind", "damage"), [*itertools.product(("image", "label"), DAMAGES.values())])
+def test_corrupt_files(data, kind, damage):
+    save_pair(data, "a", np.zeros((64, 64), np.uint8))
+    examples = folder.read_split(data, "train")
+    path = getattr(examples[1], kind)
+    path.write_bytes(damage(path.read_bytes()))
+    assert refusal(folder.check, examples, 19) == (
+        f"{path}: corrupt or no image; expected one that opens; replace it, or leave all such out with --skip_bad"
+    )
+
+
+def test_a_flipped_bit_in_a_pixel(tmp_path):
+    """The pixels lie in the file as they are: nothing but the checksum can tell."""
+    path = tmp_path / "a.png"
+    content = bytearray(greyscale_png(LABEL, 8))
+    content[content.index(LABEL[1].tobytes())] ^= 1
+    path.write_bytes(content)
+    assert refusal(folder.read_label, path) == f"{path}: corrupt or no image; expected one that opens; replace it"
+
+
+def test_good_examples(data):
+    examples = folder.read_split(data, "train")
+    assert folder.check(examples, 19) == (examples, ())
+
+
+def test_image_modes_that_can_be_read_are_good(data):
+    cmyk = np.zeros((*LABEL.shape, 4), np.uint8)
+    Image.fromarray(cmyk, mode="CMYK").save(data / "images" / "a.jpg")
+    Image.fromarray(LABEL.astype(np.uint16)).save(data / "images" / "b.PNG")
+    examples = (*folder.read_split(data, "train"), *folder.read_split(data, "val"))
+    assert folder.check(examples, 19) == (examples, ())
+
+
+@pytest.mark.parametrize(("orientation", "good"), [(0, True), (1, True), (3, False), (6, False), (9, True)])
+def test_an_image_turned_by_exif(data, orientation, good):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = data / "images" / "a.jpg"
+    Image.new("RGB", (5, 3)).save(path, exif=exif)
+    examples = folder.read_split(data, "train")
+    if good:
+        assert folder.check(examples, 19) == (examples, ())
+        return
+    assert refusal(folder.check, examples, 19) == (
+        f"{path}: is turned by its EXIF note, and nothing says whether its label is too; expected an upright image "
+        "without such a note; save it so, or leave all such out with --skip_bad"
+    )
+
+
+def test_sizes_that_differ(data):
+    Image.fromarray(LABEL.T.copy()).save(data / "labels" / "a.png")
+    assert refusal(folder.check, folder.read_split(data, "train"), 19) == (
+        f"{data}/labels/a.png: is 5x3, its image 3x5; expected the same; resize one of them, a label by nearest "
+        "neighbour, or leave all such out with --skip_bad"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "num_classes", "ignore", "good"),
+    [(18, 19, 255, True), (19, 19, 255, False), (254, 19, 255, False), (255, 19, 255, True), (255, 19, 200, False)],
+)
+def test_values_of_a_label(data, value, num_classes, ignore, good):
+    label = np.zeros((3, 5), np.uint8)
+    label[1, 2] = value
+    Image.fromarray(label).save(data / "labels" / "a.png")
+    examples = folder.read_split(data, "train")[1:]
+    if good:
+        assert folder.check(examples, num_classes, ignore=ignore) == (examples, ())
+        return
+    assert refusal(folder.check, examples, num_classes, ignore=ignore) == (
+        f"{data}/labels/a.png: holds {value}; expected classes 0 to 18, or {ignore} to ignore; correct it or the "
+        "number of classes, or leave all such out with --skip_bad"
+    )
+
+
+def test_many_wrong_values_are_shortened(data):
+    assert refusal(folder.check, folder.read_split(data, "val"), 3).startswith(
+        f"{data}/labels/b.png: holds 3, 4, 5, 6, 7, ...; expected classes 0 to 2, or 255 to ignore;"
+    )
+
+
+def many(data, count, bad):
+    names = [f"n{number:03}" for number in range(count)]
+    for number, name in enumerate(names):
+        save_pair(data, name, np.full((4, 4), 77 if number in bad else 1, np.uint8))
+    (data / "train.txt").write_text("\n".join(reversed(names)))
+    return folder.read_split(data, "train")
+
+
+def test_the_first_of_several_bad_ones_is_named(data):
+    examples = many(data, 40, (3, 8, 30))
+    for _ in range(5):
+        assert refusal(folder.check, examples, 19).startswith(f"{data}/labels/n030.png: holds 77;")
+
+
+def test_skip_bad_counts_and_goes_on(data):
+    examples = many(data, 40, (3, 8, 30))
+    good, skipped = folder.check(examples, 19, skip_bad=True)
+    assert good == tuple(example for example in examples if example.name not in ("n003", "n008", "n030"))
+    assert skipped == tuple(
+        f"{data}/labels/{name}.png: holds 77; expected classes 0 to 18, or 255 to ignore; correct it or the number "
+        "of classes"
+        for name in ("n030", "n008", "n003")
+    )
+
+
+def test_skip_bad_with_nothing_left(data):
+    assert refusal(folder.check, many(data, 3, (0, 1, 2)), 19, skip_bad=True) == (
+        f"none of 3 examples can be used; the first: {data}/labels/n002.png: holds 77; expected classes 0 to 18, or "
+        "255 to ignore; correct it or the number of classes"
+    )
+
+
+def test_a_file_that_is_gone_by_now(data):
+    examples = folder.read_split(data, "train")
+    examples[1].image.unlink()
+    assert refusal(folder.check, examples, 19) == (
+        f"{data}/images/a.jpg: no such file; add it or take it out of the split, or leave all such out with --skip_bad"
+    )
+
+
+def test_real_faces():
+    if not REAL.is_dir():
+        pytest.skip("needs the 900 faces, which may not be passed on")
+    examples = folder.read_split(REAL, "val")
+    assert len(examples) == 100
+    assert folder.check(examples, 19) == (examples, ())

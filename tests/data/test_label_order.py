@@ -1,0 +1,156 @@
+"""Label maps in MaskGAN's order, or with left and right exchanged, are told from ours."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.paths import ROOT
+
+from keras_bisenet import LABELS
+from keras_bisenet.data import folder, label_order
+from keras_bisenet.utils.errors import DataError
+
+REAL = ROOT.parent / "shared" / "data" / "celebamask_1k"
+ANEW = "make it anew with scripts/prepare_celebamask.py, or name its classes in"
+
+# A face on 24x24 pixels: part -> (top, bottom, left, right). The person's left is on the right.
+FACE = {
+    "skin": (4, 20, 4, 20),
+    "l_brow": (6, 7, 13, 18),
+    "r_brow": (6, 7, 6, 11),
+    "l_eye": (8, 10, 14, 17),
+    "r_eye": (8, 10, 7, 10),
+    "l_ear": (8, 12, 20, 21),
+    "r_ear": (8, 12, 3, 4),
+    "nose": (9, 14, 11, 13),
+    "u_lip": (15, 16, 9, 15),
+    "mouth": (16, 17, 9, 15),
+    "l_lip": (17, 18, 9, 15),
+    "neck": (20, 22, 8, 16),
+    "cloth": (22, 24, 0, 24),
+    "hair": (0, 4, 3, 21),
+}
+
+
+def draw(face, order=LABELS):
+    label = np.zeros((24, 24), np.uint8)
+    for part, (top, bottom, left, right) in face.items():
+        label[top:bottom, left:right] = order.index(part)
+    return label
+
+
+def save(data_dir, labels):
+    (data_dir / "labels").mkdir(exist_ok=True)
+    for number, label in enumerate(labels):
+        Image.fromarray(label).save(data_dir / "labels" / f"{number:04}.png")
+
+
+def refusal(data_dir):
+    with pytest.raises(DataError) as error:
+        label_order.check(data_dir)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_orders_have_the_same_parts():
+    assert sorted(label_order.MASKGAN) == sorted(LABELS)
+    # As g_mask.py counts: skin 1, nose 2, left eye 4, mouth 10, hair 13, cloth 18.
+    assert [label_order.MASKGAN[number] for number in (0, 1, 2, 4, 10, 13, 18)] == [
+        "background",
+        "skin",
+        "nose",
+        "l_eye",
+        "mouth",
+        "hair",
+        "cloth",
+    ]
+
+
+def test_our_order(tmp_path):
+    save(tmp_path, [draw(FACE)] * 5)
+    assert label_order.check(tmp_path) is None
+
+
+def test_maskgan_order(tmp_path):
+    save(tmp_path, [draw(FACE, label_order.MASKGAN)] * 5)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/labels: seems to be in MaskGAN's order (l_brow is not above l_eye in most maps); expected that of "
+        f"keras_bisenet.LABELS; {ANEW} {tmp_path}/labels.json"
+    )
+
+
+def test_left_and_right_exchanged(tmp_path):
+    save(tmp_path, [draw(FACE)[:, ::-1]] * 5)
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/labels: seems to be in another order (l_brow is not right of r_brow in most maps); expected that "
+        f"of keras_bisenet.LABELS; {ANEW} {tmp_path}/labels.json"
+    )
+
+
+def test_a_few_exceptions_are_no_other_order(tmp_path):
+    """CelebAMask-HQ has some faces with left and right exchanged, and some that lie down."""
+    labels = [draw(FACE)] * 6 + [draw(FACE)[:, ::-1]] * 2 + [draw(FACE)[::-1]] * 2
+    save(tmp_path, labels)
+    assert label_order.check(tmp_path) is None
+
+
+def test_what_does_not_occur_does_not_count(tmp_path):
+    save(tmp_path, [draw({part: FACE[part] for part in ("skin", "hair")})] * 5 + [np.full((24, 24), 255, np.uint8)])
+    assert label_order.check(tmp_path) is None
+
+
+def test_corrupt_label_maps_do_not_count(tmp_path):
+    save(tmp_path, [draw(FACE, label_order.MASKGAN)] * 5)
+    for number in range(3):
+        (tmp_path / "labels" / f"a{number}.png").write_bytes(b"")
+    assert "MaskGAN's order" in refusal(tmp_path)
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "labels").mkdir()
+    assert label_order.check(tmp_path) is None
+
+
+def test_the_file_beside_them_is_believed(tmp_path):
+    save(tmp_path, [draw(FACE)[:, ::-1]] * 5)
+    (tmp_path / "labels.json").write_bytes(label_order.describe(24))
+    assert label_order.check(tmp_path) == 24
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (label_order.MASKGAN, "class 2 is nose (MaskGAN's order); expected l_brow"),
+        (LABELS[:18], "class 18 is missing; expected hat"),
+        ((*LABELS, "beard"), "class 19 is beard; expected missing"),
+        (("skin", *LABELS[1:]), "class 0 is skin; expected background"),
+    ],
+)
+def test_a_file_with_another_order(tmp_path, classes, message):
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": classes}))
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/labels.json: {message}, as in keras_bisenet.LABELS; make the label maps anew with "
+        "scripts/prepare_celebamask.py"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"classes": 19}', '{"classes": null}', "19"])
+def test_a_file_that_is_none(tmp_path, content):
+    (tmp_path / "labels.json").write_text(content)
+    assert refusal(tmp_path) == (
+        f'{tmp_path}/labels.json: cannot be read; expected JSON with a list "classes"; correct it'
+    )
+
+
+@pytest.mark.parametrize("first", range(0, 900, 180))
+def test_real_faces_in_both_orders(tmp_path, first):
+    if not REAL.is_dir():
+        pytest.skip("needs the 900 faces, which may not be passed on")
+    labels = [folder.read_label(path) for path in sorted((REAL / "labels").glob("*.png"))[first : first + 20]]
+    save(tmp_path, labels)
+    assert label_order.check(tmp_path) is None
+    save(
+        tmp_path, [np.array([label_order.MASKGAN.index(name) for name in LABELS], np.uint8)[label] for label in labels]
+    )
+    assert "MaskGAN's order" in refusal(tmp_path)

@@ -1,0 +1,624 @@
+"""The TFLite files against PyTorch: every input, output and precision, odd sizes, both backbones."""
+
+import collections
+import functools
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from keras import ops
+from scipy import special
+from support.networks import narrow, random_state
+from support.paths import DEFAULT_CHECKPOINT, ROOT
+
+import weight_port
+from keras_bisenet import HEADS, BiSeNet, normalize, preprocessing
+from keras_bisenet.export import convert, deployment
+from keras_bisenet.export.quantization import calibration
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ConversionError, ExportError
+from weight_port import parity
+from weight_port.reference import torch_network
+
+# The ops that this network needs; any other (Flex, custom, TRANSPOSE, ...) would be a regression.
+BUILTINS = {
+    *("ADD", "ARG_MAX", "CAST", "CONCATENATION", "CONV_2D", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "PAD"),
+    *("RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX"),
+}
+# What a precision adds to them: the rewritten convolutions of float32, the weights in half precision of float16, the
+# subsampling of dynamic, and the rounded photo and the float logits of int8.
+ADDED_BUILTINS = {
+    "float32": {"DEPTH_TO_SPACE", "SLICE", "SUB"},
+    "float16": {"DEQUANTIZE"},
+    "dynamic": {"DEPTHWISE_CONV_2D"},
+    "int8": {"DEQUANTIZE", "QUANTIZE"},
+}
+SIZE = (96, 160)
+FEW_PHOTOS = calibration.variations(SIZE, 4).images
+UINT8_IMAGE = [{"name": "image", "shape": [1, *SIZE, 3], "dtype": "uint8"}]
+LABELS = [{"name": "labels", "shape": [1, *SIZE], "dtype": "uint8"}]
+
+
+class Network:
+    def __init__(self, state):
+        architecture = weight_port.recognise(state)
+        self.model = BiSeNet(architecture.num_classes, architecture.backbone)
+        weight_port.apply(state, self.model.variables, architecture)
+        self.reference = torch_network.Reference(state, architecture)
+
+    def expected(self, photo):
+        return dict(zip(HEADS, self.reference(inputs(photo)), strict=True))
+
+
+def inputs(photo):
+    return ops.convert_to_numpy(normalize(photo[np.newaxis]))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return Network(weight_port.load(DEFAULT_CHECKPOINT))
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return images.read(images.BUNDLED, SIZE)
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    """Exports the trained network, each file once: called with precision, input type and output."""
+
+    @functools.cache
+    def export(precision="float32", input_type="uint8", output="labels"):
+        return convert.to_tflite(trained.model, SIZE, precision, input_type, output, FEW_PHOTOS)
+
+    return export
+
+
+def run_with_scores(content, photo):
+    """Runs a file of labels with its logits as one more result."""
+    model = flatbuffer.unpack(content)
+    (index,) = model.subgraphs[0].outputs
+    runner = TFLiteRunner(content, inner={"logits": flatbuffer.find_scores(model, index)})
+    return runner(photo[np.newaxis])
+
+
+def constants(content):
+    """The constants of a file: list of (tensor, array)."""
+    model = flatbuffer.unpack(content)
+    return [
+        (tensor, np.asarray(data).view(flatbuffer.DTYPES[tensor.type]).reshape(tensor.shape))
+        for tensor in model.subgraphs[0].tensors
+        if (data := model.buffers[tensor.buffer].data) is not None
+    ]
+
+
+def operators(content):
+    """The ops of a file, in order: list of (name, input tensors, output tensors)."""
+    model = flatbuffer.unpack(content)
+    (graph,) = model.subgraphs
+    return [
+        (
+            flatbuffer.op_name(model, operator),
+            [graph.tensors[index] for index in operator.inputs if index >= 0],
+            [graph.tensors[index] for index in operator.outputs],
+        )
+        for operator in graph.operators
+    ]
+
+
+def dtype(tensor):
+    return flatbuffer.DTYPES[tensor.type]
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_labels_file(trained, photo, exported, precision):
+    content = exported(precision)
+    description = flatbuffer.describe(content)
+    assert (description["inputs"], description["outputs"]) == (UINT8_IMAGE, LABELS)
+    assert set(description["ops"]) <= BUILTINS | ADDED_BUILTINS[precision]
+    model = flatbuffer.unpack(content)
+    assert len(model.subgraphs) == 1
+    assert all(code.customCode is None for code in model.operatorCodes)
+    results = run_with_scores(content, photo)
+    np.testing.assert_array_equal(results["labels"], results["logits"].argmax(-1))
+    difference = parity.compare(trained.expected(photo)["logits"], results["logits"], results["labels"])
+    assert parity.TOLERANCES[precision].holds(difference), difference
+
+
+def test_float32_has_the_fast_convolutions(trained, exported):
+    """Of the 32 convolutions, each that `fast_convs` rewrites becomes four."""
+    optimized = convert.optimize(deployment.deploy(trained.model, SIZE), "float32")
+    kinds = collections.Counter(type(layer).__name__ for layer in optimized.layers)
+    assert kinds["UpsampledConv2D"] >= 1
+    assert kinds["WinogradConv2D"] == 1
+    four = kinds["UpsampledConv2D"] + kinds["WinogradConv2D"]
+    assert flatbuffer.describe(exported())["ops"]["CONV_2D"] == 32 + 3 * four
+
+
+def test_signature(photo, exported):
+    interpreter = Interpreter(model_content=exported())
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["labels"]}}
+    labels = interpreter.get_signature_runner("serving_default")(image=photo[np.newaxis])["labels"]
+    np.testing.assert_array_equal(labels, TFLiteRunner(exported())(photo[np.newaxis])["labels"])
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_metadata_of_the_converter_stays(exported, precision):
+    """No entry is there twice: a reader of the file would take either."""
+    names = [entry.name.decode() for entry in flatbuffer.unpack(exported(precision)).metadata]
+    expected = {"min_runtime_version", "CONVERSION_METADATA"}
+    assert set(names) == (expected | {"reduced_precision_support"} if precision == "float16" else expected)
+    assert len(names) == len(set(names))
+
+
+def test_float16_may_be_summed_in_float32(exported):
+    model = flatbuffer.unpack(exported("float16"))
+    entries = {entry.name: model.buffers[entry.buffer].data.tobytes() for entry in model.metadata}
+    assert entries[b"reduced_precision_support"] == b"fp16accfp32"
+
+
+def test_auxiliary_heads_are_not_in_the_file(exported):
+    names = {tensor.name.decode() for tensor in flatbuffer.unpack(exported()).subgraphs[0].tensors}
+    assert not any("conv_out16" in name or "conv_out32" in name for name in names)
+    # 13,148,672 weights of the main path in 4 bytes each, fewer than 360,000 more for speed, and little else.
+    assert len(exported()) < 54_100_000
+
+
+def outside_of_delegate(content):
+    """How many ops of each kind LiteRT runs outside of XNNPACK, and how many parts XNNPACK's graph has."""
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    nodes = interpreter._get_ops_details()
+    # Ops that XNNPACK took stay in the list, so follow the tensors from the outputs; a delegate's come last.
+    producers = {index: node for node in nodes for index in node["outputs"]}
+    found, open_tensors = {}, [output["index"] for output in interpreter.get_output_details()]
+    while open_tensors:
+        node = producers.get(open_tensors.pop())
+        if node is not None and node["index"] not in found:
+            found[node["index"]] = node["op_name"]
+            open_tensors += node["inputs"].tolist()
+    counts = collections.Counter(found.values())
+    return counts.pop("DELEGATE"), dict(counts)
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_delegate_takes_all_but_a_few_ops(exported, precision):
+    """XNNPACK has no RESIZE_NEAREST_NEIGHBOR, each of which parts its graph in two."""
+    resizes = flatbuffer.describe(exported(precision))["ops"].get("RESIZE_NEAREST_NEIGHBOR", 0)
+    assert resizes < 2 if precision == "float32" else resizes == 2
+    found, outside = outside_of_delegate(exported(precision))
+    assert found == resizes + 1
+    assert outside.pop("RESIZE_NEAREST_NEIGHBOR", 0) == resizes
+    # The photo becomes float32, or int8; the labels uint8.
+    assert outside == ({"QUANTIZE": 1, "CAST": 1, "ARG_MAX": 1} if precision == "int8" else {"CAST": 2, "ARG_MAX": 1})
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_float_outputs_of_a_normalized_input(trained, photo, exported, output):
+    content = exported("float32", "float32", output)
+    description = flatbuffer.describe(content)
+    assert description["inputs"] == [{"name": "image", "shape": [1, *SIZE, 3], "dtype": "float32"}]
+    assert description["outputs"] == [{"name": output, "shape": [1, *SIZE, 19], "dtype": "float32"}]
+    assert set(description["ops"]) <= (BUILTINS | ADDED_BUILTINS["float32"]) - {"CAST", "ARG_MAX"}
+    result = TFLiteRunner(content)(inputs(photo))[output]
+    expected = trained.expected(photo)["logits"].astype(np.float64)
+    if output == "probabilities":
+        expected = special.softmax(expected, -1)
+        np.testing.assert_allclose(result.sum(-1), 1, rtol=0, atol=1e-5)
+    difference = parity.compare(expected, result)
+    assert parity.TOLERANCES["float32"].holds(difference), difference
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layout", "size"), [("resnet18", "yakhyo", (133, 97)), ("resnet34", "zllrunning", (161, 65))]
+)
+def test_all_heads_at_odd_sizes(backbone, layout, size):
+    network = Network(random_state(backbone, layout, num_classes=7))
+    content = convert.to_tflite(network.model, size, output="all_heads")
+    description = flatbuffer.describe(content)
+    assert [entry["name"] for entry in description["outputs"]] == list(HEADS)
+    assert set(description["ops"]) <= BUILTINS | ADDED_BUILTINS["float32"]
+    photo = images.read(images.BUNDLED, size)
+    results = TFLiteRunner(content)(photo[np.newaxis])
+    for head, expected in network.expected(photo).items():
+        difference = parity.compare(expected, results[head])
+        assert parity.TOLERANCES["float32"].holds(difference), (head, difference)
+
+
+# Largest and mean error of a logit, as fractions of the largest logit, of narrow networks with random weights.
+NARROW_ERRORS = {"float32": (2e-5, 2e-5), "float16": (5e-3, 1e-3), "dynamic": (0.15, 0.03), "int8": (0.15, 0.03)}
+# From 1024 numbers on the converter stores a kernel in 8 bits.
+NARROW_WIDTHS = (16, 13, 18, 21, 16, 24, 5, 17)
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("resnet18", (33, 47)), ("resnet34", (75, 130)), ("resnet34", (64, 97))]
+)
+def test_every_precision_at_any_size(backbone, size, precision):
+    model = narrow(NARROW_WIDTHS, 5, backbone)
+    photo = images.read(images.BUNDLED, size)
+    photos = calibration.variations(size, 4).images
+    content = convert.to_tflite(model, size, precision, "uint8", "all_heads", [photo, *photos])
+    results = TFLiteRunner(content)(photo[np.newaxis])
+    expected = model(inputs(photo), training=False)
+    assert {entry["name"]: entry["shape"] for entry in flatbuffer.describe(content)["outputs"]} == {
+        head: [1, *size, 5] for head in HEADS
+    }
+    largest, mean = NARROW_ERRORS[precision]
+    for head in HEADS:
+        difference = parity.compare(ops.convert_to_numpy(expected[head]), results[head])
+        assert difference.relative < largest, (head, difference)
+        assert difference.mean_abs < mean * difference.reference_max_abs, (head, difference)
+
+
+def test_float16_file(trained, photo, exported):
+    content = exported("float16")
+    # Without the weights of the float32 file's rewritten convolutions.
+    assert len(content) < 0.51 * len(exported())
+    # Every kernel and bias is stored in half precision.
+    assert set(flatbuffer.describe(content)["weights"]) == {"float16", "int32"}
+    stored = [array for tensor, array in constants(content) if dtype(tensor) == "float16" and array.ndim == 4]
+    kernels = folded_kernels(trained.model)
+    assert len(stored) == len(kernels) == 32
+    for name, kernel in kernels.items():
+        half, error = closest(stored, kernel)
+        np.testing.assert_allclose(half, kernel, rtol=2**-11, atol=1e-7, err_msg=f"{name} {error}")
+    results = run_with_scores(content, photo)
+    difference = parity.compare(trained.expected(photo)["logits"], results["logits"], results["labels"])
+    assert difference.max_abs > 1e-4, "no rounding at all: these are not half-precision weights"
+
+
+def folded_kernels(model):
+    """Name of a convolution of the main path -> its kernel `[O, h, w, I]` times what batch norm scales it by."""
+    arrays = weight_port.keras_weights(model.variables)
+    found = {}
+    for path, kernel in arrays.items():
+        name, _, weight = path.rpartition("/")
+        if weight != "kernel" or name.startswith(("conv_out16", "conv_out32")):
+            continue
+        kernel = kernel.astype(np.float64)
+        # `conv_out_conv` and `conv_out_bn`, `arm16_conv_atten` and `arm16_bn_atten`: the last one counts.
+        norm = "bn".join(name.rsplit("conv", 1))
+        if f"{norm}/gamma" in arrays:
+            variance = arrays[f"{norm}/moving_variance"].astype(np.float64)
+            kernel *= arrays[f"{norm}/gamma"] / np.sqrt(variance + 1e-5)
+        if name == "backbone_conv1":
+            kernel /= 255 * np.array(preprocessing.STD)[:, np.newaxis]
+        found[name] = kernel.transpose(3, 0, 1, 2)
+    return found
+
+
+def closest(stored, kernel):
+    """Of the arrays of a kernel's shape the closest, and its largest error."""
+    errors = [
+        (np.abs(array - kernel).max(), number) for number, array in enumerate(stored) if array.shape == kernel.shape
+    ]
+    error, number = min(errors)
+    return stored[number], error
+
+
+def test_dynamic_file(trained, photo, exported):
+    content = exported("dynamic")
+    description = flatbuffer.describe(content)
+    kernels = folded_kernels(trained.model)
+    assert len(content) < 0.26 * 4 * sum(kernel.size for kernel in kernels.values())
+    assert "int8" not in description["activations"]
+    # The convolution of pairs of columns has one column of zeros more.
+    zeros = 64 * 7 * 3
+    assert description["weights"]["int8"] == sum(kernel.size for kernel in kernels.values()) + zeros
+    results = run_with_scores(content, photo)
+    difference = parity.compare(trained.expected(photo)["logits"], results["logits"], results["labels"])
+    assert difference.max_abs > 1e-2, "no rounding at all: these are not 8-bit kernels"
+
+
+def test_dynamic_has_no_strided_convolution_of_single_pixels(exported):
+    """LiteRT's GPU delegates lose the stride of a 1x1 convolution whose kernel is int8."""
+    picks = []
+    for name, (image, *weights), (result,) in operators(exported("dynamic")):
+        if name == "CONV_2D" and tuple(weights[0].shape[1:3]) == (1, 1):
+            assert tuple(image.shape[1:3]) == tuple(result.shape[1:3])
+        if name == "DEPTHWISE_CONV_2D":
+            picks.append((tuple(image.shape[1:3]), tuple(result.shape[1:3])))
+    assert picks == [((24, 40), (12, 20)), ((12, 20), (6, 10)), ((6, 10), (3, 5))]
+    ones = [array for tensor, array in constants(exported("dynamic")) if array.shape[:3] == (1, 1, 1)]
+    assert ones
+    assert all((array == 1).all() for array in ones)
+
+
+def test_every_8_bit_kernel_is_what_numpy_rounds(trained, exported):
+    """Each output channel in 127 steps of its own to either side."""
+    stored = [(tensor, array) for tensor, array in constants(exported("dynamic")) if dtype(tensor) == "int8"]
+    dequantized = []
+    for tensor, numbers in stored:
+        assert tensor.quantization.quantizedDimension == 0
+        assert not np.any(tensor.quantization.zeroPoint)
+        assert np.abs(numbers).max() == 127
+        values = numbers * np.asarray(tensor.quantization.scale, np.float64).reshape(-1, 1, 1, 1)
+        if values.shape == (64, 7, 4, 6):
+            # Pairs of columns, of which the last column is zero.
+            values = values.reshape(64, 7, 8, 3)
+            assert not values[:, :, 7].any()
+            values = values[:, :, :7]
+        dequantized.append(values)
+    kernels = folded_kernels(trained.model)
+    assert len(dequantized) == len(kernels) == 32
+    for name, kernel in kernels.items():
+        values, _ = closest(dequantized, kernel)
+        steps = np.abs(kernel).max((1, 2, 3), keepdims=True) / 127
+        rounded = np.round(kernel / np.where(steps, steps, 1)) * steps
+        # What lies half-way between two steps may fall to either side in float32.
+        assert (np.abs(values - rounded) <= 1e-3 * steps).mean() > 0.999, name
+        assert (np.abs(values - kernel) <= steps * 0.5001).all(), name
+
+
+def test_int8_rounds(trained, photo, exported):
+    results = run_with_scores(exported("int8"), photo)
+    difference = parity.compare(trained.expected(photo)["logits"], results["logits"], results["labels"])
+    # Logits reach 8. Measured were 0.015 to 0.024, depending on the photos that were calibrated on.
+    assert 0.005 < difference.mean_abs < 0.04
+
+
+@pytest.mark.parametrize("input_type", deployment.INPUTS)
+def test_int8_computes_in_whole_numbers_up_to_the_last_convolution(exported, input_type):
+    content = exported("int8", "uint8", "labels") if input_type == "uint8" else exported("int8", "float32", "all_heads")
+    found = collections.Counter(
+        (name, dtype(output))
+        for name, _, outputs in operators(content)
+        for output in outputs
+        if dtype(output) != "int8"
+    )
+    heads = 1 if input_type == "uint8" else len(HEADS)
+    expected = {(name, "float32"): heads for name in ("DEQUANTIZE", "CONV_2D", "RESIZE_BILINEAR")}
+    if input_type == "uint8":
+        expected |= {("ARG_MAX", "int32"): 1, ("CAST", "uint8"): 1}
+    assert found == expected
+    # The photo is rounded, and nothing is rounded once more before the concatenation.
+    assert flatbuffer.describe(content)["ops"]["QUANTIZE"] == 1
+
+
+def test_int8_convolutions(exported):
+    """Per-channel kernels; a bias counts steps of input times kernel, which the runtimes take as given."""
+    checked = 0
+    for name, tensors, _ in operators(exported("int8")):
+        if name != "CONV_2D":
+            continue
+        image, kernel, bias = tensors
+        if dtype(kernel) == "float32":
+            assert (dtype(image), dtype(bias)) == ("float32", "float32")
+            continue
+        assert [dtype(tensor) for tensor in tensors] == ["int8", "int8", "int32"]
+        channels = kernel.shape[0]
+        for tensor in (kernel, bias):
+            assert tensor.quantization.scale.shape == (channels,)
+            assert tensor.quantization.quantizedDimension == 0
+            np.testing.assert_array_equal(tensor.quantization.zeroPoint, np.zeros(channels))
+        np.testing.assert_allclose(
+            bias.quantization.scale, image.quantization.scale * kernel.quantization.scale, rtol=1e-6
+        )
+        checked += 1
+    assert checked == 31
+
+
+@pytest.mark.parametrize(("input_type", "output"), [("uint8", "logits"), ("float32", "all_heads")])
+def test_int8_with_other_inputs_and_outputs(trained, photo, exported, input_type, output):
+    content = exported("int8", input_type, output)
+    description = flatbuffer.describe(content)
+    assert description["inputs"] == [{"name": "image", "shape": [1, *SIZE, 3], "dtype": input_type}]
+    assert description["outputs"] == [
+        {"name": name, "shape": [1, *SIZE, 19], "dtype": "float32"} for name in deployment.OUTPUTS[output]
+    ]
+    results = TFLiteRunner(content)(photo[np.newaxis] if input_type == "uint8" else inputs(photo))
+    expected = trained.expected(photo)
+    for name in deployment.OUTPUTS[output]:
+        difference = parity.compare(expected[name], results[name])
+        # The auxiliary heads are coarser: more of their pixels lie where two labels meet.
+        assert difference.agreement > (0.98 if name in HEADS[1:] else 0.99), (name, difference)
+        assert difference.mean_abs < 0.04
+
+
+def test_int8_probabilities():
+    """Of a normalized photo; they are the softmax of the logits of the same network."""
+    size, model = (40, 64), narrow((6, 5, 4, 7, 3, 8, 2, 9), 5)
+    photo = images.read(images.BUNDLED, size)
+    logits, probabilities = (
+        TFLiteRunner(convert.to_tflite(model, size, "int8", "float32", output, [photo]))(inputs(photo))[output]
+        for output in ("logits", "probabilities")
+    )
+    np.testing.assert_allclose(probabilities, special.softmax(logits.astype(np.float64), -1), rtol=0, atol=1e-5)
+
+
+def test_int8_file_of_a_large_photo_is_small(trained):
+    size = (512, 512)
+    content = convert.to_tflite(trained.model, size, "int8", photos=calibration.variations(size, 1).images)
+    assert len(content) < 13_450_000
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_files_of_the_same_model_are_the_same(precision):
+    """In one process too, whatever else has been built in it; and if no photos are given, the bundled one is used."""
+    size, model = (32, 48), narrow((6, 5, 4, 7, 3, 8, 2, 9), 5)
+    content = convert.to_tflite(model, size, precision)
+    photos = calibration.variations(size).images
+    assert convert.to_tflite(narrow((6, 5, 4, 7, 3, 8, 2, 9), 5), size, precision, photos=photos) == content
+
+
+def test_int8_depends_on_the_photos():
+    size, model = (32, 48), narrow((6, 5, 4, 7, 3, 8, 2, 9), 5)
+    scales = [
+        [
+            tensor.quantization.scale.tolist()
+            for _, _, (tensor,) in operators(convert.to_tflite(model, size, "int8", photos=photos.images))
+            if dtype(tensor) == "int8"
+        ]
+        for photos in (calibration.variations(size, 3), calibration.variations(size, 3, seed=1))
+    ]
+    assert scales[0] != scales[1]
+
+
+def test_metadata_is_attached():
+    model, info = narrow((4,) * 8, 5), metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    content = convert.to_tflite(model, (32, 32), info=info)
+    assert metadata.read(content)["labels"] == list("abcde")
+    names = [entry.name for entry in flatbuffer.unpack(content).metadata]
+    assert {b"min_runtime_version", b"CONVERSION_METADATA", b"TFLITE_METADATA"} <= set(names)
+
+
+@pytest.mark.parametrize("norm", ["zero", "constant"])
+@pytest.mark.parametrize("channels", [[3], slice(None)], ids=["one channel", "all channels"])
+def test_int8_of_a_dead_convolution(channels, norm):
+    """Its kernel is 0: what it computes is 0 for any photo, or what batch norm makes of that."""
+    size, model = (48, 64), narrow((6, 5, 4, 7, 3, 8, 2, 9), 5)
+    photo = images.read(images.BUNDLED, size)
+    for name in ("backbone_layer1_0_conv1", "backbone_layer2_1_conv2", "backbone_layer3_0_downsample_conv"):
+        kernel = model.get_layer(name).kernel
+        array = kernel.numpy()
+        array[..., channels] = 0
+        kernel.assign(array)
+        if norm == "zero":
+            layer = model.get_layer(name.replace("conv", "bn"))
+            for variable in (layer.beta, layer.moving_mean):
+                array = variable.numpy()
+                array[channels] = 0
+                variable.assign(array)
+    content = convert.to_tflite(model, size, "int8", "uint8", "logits", [photo])
+    result = TFLiteRunner(content)(photo[np.newaxis])["logits"]
+    difference = parity.compare(ops.convert_to_numpy(model(inputs(photo), training=False)["logits"]), result)
+    largest, mean = NARROW_ERRORS["int8"]
+    assert difference.relative < largest, difference
+    assert difference.mean_abs < mean * difference.reference_max_abs, difference
+
+
+# What cannot be exported.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offenders"),
+    [
+        ({"precision": "int4"}, ["'int4'", "float32, float16, dynamic, int8"]),
+        ({"precision": "int8", "image_size": (31, 64)}, ["31x64", "32"]),
+        ({"output": "masks"}, ["'masks'", "labels, logits, probabilities, all_heads"]),
+        ({"input_type": "int8"}, ["'int8'", "uint8, float32"]),
+        ({"image_size": (64, 31)}, ["64x31", "32"]),
+    ],
+)
+def test_bad_arguments(arguments, offenders):
+    with pytest.raises(ExportError) as error:
+        convert.to_tflite(narrow((4,) * 8, 2), **{"image_size": (64, 64), **arguments})
+    assert all(offender in str(error.value) for offender in offenders)
+
+
+def test_too_many_classes_for_labels():
+    with pytest.raises(ExportError, match="257"):
+        convert.to_tflite(narrow((4,) * 8, 257), (64, 64))
+
+
+def small_network(*layers):
+    """A photo, a convolution, these layers, and a convolution to three classes."""
+    image = x = keras.Input((32, 32, 3))
+    for layer in (keras.layers.Conv2D(4, 3, padding="same", name="first"), *layers):
+        x = layer(x)
+    return keras.Model(image, {"logits": keras.layers.Conv2D(3, 1, name="last")(x)})
+
+
+class InverseError(keras.layers.Layer):
+    """An op that TFLite does not have."""
+
+    def call(self, inputs):
+        return ops.erfinv(ops.tanh(inputs))
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_what_the_converter_refuses(capfd, precision):
+    image = keras.Input((32, 32, 3))
+    logits = InverseError(name="inverse_error")(keras.layers.Conv2D(3, 1)(image))
+    with pytest.raises(ConversionError) as error:
+        convert.to_tflite(
+            keras.Model(image, {"logits": logits}),
+            (32, 32),
+            precision,
+            photos=calibration.variations((32, 32), 1).images,
+        )
+    assert isinstance(error.value, ExportError)
+    assert precision in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert "Erfinv" in error.value.log
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_a_model_inside_the_model_is_named(precision):
+    inner = keras.Sequential([keras.Input((32, 32, 4)), keras.layers.Conv2D(2, 1)], name="inner_part")
+    with pytest.raises(ExportError, match="inner_part"):
+        convert.to_tflite(small_network(inner), (32, 32), precision)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.UpSampling2D(2, name="strange"),
+        keras.layers.Softmax(name="strange"),
+        keras.layers.DepthwiseConv2D(3, name="strange"),
+        keras.layers.Conv2D(4, 3, activation="tanh", name="strange"),
+        keras.layers.Conv2D(4, 3, dilation_rate=2, name="strange"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_int8_names_a_layer_that_it_has_no_rule_for(layer):
+    with pytest.raises(ExportError, match="strange"):
+        convert.to_tflite(small_network(layer), (32, 32), "int8", photos=calibration.variations((32, 32), 1).images)
+
+
+@pytest.mark.parametrize("precision", [name for name in convert.PRECISIONS if name != "int8"])
+def test_other_precisions_take_such_layers(precision):
+    layers = (keras.layers.Conv2D(4, 3, activation="tanh", dilation_rate=2), keras.layers.UpSampling2D(2))
+    model = small_network(*layers, keras.layers.Softmax())
+    photo = images.read(images.BUNDLED, (32, 32))
+    content = convert.to_tflite(model, (32, 32), precision, output="logits")
+    result = TFLiteRunner(content)(photo[np.newaxis])["logits"]
+    expected = ops.convert_to_numpy(model(inputs(photo), training=False)["logits"])
+    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-3)
+
+
+PORT_THEN_EXPORT = """
+import sys
+import numpy as np
+import weight_port
+from keras_bisenet import BiSeNet, normalize
+state = weight_port.load(sys.argv[1])
+model = BiSeNet()
+weight_port.apply(state, model.variables, weight_port.recognise(state))
+logits = model(normalize(np.zeros((1, 32, 32, 3), np.uint8)), training=False)["logits"]
+print(tuple(logits.shape))
+from keras_bisenet.export import convert
+from keras_bisenet.utils.errors import ExportError
+try:
+    convert.to_tflite(model, (32, 32))
+except ExportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_an_export_needs_tensorflow_and_a_port_does_not(backend):
+    pytest.importorskip(backend, reason=f"needs the {backend} backend: pip install {backend}")
+    process = subprocess.run(
+        [sys.executable, "-c", PORT_THEN_EXPORT, DEFAULT_CHECKPOINT],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    shape, *message = process.stdout.splitlines()
+    assert shape == "(1, 32, 32, 19)"
+    assert len(message) == 1
+    assert f"'{backend}'" in message[0]
+    assert "KERAS_BACKEND=tensorflow" in message[0]

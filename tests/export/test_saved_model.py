@@ -1,0 +1,281 @@
+"""The SavedModel against PyTorch and Pillow, loaded the way TF Serving loads it."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from PIL import Image
+from support.paths import DEFAULT_CHECKPOINT, ROOT
+from tensorflow.core.protobuf import saved_model_pb2
+
+import weight_port
+from keras_bisenet import LABELS, BiSeNet, normalize
+from keras_bisenet.export import saved_model
+from keras_bisenet.utils import images
+from keras_bisenet.utils.atomic import staged
+from keras_bisenet.utils.errors import ExportError
+from weight_port import parity
+from weight_port.reference import torch_network
+
+# What `serving_bytes` resizes to; the bundled photo has 240x240 pixels.
+SIZE = (96, 160)
+
+
+class Exported:
+    """The default checkpoint as a SavedModel with probabilities, and as PyTorch."""
+
+    def __init__(self, folder):
+        self.state = weight_port.load(DEFAULT_CHECKPOINT)
+        architecture = weight_port.recognise(self.state)
+        self.model = BiSeNet()
+        weight_port.apply(self.state, self.model.variables, architecture)
+        self.folder = saved_model.write(self.model, folder, SIZE, "probabilities")
+        self.loaded = tf.saved_model.load(str(self.folder))
+        self._reference = torch_network.Reference(self.state, architecture)
+
+    def parse(self, photos):
+        results = self.loaded.signatures["serving_default"](image=tf.constant(photos))
+        return {name: result.numpy() for name, result in results.items()}
+
+    def parse_bytes(self, files):
+        results = self.loaded.signatures["serving_bytes"](image_bytes=tf.constant(files, tf.string, [len(files)]))
+        return {name: result.numpy() for name, result in results.items()}
+
+    def expected(self, photos):
+        """Logits of the main head."""
+        return self._reference(ops.convert_to_numpy(normalize(photos)))[0]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp("export"))
+
+
+def photos(height, width, count):
+    """`count` different views of the bundled photo."""
+    photo = images.read(images.BUNDLED, (height, width))
+    return np.stack([photo, photo[:, ::-1], 255 - photo][:count])
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, SIZE), (3, (133, 97)), (1, (240, 240)), (2, (32, 33))])
+def test_equals_pytorch(exported, count, size):
+    batch = photos(*size, count)
+    expected = exported.expected(batch)
+    results = exported.parse(batch)
+    assert {name: (result.dtype, result.shape) for name, result in results.items()} == {
+        "labels": (np.uint8, (count, *size)),
+        "probabilities": (np.float32, (count, *size, 19)),
+    }
+    difference = parity.compare(expected, exported.loaded.logits(batch).numpy(), results["labels"])
+    assert parity.TOLERANCES["float32"].holds(difference), difference
+    exact = np.exp(expected.astype(np.float64) - expected.max(-1, keepdims=True))
+    exact /= exact.sum(-1, keepdims=True)
+    np.testing.assert_allclose(results["probabilities"], exact, rtol=0, atol=2e-5)
+
+
+def encode(image, kind, **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def files():
+    """Encoded photos of every kind that is promised: name -> content of the file."""
+    photo = Image.open(images.BUNDLED).convert("RGB").crop((20, 0, 220, 180))
+    grey, deep = photo.convert("L"), np.random.default_rng(0).integers(0, 65536, (50, 60), np.uint16)
+    cut_out = photo.copy()
+    cut_out.putalpha(Image.radial_gradient("L").resize(photo.size))
+    return {
+        "png": encode(photo, "PNG"),
+        "jpeg": encode(photo, "JPEG"),
+        "progressive jpeg": encode(photo, "JPEG", progressive=True, quality=95, subsampling=0),
+        "grey jpeg": encode(grey, "JPEG"),
+        "cmyk jpeg": encode(photo.convert("CMYK"), "JPEG"),
+        "grey png": encode(grey, "PNG"),
+        "16-bit png": encode(Image.fromarray(deep), "PNG"),
+        "rgba png": encode(cut_out, "PNG"),
+        "grey and alpha png": encode(cut_out.convert("LA"), "PNG"),
+        "grey png, one value transparent": encode(grey, "PNG", transparency=200),
+        "palette png": encode(photo.quantize(200), "PNG"),
+        "palette png, one colour transparent": encode(photo.quantize(4), "PNG", transparency=1),
+        # TensorFlow gives the opaque pixels of these an alpha that is not 255.
+        "1-bit png": encode(photo.convert("1"), "PNG"),
+        "2-bit png": encode(photo.quantize(4), "PNG", bits=2),
+        "4-bit png": encode(photo.quantize(16), "PNG", bits=4),
+    }
+
+
+@pytest.mark.parametrize("name", files())
+def test_pixels_equal_what_pillow_reads(name, tmp_path):
+    (tmp_path / "photo").write_bytes(files()[name])
+    expected = images.read(tmp_path / "photo")
+    result = saved_model.decode(files()[name], expected.shape[:2]).numpy()
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("size", [(512, 512), SIZE, (333, 517)])
+def test_resized_pixels_are_within_one_of_pillow(size):
+    expected = images.read(images.BUNDLED, size).astype(int)
+    difference = np.abs(saved_model.decode(images.BUNDLED.read_bytes(), size).numpy() - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.2
+
+
+def test_files_of_different_sizes_in_one_batch(exported):
+    batch = files().values()
+    results = exported.parse_bytes(list(batch))
+    assert {name: (result.dtype, result.shape) for name, result in results.items()} == {
+        "labels": (np.uint8, (len(batch), *SIZE)),
+        "probabilities": (np.float32, (len(batch), *SIZE, 19)),
+    }
+    pixels = np.stack([saved_model.decode(content, SIZE) for content in batch])
+    expected = exported.parse(pixels)
+    np.testing.assert_allclose(results["probabilities"], expected["probabilities"], rtol=0, atol=1e-5)
+    assert (results["labels"] == expected["labels"]).mean() > 0.9999
+
+
+def test_file_of_the_bundled_photo_equals_pytorch(exported):
+    results = exported.parse_bytes([images.BUNDLED.read_bytes()])
+    expected = exported.expected(photos(*SIZE, 1)).argmax(-1)
+    assert (results["labels"] == expected).mean() > 0.998
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Input is empty"),
+        (b"not an image", "Unknown image file format"),
+        (images.BUNDLED.read_bytes()[:30_000], "Invalid PNG data"),
+        (b"\x89PNG\r\n\x1a\n", "Invalid PNG"),
+        (files()["jpeg"][:2000], "Invalid JPEG data"),
+    ],
+    ids=["empty", "text", "truncated png", "png signature alone", "truncated jpeg"],
+)
+def test_a_broken_file_among_good_ones(exported, content, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        exported.parse_bytes([files()["jpeg"], content])
+
+
+def test_only_the_main_head_and_every_weight_once(exported):
+    main = sum(
+        array.size
+        for key, array in exported.state.items()
+        if not key.startswith(("conv_out16.", "conv_out32.")) and not key.endswith("num_batches_tracked")
+    )
+    stored = {
+        name: shape
+        for name, shape in tf.train.list_variables(str(exported.folder / "variables" / "variables"))
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    }
+    assert sum(int(np.prod(shape)) for shape in stored.values()) == main
+    size = sum(path.stat().st_size for path in exported.folder.rglob("*") if path.is_file())
+    assert main * 4 < size < main * 4 + 1_000_000
+    saved = saved_model_pb2.SavedModel.FromString((exported.folder / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    counts = {sum(node.op == "Conv2D" for node in function.node_def) for function in functions}
+    # The 38 convolutions of the network less three in each auxiliary head.
+    assert counts == {0, 32}
+
+
+def test_labels_alone(exported, tmp_path):
+    folder = saved_model.write(exported.model, tmp_path, (64, 64))
+    assert folder == tmp_path / "saved_model" / "1"
+    loaded = tf.saved_model.load(str(folder))
+    batch = photos(*SIZE, 2)
+    results = loaded.signatures["serving_default"](image=tf.constant(batch))
+    assert set(results) == {"labels"}
+    np.testing.assert_array_equal(results["labels"], exported.parse(batch)["labels"])
+    assert set(loaded.signatures["serving_bytes"](image_bytes=tf.constant([files()["png"]]))) == {"labels"}
+
+
+LOAD = """
+import sys
+sys.modules["keras"] = sys.modules["keras_bisenet"] = None
+import tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+photo = tf.io.read_file(sys.argv[2])
+labels = loaded.signatures["serving_bytes"](image_bytes=photo[tf.newaxis])["labels"]
+names = tf.io.read_file(loaded.class_names.asset_path).numpy().decode().splitlines()
+print(*sorted({names[label] for label in labels.numpy().flat}))
+"""
+
+
+def test_another_process_loads_it_without_keras(exported, tmp_path):
+    moved = tmp_path / "moved"
+    exported.folder.rename(moved)
+    try:
+        command = [sys.executable, "-c", LOAD, str(moved), str(images.BUNDLED)]
+        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    finally:
+        moved.rename(exported.folder)
+    assert process.returncode == 0, process.stderr
+    expected = exported.parse(photos(*SIZE, 1))["labels"]
+    assert set(process.stdout.split()) == {LABELS[label] for label in np.unique(expected)}
+    assert "hair" in process.stdout
+
+
+def test_class_names_are_a_text_file(exported):
+    assert (exported.folder / "assets" / "labels.txt").read_text().splitlines() == list(LABELS)
+
+
+def test_any_model_is_served_in_float32_at_any_size(exported, tmp_path):
+    model = BiSeNet(dtype="mixed_bfloat16", input_shape=(64, 64, 3))
+    model.set_weights(exported.model.get_weights())
+    loaded = tf.saved_model.load(str(saved_model.write(model, tmp_path, (64, 64))))
+    batch = photos(*SIZE, 2)
+    np.testing.assert_allclose(loaded.logits(batch), exported.loaded.logits(batch), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("classes", "arguments", "message"),
+    [
+        (2, {"output": "logits"}, "output is 'logits'; a SavedModel offers labels, probabilities"),
+        (2, {"image_size": (64, 31)}, "image size is 64x31; each side must be at least 32"),
+        (257, {}, "257 classes do not fit into the uint8 labels of a SavedModel"),
+        (2, {"class_names": LABELS}, "19 class names for 2 classes; give one for each"),
+    ],
+)
+def test_bad_arguments(classes, arguments, message, tmp_path):
+    with pytest.raises(ExportError) as error:
+        saved_model.write(BiSeNet(classes), tmp_path, **{"image_size": (64, 64), **arguments})
+    assert str(error.value) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITE = """
+import sys
+from keras_bisenet import BiSeNet
+from keras_bisenet.export import errors, saved_model
+try:
+    saved_model.write(BiSeNet(), sys.argv[1], (64, 64))
+except ExportError as error:
+    print(error)
+"""
+
+
+def test_another_keras_backend(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", WRITE, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.stdout == "the Keras backend is 'torch'; a SavedModel needs KERAS_BACKEND=tensorflow\n", (
+        process.stderr
+    )
+
+
+def test_a_folder_that_cannot_be_written(exported, tmp_path):
+    with pytest.raises(ExportError) as error, staged(tmp_path) as folder:
+        (folder / "saved_model").write_text("a file")
+        saved_model.write(exported.model, folder, (64, 64))
+    message = f"cannot write to {tmp_path}: {folder}/saved_model is not a directory; free it or choose another folder"
+    assert str(error.value) == message
+    assert list(tmp_path.iterdir()) == []

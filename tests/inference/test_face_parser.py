@@ -1,0 +1,464 @@
+"""FaceParser: any photo in, any model behind it, labels of the photo's size out."""
+
+import json
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from PIL import Image
+from support.fresh_python import run_without
+from support.paths import DEFAULT_CHECKPOINT
+
+import weight_port
+from keras_bisenet import LABELS, BiSeNet, FaceParser, normalize
+from keras_bisenet.export.convert import to_tflite
+from keras_bisenet.inference import model_io
+from keras_bisenet.inference.face_parser import BUNDLED
+from keras_bisenet.tflite import flatbuffer, metadata
+from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils.errors import ImageError, ModelError
+from weight_port import manifest
+from weight_port.reference import torch_network
+
+CLASSES, SIZE = 5, (48, 64)
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return FaceParser()
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return images.read(images.BUNDLED)
+
+
+@pytest.fixture(scope="module")
+def expected(photo):
+    """What PyTorch says of the bundled photo at the size of the network."""
+    state = weight_port.load(DEFAULT_CHECKPOINT)
+    reference = torch_network.Reference(state, weight_port.recognise(state))
+    return reference(ops.convert_to_numpy(normalize(images.resize(photo, (512, 512))[np.newaxis])))[0][0]
+
+
+def test_the_default_says_what_pytorch_says(parser, photo, expected):
+    assert (parser.num_classes, parser.class_names, parser.image_size) == (19, LABELS, (512, 512))
+    labels = parser(photo)
+    assert (labels.dtype, labels.shape) == (np.uint8, photo.shape[:2])
+    assert (labels == resizing.resize_labels(expected.argmax(-1), labels.shape)).mean() > 0.995
+    # Of a photo of the network's size there is nothing to resize.
+    assert (parser(images.resize(photo, (512, 512))) == expected.argmax(-1)).mean() > 0.997
+
+
+def test_probabilities_are_those_of_pytorch(parser, photo, expected):
+    probabilities = parser.probabilities(images.resize(photo, (512, 512)))
+    softmax = np.exp(expected - expected.max(-1, keepdims=True))
+    softmax /= softmax.sum(-1, keepdims=True)
+    assert (probabilities.dtype, probabilities.shape) == (np.float32, (512, 512, 19))
+    # int8: few pixels differ by much.
+    assert np.abs(probabilities - softmax).mean() < 1e-3
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    resized = parser.probabilities(photo)
+    assert resized.shape == (*photo.shape[:2], 19)
+    np.testing.assert_allclose(resized.sum(-1), 1, atol=1e-4)
+    assert (resized.argmax(-1) == parser(photo)).mean() > 0.98
+
+
+def test_the_bundled_file_is_of_the_default_checkpoint():
+    assert metadata.read(BUNDLED.read_bytes())["checkpoint_sha256"] == manifest.sha256(DEFAULT_CHECKPOINT)
+
+
+def test_all_kinds_of_photos_say_the_same(parser, photo, tmp_path):
+    labels = parser(photo)
+    for kind in (str(images.BUNDLED), images.BUNDLED, Image.open(images.BUNDLED), photo[:, ::-1][:, ::-1]):
+        np.testing.assert_array_equal(parser(kind), labels)
+    turned = Image.open(images.BUNDLED).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(parser(tmp_path / "turned.png"), labels)
+    grey = photo[..., 1]
+    for kind in (grey, grey[..., np.newaxis], Image.fromarray(grey)):
+        np.testing.assert_array_equal(parser(kind), parser(np.stack([grey] * 3, -1)))
+
+
+def test_batches(parser, photo):
+    wide = np.ascontiguousarray(photo[60:180])
+    labels, wide_labels = parser([photo, wide])
+    np.testing.assert_array_equal(labels, parser(photo))
+    np.testing.assert_array_equal(wide_labels, parser(wide))
+    assert wide_labels.shape == (120, 240)
+    batch = parser(np.stack([photo, photo[:, ::-1]]))
+    assert batch.shape == (2, 240, 240)
+    np.testing.assert_array_equal(batch[0], labels)
+    assert parser([]) == []
+    assert parser.probabilities([wide])[0].shape == (120, 240, 19)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (31, 33), (1200, 900)])
+def test_photos_of_any_size(parser, photo, size):
+    assert parser(images.resize(photo, size)).shape == size
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_change_nothing(parser, photo, num_threads):
+    np.testing.assert_array_equal(FaceParser(num_threads=num_threads)(photo), parser(photo))
+
+
+def test_threads_may_share_one_parser(parser, photo):
+    photos = [np.roll(photo, 40 * shift, axis=1) for shift in range(4)]
+    expected = [parser(one) for one in photos]
+    wrong = []
+
+    def work(number):
+        wrong.extend((parser(photos[number % 4]) != expected[number % 4]).any() for _ in range(3))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 24
+    assert not any(wrong)
+    assert any(not np.array_equal(expected[0], other) for other in expected[1:])
+
+
+HEAVY = ("tensorflow", "keras", "torch", "weight_port", "matplotlib", "scipy", "h5py", "absl")
+
+
+def test_a_tflite_file_needs_no_tensorflow_and_little_time():
+    code = """
+import time
+from keras_bisenet import FaceParser
+labels = FaceParser(num_threads=1)("keras_bisenet/assets/astronaut_face.png")
+print(time.process_time(), (labels == 17).sum(), *{name.partition(".")[0] for name in sys.modules})
+"""
+    bare = """
+import time
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+interpreter = Interpreter("keras_bisenet/assets/face_parsing_int8.tflite", num_threads=1)
+interpreter.allocate_tensors()
+with Image.open("keras_bisenet/assets/astronaut_face.png") as image:
+    photo = np.asarray(image.convert("RGB").resize((512, 512)))
+interpreter.set_tensor(interpreter.get_input_details()[0]["index"], photo[np.newaxis])
+interpreter.invoke()
+print(time.process_time())
+"""
+    runs = [(run_without(code, HEAVY).split(), float(run_without(bare, HEAVY))) for _ in range(3)]
+    # Processor time beside that of LiteRT alone, as other tests run beside this one and machines differ.
+    assert min(float(seconds) for (seconds, *_), _ in runs) < 2 * min(seconds for _, seconds in runs)
+    for (_, hair, *modules), _ in runs:
+        assert int(hair) > 1000
+        assert not {"tensorflow", "keras", "matplotlib", "h5py"} & set(modules)
+
+
+def test_without_pillow_arrays_work_and_paths_do_not(parser, photo, tmp_path):
+    np.save(tmp_path / "photo.npy", photo)
+    code = f"""
+import numpy as np
+from keras_bisenet import FaceParser
+parser = FaceParser()
+np.save({str(tmp_path / "labels.npy")!r}, parser(np.load({str(tmp_path / "photo.npy")!r})))
+try:
+    parser("keras_bisenet/assets/astronaut_face.png")
+except ValueError as error:
+    print(error)
+"""
+    said = run_without(code, ("PIL", "tqdm", *HEAVY)).strip()
+    assert said == "reading image files needs Pillow: pip install pillow; arrays can be given without"
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), parser(photo))
+
+
+# What peers make: the same small network, converted by TensorFlow in many ways.
+
+
+def network(before=(), channels_first=False, stride=1, head=None):
+    """A convolution with five classes behind what comes `before` it, as a Keras model of raw inputs."""
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.Input((3, *SIZE) if channels_first else (*SIZE, 3), batch_size=1, name="photo")
+    if channels_first:
+        x = keras.layers.Permute((2, 3, 1))(x)
+    for layer in before:
+        x = layer(x)
+    x = keras.layers.Conv2D(CLASSES, 3, stride, "same", bias_initializer="random_normal")(x)
+    x = x if head is None else head(x)
+    return keras.Model(inputs, x)
+
+
+def convert(model, path, **settings):
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    for name, value in settings.items():
+        setattr(converter, name, value)
+    path.write_bytes(converter.convert())
+    return path
+
+
+NORMALIZED = {
+    "imagenet": lambda x: ops.convert_to_numpy(normalize(x)),
+    "0..1": lambda x: x.astype(np.float32) / 255,
+    "0..255": lambda x: x.astype(np.float32),
+    "-1..1": lambda x: x.astype(np.float32) / 127.5 - 1,
+}
+STATISTICS = {"mean": [0.485, 0.456, 0.406], "variance": [0.229**2, 0.224**2, 0.225**2]}
+INSIDE = {
+    "imagenet": [],
+    "0..1": [keras.layers.Normalization(**STATISTICS)],
+    "0..255": [keras.layers.Rescaling(1 / 255), keras.layers.Normalization(**STATISTICS)],
+}
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("expects", INSIDE)
+def test_what_a_float_file_expects_is_read_from_its_graph(photo, tmp_path, expects, channels_first):
+    model = network(INSIDE[expects], channels_first)
+    parser = FaceParser(convert(model, tmp_path / "a.tflite"))
+    image = images.resize(photo, SIZE)
+    inputs = NORMALIZED[expects](image[np.newaxis])
+    logits = model(inputs.transpose(0, 3, 1, 2) if channels_first else inputs).numpy()[0]
+    assert (parser.num_classes, parser.image_size) == (CLASSES, SIZE)
+    assert len(np.unique(logits.argmax(-1))) > 1
+    assert (parser(image) == logits.argmax(-1)).mean() > 0.999
+    softmax = ops.convert_to_numpy(ops.softmax(logits))
+    np.testing.assert_allclose(parser.probabilities(image), softmax, atol=1e-4)
+
+
+@pytest.mark.parametrize("expects", NORMALIZED)
+def test_what_cannot_be_read_can_be_said(photo, tmp_path, expects):
+    model = network()
+    image = images.resize(photo, SIZE)
+    parser = FaceParser(convert(model, tmp_path / "a.tflite"), normalization=expects)
+    labels = model(NORMALIZED[expects](image[np.newaxis])).numpy()[0].argmax(-1)
+    assert (parser(image) == labels).mean() > 0.999
+
+
+@pytest.mark.parametrize("expects", NORMALIZED)
+def test_the_range_of_a_quantised_input_tells_what_it_is(photo, tmp_path, expects):
+    model = network()
+    image = images.resize(photo, SIZE)
+    inputs = NORMALIZED[expects](image[np.newaxis])
+
+    def examples():
+        yield [inputs]
+        yield [NORMALIZED[expects](np.full((1, *SIZE, 3), 255, np.uint8))]
+        yield [NORMALIZED[expects](np.zeros((1, *SIZE, 3), np.uint8))]
+
+    path = convert(
+        model,
+        tmp_path / "a.tflite",
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        representative_dataset=examples,
+        target_spec=tf.lite.TargetSpec([tf.lite.OpsSet.TFLITE_BUILTINS_INT8]),
+        inference_input_type=tf.int8,
+        inference_output_type=tf.int8,
+    )
+    parser = FaceParser(path)
+    logits = model(inputs).numpy()[0]
+    assert (parser(image) == logits.argmax(-1)).mean() > 0.97
+    assert np.abs(parser.probabilities(image) - ops.convert_to_numpy(ops.softmax(logits))).mean() < 0.02
+
+
+def test_a_normalisation_that_nobody_has():
+    with pytest.raises(ModelError) as error:
+        FaceParser(normalization="0..2")
+    assert str(error.value) == "normalization is '0..2'; expected one of 0..255, 0..1, -1..1, imagenet"
+
+
+def test_coarse_scores_are_enlarged_before_the_best_is_chosen(photo, tmp_path):
+    model = network(stride=4)
+    image = images.resize(photo, SIZE)
+    scores = model(NORMALIZED["imagenet"](image[np.newaxis])).numpy()[0]
+    assert scores.shape == (12, 16, CLASSES)
+    expected = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(scores[..., one])).resize(SIZE[::-1], 2))
+        for one in range(CLASSES)
+    ]
+    labels = FaceParser(convert(model, tmp_path / "a.tflite"))(image)
+    assert (labels == np.argmax(expected, 0)).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        keras.layers.Lambda(lambda x: tf.argmax(x, -1, tf.int32)),
+        keras.layers.Lambda(lambda x: tf.cast(tf.argmax(x, -1), tf.uint8)[..., tf.newaxis]),
+        ops.softmax,
+        lambda x: ops.transpose(x, (0, 3, 1, 2)),
+    ],
+    ids=["labels", "labels with an axis more", "probabilities", "channels first"],
+)
+def test_any_output(photo, tmp_path, head):
+    image = images.resize(photo, SIZE)
+    inputs = NORMALIZED["imagenet"](image[np.newaxis])
+    parser = FaceParser(convert(network(head=head), tmp_path / "a.tflite"))
+    logits = network()(inputs).numpy()[0]
+    np.testing.assert_array_equal(parser(image), logits.argmax(-1))
+    if parser.num_classes is None:
+        with pytest.raises(ModelError) as error:
+            parser.probabilities(image)
+        assert str(error.value) == (
+            f"{tmp_path}/a.tflite: returns labels alone; for probabilities export it with --output probabilities"
+        )
+    else:
+        np.testing.assert_allclose(parser.probabilities(image), ops.convert_to_numpy(ops.softmax(logits)), atol=1e-5)
+
+
+def test_of_several_heads_the_largest_counts_and_of_two_the_one_that_is_named(photo, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((*SIZE, 3), batch_size=1)
+    heads = [keras.layers.Conv2D(CLASSES, 3, stride, "same")(inputs) for stride in (2, 1, 1)]
+    model = keras.Model(inputs, heads)
+    image = images.resize(photo, SIZE)
+    _, first, second = (head[0].numpy().argmax(-1) for head in model(NORMALIZED["imagenet"](image[np.newaxis])))
+    assert (first == second).mean() < 0.9
+    path = convert(model, tmp_path / "a.tflite")
+    with pytest.raises(ModelError, match=r"a\.tflite.*output_1.*output_2"):
+        FaceParser(path)
+    for output, labels in (("output_1", first), ("output_2", second)):
+        assert (FaceParser(path, output=output)(image) == labels).mean() > 0.999
+    assert FaceParser(path, output="output_0")(image).shape == SIZE
+    path = convert(keras.Model(inputs, heads[:2]), tmp_path / "b.tflite")
+    assert (FaceParser(path)(image) == first).mean() > 0.999
+
+
+def test_a_file_that_takes_any_size(photo, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3), batch_size=1)
+    model = keras.Model(inputs, keras.layers.Conv2D(CLASSES, 3, padding="same")(inputs))
+    path = convert(model, tmp_path / "a.tflite")
+    assert FaceParser(path).image_size == model_io.DEFAULT_SIZE
+    parser = FaceParser(path, image_size=(40, 56))
+    image = images.resize(photo, (40, 56))
+    expected = model(NORMALIZED["imagenet"](image[np.newaxis])).numpy()[0].argmax(-1)
+    assert (parser(image) == expected).mean() > 0.999
+
+
+def test_metadata_comes_first(tmp_path):
+    """A file of ours takes normalised floats and says so: without its metadata the graph would tell the same."""
+    model = BiSeNet(CLASSES)
+    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    content = to_tflite(model, (32, 32), "float32", "float32", "logits", info=info)
+    (tmp_path / "a.tflite").write_bytes(content)
+    parser = FaceParser(tmp_path / "a.tflite")
+    assert parser.class_names == tuple("abcde")
+    rules = model_io.read("a", (tmp_path / "a.tflite").read_bytes())
+    np.testing.assert_allclose(rules.scale, model_io.NORMALIZATIONS["imagenet"][0], rtol=1e-6)
+    np.testing.assert_allclose(rules.offset, model_io.NORMALIZATIONS["imagenet"][1], rtol=1e-6)
+
+
+def test_a_keras_model_sees_the_photo_at_512(photo):
+    state = weight_port.load(DEFAULT_CHECKPOINT)
+    model = BiSeNet()
+    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    parser = FaceParser(model)
+    assert (parser.image_size, parser.class_names) == ((512, 512), LABELS)
+    assert (parser(photo) == FaceParser()(photo)).mean() > 0.995
+    assert FaceParser(model, image_size=(64, 96)).probabilities(photo).shape == (240, 240, 19)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("none.tflite", "none.tflite: cannot be read: No such file or directory"),
+        ("none.keras", "none.keras: no such file; expected a .keras file of a BiSeNet"),
+        ("model.onnx", "model.onnx: unknown kind of model; expected a .tflite or .keras file"),
+        (".", ".: unknown kind of model; expected a .tflite or .keras file"),
+        (7, "the model is of type int; expected a .tflite or .keras file, or a BiSeNet"),
+    ],
+)
+def test_what_is_no_model(model, message):
+    with pytest.raises(ModelError) as error:
+        FaceParser(model)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (keras.layers.GlobalAveragePooling2D(), "takes {i} float32 [1, 48, 64, 3] and returns {o} float32 [1, 5]"),
+        (
+            lambda x: ops.reshape(x, (1, SIZE[0] * SIZE[1], CLASSES))[:, :7, :1],
+            "takes {i} float32 [1, 48, 64, 3] and returns {o} float32 [1, 7, 1]",
+        ),
+    ],
+    ids=["classifier", "detector"],
+)
+def test_what_is_no_segmentation_model(tmp_path, head, found):
+    path = convert(network(head=head), tmp_path / "a.tflite")
+    _, file = flatbuffer.read(path)
+    found = found.format(i=file["inputs"][0]["name"], o=file["outputs"][0]["name"])
+    with pytest.raises(ModelError) as error:
+        FaceParser(path)
+    assert str(error.value) == (
+        f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
+        "segmentation model?"
+    )
+
+
+def test_a_file_with_ops_that_litert_does_not_have(tmp_path):
+    model = flatbuffer.unpack(BUNDLED.read_bytes())
+    for code in model.operatorCodes:
+        code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "MadeUp"
+    (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
+    with pytest.raises(ModelError) as error:
+        FaceParser(tmp_path / "a.tflite")
+    assert str(error.value) == (
+        f"{tmp_path}/a.tflite: uses the custom op MadeUp; expected built-in ones: is it a network for photos, and "
+        "whole?"
+    )
+
+
+def test_a_file_that_litert_cannot_run(tmp_path):
+    model = flatbuffer.unpack(BUNDLED.read_bytes())
+    for code in model.operatorCodes:
+        code.version = 100
+    (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
+    with pytest.raises(ModelError, match=r"a\.tflite: LiteRT cannot run it: Didn't find op for builtin opcode"):
+        FaceParser(tmp_path / "a.tflite")
+
+
+@pytest.mark.parametrize(
+    ("photo", "found"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "a ndarray, float32 [4, 4, 3]"),
+        (np.zeros((4, 4, 3), np.uint16), "a ndarray, uint16 [4, 4, 3]"),
+        (np.zeros((4, 4, 4), np.uint8), "a ndarray, uint8 [4, 4, 4]"),
+        (np.zeros((0, 4, 3), np.uint8), "a ndarray, uint8 [0, 4, 3]"),
+        (7, "a int, int64 []"),
+    ],
+)
+def test_what_is_no_photo(parser, photo, found):
+    with pytest.raises(ImageError) as error:
+        parser(photo)
+    assert str(error.value) == (
+        f"the photo is {found}; expected a path, a Pillow image, or uint8 [H, W, 3] RGB of 0 to 255, not normalised"
+    )
+
+
+def test_importing_the_package_needs_no_keras_and_keras_finds_the_class():
+    code = "import keras_bisenet; print([name for name in sys.modules if name in ('keras', 'tensorflow', 'PIL')])"
+    assert run_without(code, HEAVY).strip() == "[]"
+    code = "import keras, keras_bisenet, json; print(json.dumps(sorted(keras.saving.get_custom_objects())))"
+    registered = json.loads(run_without(code, ["torch"]).splitlines()[-1])
+    assert "keras_bisenet>BiSeNet" in registered
+    code = """
+import keras_bisenet
+for name in ("FaceParser", "BiSeNet"):
+    try:
+        getattr(keras_bisenet, name)
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+    assert run_without(code, ["keras", "ai_edge_litert"]).splitlines() == [
+        "FaceParser needs ai_edge_litert: pip install 'keras-bisenet[runtime]'",
+        "BiSeNet needs keras: pip install 'keras-bisenet[tf]'",
+    ]
+    with pytest.raises(AttributeError, match="module 'keras_bisenet' has no attribute 'bogus'"):
+        import keras_bisenet
+
+        keras_bisenet.bogus  # noqa: B018
+    assert {"BiSeNet", "FaceParser", "LABELS"} <= set(dir(keras_bisenet))

@@ -1,0 +1,628 @@
+"""Makeup, as functions and as the command that a user runs."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from support.paths import ROOT
+
+from keras_bisenet import LABELS, FaceParser
+from keras_bisenet.inference import makeup, soft_masks
+from keras_bisenet.inference.makeup import Look
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import MakeupError
+
+RED_BROWN, RED, BLUE = (122, 47, 29), (176, 48, 74), (77, 112, 134)
+
+
+def lab_of(rgb):
+    """CIE Lab of 8-bit sRGB, by its definition (IEC 61966-2-1, CIE 15; D65): `[..., 3]` float64."""
+    rgb = np.asarray(rgb, np.float64) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    ratio = linear @ to_xyz.T / to_xyz.sum(1)
+    root = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
+    x, y, z = np.moveaxis(root, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def label(name):
+    return LABELS.index(name)
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def frozen(array):
+    array.setflags(write=False)
+    return array
+
+
+def flat(color, shape=(8, 9)):
+    return np.full((*shape, 3), color, np.uint8)
+
+
+def ones(photo):
+    return np.ones(photo.shape[:2], np.float32)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return frozen(images.read(images.BUNDLED))
+
+
+@pytest.fixture(scope="module")
+def portrait_labels(portrait):
+    return frozen(FaceParser()(portrait))
+
+
+@pytest.fixture(scope="module")
+def portrait_masks(portrait):
+    masks = soft_masks.part_masks(FaceParser().probabilities(portrait))
+    return {part: frozen(mask) for part, mask in masks.items()}
+
+
+# Lab of OpenCV is within 0.6 of the definition, and 8 bits are as coarse.
+TOLERANCE = 1.5
+
+
+@pytest.mark.parametrize("color", [RED_BROWN, RED, BLUE, (40, 120, 40), (128, 128, 128)])
+@pytest.mark.parametrize("patch", [(60, 50, 40), (90, 70, 60), (110, 110, 110), (30, 30, 34)])
+def test_a_flat_patch_takes_the_hue_and_the_asked_share_of_the_lightness(patch, color):
+    result = lab_of(makeup.recolor(flat(patch), ones(flat(patch)), color, lightness=0.5)[0, 0])
+    before, target = lab_of(patch), lab_of(color)
+    lightness = (before[0] + target[0]) / 2
+    share = min(1, (lightness + 16) / (target[0] + 16), 1.4 * (100 - lightness) / (100 - target[0]))
+    np.testing.assert_allclose(result, [lightness, *(share * target[1:])], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("patch", [(60, 50, 40), (200, 180, 20), (5, 5, 5)])
+def test_all_of_the_lightness_gives_the_colour_itself(patch):
+    result = makeup.recolor(flat(patch), ones(flat(patch)), RED_BROWN, lightness=1.0)
+    np.testing.assert_allclose(result, flat(RED_BROWN), atol=3)
+
+
+def test_half_the_strength_goes_half_the_way():
+    photo = flat((60, 50, 40))
+    whole, half = (makeup.recolor(photo, ones(photo), RED, strength).astype(int) for strength in (1.0, 0.5))
+    np.testing.assert_allclose(half - photo, (whole - photo) / 2, atol=0.75)
+
+
+def test_black_and_white_stay():
+    photo = flat((90, 80, 70))
+    photo[0, 0], photo[0, 1] = 0, 255
+    result = makeup.recolor(photo, ones(photo), RED)
+    assert result[0, 0].max() <= 30
+    np.testing.assert_allclose(result[0, 1], 255, atol=2)
+    assert lab_of(result[0, 0])[0] < 3
+
+
+def test_strength_nothing_changes_nothing(portrait, portrait_masks):
+    np.testing.assert_array_equal(makeup.recolor(portrait, portrait_masks["hair"], RED, 0.0), portrait)
+    np.testing.assert_array_equal(makeup.smooth(portrait, portrait_masks["skin"], 0.0, 5), portrait)
+    look = Look(hair=RED, lips=RED, eyes=BLUE, brows=RED, strength=0.0)
+    np.testing.assert_array_equal(makeup.apply(portrait, portrait_masks, look), portrait)
+
+
+@pytest.mark.parametrize(
+    ("part", "color"),
+    [
+        *(("hair", color) for color in (RED_BROWN, (20, 20, 20), (240, 220, 150), (60, 90, 200))),
+        *(("lips", color) for color in (RED, (110, 15, 45), (230, 120, 130))),
+        *(("brows", color) for color in (RED_BROWN, (20, 20, 20), (150, 110, 70))),
+    ],
+)
+def test_the_texture_of_a_part_stays(portrait, portrait_masks, part, color):
+    inside = portrait_masks[part] >= 0.5
+    result = makeup.recolor(portrait, inside.astype(np.float32), color, 1.0, makeup.LIGHTNESS[part])
+    before, after = lab_of(portrait)[inside], lab_of(result)[inside]
+    assert np.corrcoef(before[:, 0], after[:, 0])[0, 1] > 0.95
+    assert before[:, 0].std() > 5
+
+
+def test_hair_of_a_real_photo_turns_red_brown(portrait, portrait_masks):
+    def hue(photo):
+        a, b = lab_of(photo)[portrait_masks["hair"] == 1][:, 1:].mean(0)
+        return np.degrees(np.arctan2(b, a))
+
+    target = np.degrees(np.arctan2(*lab_of(RED_BROWN)[:0:-1]))
+    assert abs(hue(portrait) - target) > 30
+    result = makeup.apply(portrait, portrait_masks, Look(hair=RED_BROWN, strength=1.0))
+    assert abs(hue(result) - target) < 3
+
+
+def test_a_whole_look_changes_its_parts_and_nothing_else(portrait, portrait_masks):
+    result = makeup.apply(portrait, portrait_masks, Look(RED_BROWN, RED, BLUE, RED_BROWN, smooth=0.5))
+    changed = (result != portrait).any(-1)
+    parts = [portrait_masks[part] for part in soft_masks.PARTS]
+    near = cv2.dilate(np.max(parts, axis=0), np.ones((9, 9)))
+    assert not changed[near == 0].any()
+    for part in ("hair", "lips", "brows"):
+        assert changed[portrait_masks[part] == 1].mean() > 0.9
+    # The white of the eyes stays: an iris is not even half of what is seen of an eye.
+    assert 0.2 < changed[portrait_masks["eyes"] > 0.5].mean() < 0.9
+
+
+def test_what_a_network_takes_for_hair_far_from_the_face_is_left(portrait, portrait_masks):
+    """In the metal of the suit, at the lower left."""
+    corner = np.s_[185:, :45]
+    assert (portrait_masks["hair"][corner] > 0.5).sum() > 100
+    result = makeup.apply(portrait, portrait_masks, Look(hair=RED))
+    np.testing.assert_array_equal(result[corner], portrait[corner])
+
+
+def test_labels_alone_give_the_same_look_but_for_the_edges(portrait, portrait_masks, portrait_labels):
+    look = Look(hair=RED_BROWN, lips=RED)
+    soft = makeup.apply(portrait, portrait_masks, look).astype(int)
+    hard = makeup.apply(portrait, soft_masks.part_masks(portrait_labels), look)
+    assert (np.abs(soft - hard).max(-1) > 8).mean() < 0.02
+
+
+def test_smoothing_evens_out_skin_and_keeps_edges():
+    rng = np.random.default_rng(0)
+    photo = np.full((80, 80, 3), (200, 160, 140), np.float64)
+    photo[:, 40:] = (60, 40, 40)
+    photo = (photo + rng.normal(0, 6, photo.shape)).clip(0, 255).astype(np.uint8)
+    result = makeup.smooth(photo, ones(photo), 1.0, 5)
+    assert result[:, :34].std((0, 1)).max() < 0.5 * photo[:, :34].std((0, 1)).min()
+    step = photo[:, 39].mean(0) - photo[:, 40].mean(0)
+    np.testing.assert_allclose(result[:, 39].mean(0) - result[:, 40].mean(0), step, rtol=0.1)
+    half = makeup.smooth(photo, ones(photo), 0.5, 5)
+    assert result[:, :34].std() < half[:, :34].std() < photo[:, :34].std()
+
+
+def test_smoothing_keeps_off_eyes_brows_lips_and_hair(portrait, portrait_labels):
+    result = makeup.apply(portrait, soft_masks.part_masks(portrait_labels), Look(smooth=1.0))
+    skin = np.isin(portrait_labels, [label(name) for name in soft_masks.PARTS["skin"]])
+    np.testing.assert_array_equal(result[~skin], portrait[~skin])
+    assert 0.5 < np.abs(result[skin].astype(int) - portrait[skin]).mean() < 4
+
+
+def test_masks_hold_the_classes_of_each_part():
+    labels = np.arange(20, dtype=np.uint8)[np.newaxis]
+    labels[0, -1] = 255
+    masks = soft_masks.part_masks(labels)
+    found = {part: [LABELS[i] for i in np.flatnonzero(mask)] for part, mask in masks.items()}
+    assert found == {
+        "hair": ["hair"],
+        "lips": ["u_lip", "l_lip"],
+        "eyes": ["l_eye", "r_eye"],
+        "brows": ["l_brow", "r_brow"],
+        "skin": ["skin", "nose", "neck"],
+        "face": ["skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "u_lip", "l_lip"],
+    }
+    assert {mask.dtype for mask in masks.values()} == {np.dtype(np.float32)}
+
+
+def test_masks_of_probabilities_add_up_and_pass_over_doubt():
+    probabilities = np.zeros((1, 4, 19), np.float32)
+    probabilities[0, :, label("u_lip")] = [0.1, 0.25, 0.4, 0.5]
+    probabilities[0, :, label("l_lip")] = [0.15, 0.25, 0.3, 0.5]
+    lips = soft_masks.part_masks(probabilities)["lips"]
+    np.testing.assert_allclose(lips, [[0, 0.5, 1, 1]], atol=1e-6)
+
+
+def test_classes_are_found_by_name():
+    order = np.random.default_rng(0).permutation(19)
+    probabilities = np.random.default_rng(1).dirichlet(np.full(19, 0.1), (5, 6)).astype(np.float32)
+    names = [LABELS[i] for i in order]
+    expected, found = (
+        soft_masks.part_masks(probabilities),
+        soft_masks.part_masks(probabilities[..., order], None, names),
+    )
+    for part, mask in expected.items():
+        np.testing.assert_allclose(found[part], mask, atol=1e-6)
+
+
+def test_masks_are_scaled_height_first():
+    labels = np.zeros((2, 4), np.uint8)
+    labels[0] = label("hair")
+    hair = soft_masks.part_masks(labels, (8, 40))["hair"]
+    assert hair.shape == (8, 40)
+    np.testing.assert_array_equal(hair[:2], 1)
+    np.testing.assert_array_equal(hair[6:], 0)
+    assert (np.diff(hair[:, 7]) <= 0).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_edge_of_a_fitted_mask_falls_steadily_and_ends(axis):
+    mask = np.zeros((40, 41), np.float32)
+    mask[tuple(np.s_[:20] if side == axis else np.s_[:] for side in (0, 1))] = 1
+    profile = soft_masks.fit(flat((120, 100, 90), mask.shape), mask, 3).take(20, axis=1 - axis)
+    assert (np.diff(profile) <= 1e-6).all()
+    np.testing.assert_allclose(profile[:14], 1, atol=1e-4)
+    np.testing.assert_array_equal(profile[26:], 0)
+    assert ((profile > 0.05) & (profile < 0.95)).sum() >= 4
+
+
+@pytest.mark.parametrize("end", [17, 18, 19, 21, 22, 23])
+def test_the_edge_of_a_fitted_mask_moves_to_that_of_the_photo(end):
+    """The photo's is above row 20, whether the mask ends too early or too late."""
+    photo, mask = flat((220, 190, 180), (40, 40)), np.zeros((40, 40), np.float32)
+    photo[:20], mask[:end] = (40, 30, 20), 1
+    photo += np.random.default_rng(0).integers(0, 6, photo.shape, np.uint8)
+    profile = soft_masks.fit(photo, mask, 6).mean(1)
+    drop = -np.diff(profile)
+    assert drop.argmax() == 19
+    assert drop[19] > 0.4
+    outside, inside = profile[20:], profile[:20]
+    np.testing.assert_allclose(outside if end < 20 else 1 - inside, 0, atol=0.02)
+
+
+def test_a_fit_in_a_box_is_the_fit_of_the_whole_photo():
+    photo = noise((60, 70))
+    mask = np.zeros((60, 70), np.float32)
+    mask[25:30, 30:40] = np.linspace(0.1, 1, 10)
+    whole = cv2.ximgproc.guidedFilter(photo.astype(np.float32), mask, 3, soft_masks._EDGE).clip(0, 1)
+    np.testing.assert_allclose(soft_masks.fit(photo, mask, 3), whole, atol=1e-5)
+
+
+def test_smoothing_in_a_box_is_that_of_the_whole_photo():
+    photo, mask = noise((60, 70)), np.zeros((60, 70), np.float32)
+    mask[25:30, 30:40] = 1
+    whole = cv2.ximgproc.guidedFilter(photo.astype(np.float32), photo.astype(np.float32), 4, makeup._SKIN_EDGE)
+    np.testing.assert_allclose(makeup.smooth(photo, mask, 1.0, 4)[mask > 0], whole[mask > 0], atol=0.51)
+
+
+def test_shrinking_takes_the_border_off():
+    mask = np.zeros((9, 12))
+    mask[2:7, 3:12] = 0.5
+    expected = np.zeros((9, 12))
+    expected[3:6, 4:12] = 0.5
+    np.testing.assert_array_equal(soft_masks.shrink(mask, 1), expected)
+
+
+def test_only_pieces_near_the_face_are_kept():
+    mask, face = np.zeros((2, 20, 30))
+    face[8:16, 10:18] = 1
+    mask[2:7, 8:20], mask[:3, 26:], mask[17:, :4] = 0.7, 1, 1
+    expected = np.zeros((20, 30))
+    expected[2:7, 8:20] = 0.7
+    np.testing.assert_allclose(soft_masks.near(mask, face, 2), expected)
+    np.testing.assert_allclose(soft_masks.near(mask, face, 1), mask)  # a gap of one row: all keep away
+    np.testing.assert_allclose(soft_masks.near(mask, np.zeros_like(face), 3), mask)
+
+
+def draw_eye(photo, mask, row, column, width, gaze, share):
+    """An almond of white with an iris of a share of its width, a pupil, a glint, and dark lashes at one corner."""
+    rows, columns = np.indices(mask.shape)
+    almond = np.hypot((rows - row) / (0.23 * width), (columns - column) / (width / 2)) <= 1
+    mask[almond] = 1
+    photo[almond] = (225, 220, 215)
+    photo[almond & (columns < column - 0.36 * width)] = (15, 10, 10)
+    distance = np.hypot(rows - row, columns - column - gaze)
+    photo[almond & (distance <= share * width / 2)] = (130, 110, 90)
+    photo[almond & (distance <= 0.08 * width)] = (10, 8, 8)
+    photo[row - 2 : row, column + gaze : column + gaze + 2] = 255
+    return almond & (distance <= share * width / 2)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize("gaze", [-4, 0, 9])
+def test_irises_are_found_in_each_eye(gaze, turn):
+    photo, mask = flat((200, 150, 130), (70, 160)), np.zeros((70, 160), np.float32)
+    truth = draw_eye(photo, mask, 30, 42, 56, gaze, 0.4) | draw_eye(photo, mask, 36, 120, 50, gaze, 0.5)
+    photo, mask, truth = (np.ascontiguousarray(np.rot90(array, turn)) for array in (photo, mask, truth))
+    found = soft_masks.iris(photo, mask)
+    assert (found <= mask).all()
+    both, either = np.minimum(found, truth).sum(), np.maximum(found, truth).sum()
+    assert both / either > 0.8
+
+
+def test_photos_and_masks_are_left_as_they_are_and_results_repeat(portrait, portrait_masks):
+    look = Look(RED_BROWN, RED, BLUE, RED_BROWN, smooth=1.0, strength=1.0)
+    copies = portrait.copy(), {part: mask.copy() for part, mask in portrait_masks.items()}
+    first, second = makeup.apply(portrait, portrait_masks, look), makeup.apply(*copies, look)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(copies[0], portrait)
+    for part, mask in portrait_masks.items():
+        np.testing.assert_array_equal(copies[1][part], mask)
+    assert not np.shares_memory(first, portrait)
+
+
+@pytest.mark.parametrize("name", LABELS[1:])
+def test_one_pixel(name):
+    photo = flat((120, 90, 80), (1, 1))
+    masks = soft_masks.part_masks(np.full((1, 1), label(name)))
+    for part in makeup.LIGHTNESS:
+        if masks[part].any():
+            assert makeup.apply(photo, masks, Look(**{part: RED})).shape == (1, 1, 3)
+    if masks["skin"].any():
+        np.testing.assert_array_equal(makeup.apply(photo, masks, Look(smooth=1.0)), photo)
+
+
+def test_a_grey_photo_takes_colour():
+    photo = np.repeat(noise((30, 30))[..., :1], 3, -1)
+    result = makeup.recolor(photo, ones(photo), (0, 120, 0), 1.0)
+    assert (result[..., 1] >= result[..., 0]).all()
+    assert (result[..., 1] > result[..., 2]).mean() > 0.9
+
+
+def test_a_small_part_of_a_large_photo():
+    photo, labels = frozen(noise((3000, 4000))), np.zeros((3000, 4000), np.uint8)
+    labels[1000:1100, 2000:2050], labels[1100:1300, 1950:2100] = label("hair"), label("skin")
+    result = makeup.apply(photo, soft_masks.part_masks(labels), Look(hair=RED, strength=1.0))
+    rows, columns = np.nonzero((result != photo).any(-1))
+    assert rows.size > 4000
+    assert (rows.min() > 990, rows.max() < 1110, columns.min() > 1990, columns.max() < 2060) == (True,) * 4
+
+
+fractions = st.floats(0, 1)
+photos = arrays.array_shapes(min_dims=2, max_dims=2, max_side=24).flatmap(
+    lambda shape: st.tuples(
+        arrays.arrays(np.uint8, (*shape, 3)),
+        arrays.arrays(np.float32, shape, elements=st.one_of(st.just(0.0), st.floats(0, 1, width=32))),
+        arrays.arrays(np.uint8, shape, elements=st.integers(0, 18)),
+    )
+)
+colors = st.tuples(*[st.integers(0, 255)] * 3)
+
+
+@settings(deadline=None, max_examples=150)
+@given(photos, colors, fractions, fractions, st.integers(1, 9))
+def test_any_photo_and_mask(given_arrays, color, strength, lightness, radius):
+    photo, mask, _ = (frozen(array) for array in given_arrays)
+    for result in (
+        makeup.recolor(photo, mask, color, strength, lightness),
+        makeup.smooth(photo, mask, strength, radius),
+    ):
+        assert (result.shape, result.dtype) == (photo.shape, np.uint8)
+        np.testing.assert_array_equal(result[mask == 0], photo[mask == 0])
+    for soft in (
+        soft_masks.fit(photo, mask, radius),
+        soft_masks.iris(photo, mask),
+        soft_masks.near(mask, mask, radius),
+    ):
+        assert (soft.shape, soft.dtype) == (mask.shape, np.float32)
+        assert np.isfinite(soft).all()
+        assert 0 <= soft.min() <= soft.max() <= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(photos, colors, fractions, fractions)
+def test_any_labels(given_arrays, color, amount, strength):
+    photo, _, labels = (frozen(array) for array in given_arrays)
+    masks = soft_masks.part_masks(labels)
+    asked = {part: color for part in makeup.LIGHTNESS if masks[part].any()}
+    look = Look(**asked, smooth=amount if masks["skin"].any() else 0.0, strength=strength)
+    if asked or look.smooth:
+        result = makeup.apply(photo, masks, look)
+        assert (result.shape, result.dtype) == (photo.shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("text", "color"),
+    [("#7a2f1d", RED_BROWN), ("#F00", (255, 0, 0)), ("crimson", (220, 20, 60)), ("RGB(1, 2, 3)", (1, 2, 3))],
+)
+def test_colours(text, color):
+    assert makeup.parse_color(text) == color
+
+
+def message_of(function, *arguments):
+    with pytest.raises(MakeupError) as error:
+        function(*arguments)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("text", ["redd", "", "#12", "#11223344", "7a2f1d", "#" + "1" * 200])
+def test_what_is_no_colour(text):
+    assert message_of(makeup.parse_color, text) == (
+        f"colour is {text!r}; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'"
+    )
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), float("inf")])
+def test_numbers_out_of_range(value):
+    photo = flat(9)
+    expected = f"is {value}; expected a number from 0 to 1"
+    assert message_of(makeup.recolor, photo, ones(photo), RED, value) == f"strength {expected}"
+    assert message_of(makeup.recolor, photo, ones(photo), RED, 1.0, value) == f"lightness {expected}"
+    assert message_of(makeup.smooth, photo, ones(photo), value, 2) == f"strength {expected}"
+    assert message_of(Look(hair=RED, strength=value).check) == f"strength {expected}"
+    assert message_of(Look(smooth=value).check) == f"smooth {expected}"
+
+
+def test_sizes_that_differ():
+    photo, mask = flat(9, (8, 9)), np.ones((9, 8), np.float32)
+    expected = "the mask is 9x8, the photo 8x9; expected the same; resize one of them"
+    assert message_of(makeup.recolor, photo, mask, RED) == expected
+    assert message_of(makeup.smooth, photo, mask, 1.0, 2) == expected
+    assert message_of(soft_masks.fit, photo, mask, 2) == expected
+    assert message_of(soft_masks.iris, photo, mask) == expected
+    assert message_of(makeup.apply, photo, soft_masks.part_masks(mask.astype(int) * 17), Look(hair=RED)) == expected
+
+
+def test_a_part_that_is_not_there():
+    photo, masks = flat(9), soft_masks.part_masks(np.zeros((8, 9), np.uint8))
+    for part in makeup.LIGHTNESS:
+        assert message_of(makeup.apply, photo, masks, Look(**{part: RED})) == (
+            f"no {part} found in the photo; give another one, or leave {part} out"
+        )
+    assert message_of(makeup.apply, photo, masks, Look(smooth=0.1)) == (
+        "no skin found in the photo; give another one, or leave smooth out"
+    )
+
+
+def test_a_network_of_other_classes():
+    assert message_of(soft_masks.part_masks, np.zeros((2, 2, 2), np.float32), None, ["background", "hair"]) == (
+        "the network has no class 'u_lip'; expected those of keras_bisenet.LABELS; use another one"
+    )
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "makeup.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture
+def labels_file(tmp_path, portrait_labels):
+    path = tmp_path / "in" / "labels.png"
+    path.parent.mkdir()
+    Image.fromarray(portrait_labels).save(path)
+    return path
+
+
+def test_the_command_makes_up_the_bundled_photo(tmp_path, portrait, portrait_masks):
+    flags = ["--hair", "#7a2f1d", "--lips", "rgb(176, 48, 74)", "--smooth", "0.5", "--strength", "0.7"]
+    process = command("--output", tmp_path / "new" / "a.PNG", *flags, "--before_after")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == f"{images.BUNDLED}: hair, lips, skin made up, in {tmp_path}/new/a.PNG\n"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.PNG"]
+    picture = np.asarray(Image.open(tmp_path / "new" / "a.PNG"))
+    np.testing.assert_array_equal(picture[:, :240], portrait)
+    expected = makeup.apply(portrait, portrait_masks, Look(RED_BROWN, RED, smooth=0.5, strength=0.7))
+    np.testing.assert_array_equal(picture[:, 240:], expected)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+def test_the_command_takes_labels_and_writes_each_kind(tmp_path, portrait, portrait_labels, labels_file, suffix, kind):
+    """The photo lies on its side and has an EXIF note that turns it; its labels are upright, as it is seen."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(portrait)).save(tmp_path / "turned.png", exif=exif)
+    output = tmp_path / f"out.{suffix}"
+    process = command(
+        "--image", tmp_path / "turned.png", "--labels", labels_file, "--output", output, "--brows", "black"
+    )
+    assert process.returncode == 0, process.stderr
+    expected = makeup.apply(portrait, soft_masks.part_masks(portrait_labels), Look(brows=(0, 0, 0)))
+    with Image.open(output) as picture:
+        assert picture.format == kind
+        error = np.abs(np.asarray(picture).astype(int) - expected)
+    assert error.mean() <= (0 if kind == "PNG" else 3)
+
+
+def test_a_large_photo_is_parsed_in_a_smaller_size(tmp_path, portrait):
+    large = Image.fromarray(portrait).resize((1100, 1300), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "a.png")
+    process = command("--image", tmp_path / "a.png", "--output", tmp_path / "b.png", "--lips", "red")
+    assert process.returncode == 0, process.stderr
+    changed = (np.asarray(Image.open(tmp_path / "b.png")) != np.asarray(large)).any(-1)
+    rows, columns = np.nonzero(changed)
+    lips = np.nonzero(np.isin(FaceParser()(np.asarray(large)), [label("u_lip"), label("l_lip")]))
+    assert (rows.mean(), columns.mean()) == pytest.approx((lips[0].mean(), lips[1].mean()), abs=10)
+    assert changed.mean() < 0.03
+
+
+def check_refused(tmp_path, message, *arguments):
+    before = sorted(tmp_path.rglob("*"))
+    process = command(*arguments, cwd=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == f"error: {message}"
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before, "a refused picture left something behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to change; give at least one of hair, lips, eyes, brows, or smooth above 0"),
+        (
+            ["--hair", "redd"],
+            "colour is 'redd'; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'",
+        ),
+        (["--hair", "red", "--strength", "1.5"], "strength is 1.5; expected a number from 0 to 1"),
+        (["--smooth", "-1"], "smooth is -1.0; expected a number from 0 to 1"),
+        (
+            ["--hair", "red", "--output", "b.gif"],
+            "b.gif: unknown kind of picture; expected a name ending in .jpeg, .jpg, .png, .webp",
+        ),
+        (["--hair", "red", "--image", "none.jpg"], "none.jpg: no such file"),
+        (["--hair", "red", "--labels", "none.png"], "none.png: no such file; expected a label map of the photo"),
+        (["--hair", "red", "--model", "none.h5"], "none.h5: unknown kind of model; expected a .tflite or .keras file"),
+    ],
+)
+def test_what_the_command_refuses(tmp_path, arguments, message):
+    check_refused(tmp_path, message, "--output", "new/a.png", *arguments)
+
+
+def test_labels_that_do_not_fit(tmp_path):
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "small.png")
+    check_refused(
+        tmp_path,
+        "small.png: is 10x20, the photo 240x240; expected the same; resize the labels by nearest neighbour",
+        *("--output", "a.png", "--hair", "red", "--labels", "small.png"),
+    )
+    Image.fromarray(np.zeros((240, 240, 3), np.uint8)).save(tmp_path / "colours.png")
+    check_refused(
+        tmp_path,
+        "colours.png: label is a RGB PNG; expected an 8-bit greyscale PNG whose pixels are class numbers; "
+        "save those in one",
+        *("--output", "a.png", "--hair", "red", "--labels", "colours.png"),
+    )
+
+
+def test_a_photo_without_hair(tmp_path):
+    """A wall. Another file of the output's name stays."""
+    Image.fromarray(flat((200, 200, 190), (300, 200))).save(tmp_path / "wall.png")
+    (tmp_path / "a.png").write_bytes(b"mine")
+    check_refused(
+        tmp_path,
+        "no hair found in the photo; give another one, or leave hair out",
+        *("--image", "wall.png", "--output", "a.png", "--hair", "red"),
+    )
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+
+
+def test_a_picture_too_long_for_its_kind(tmp_path):
+    Image.fromarray(flat(9, (2, 8192))).save(tmp_path / "long.png")
+    check_refused(
+        tmp_path,
+        "a.webp: would be 2x16384, but WEBP holds at most 16383 pixels a side; write a .png",
+        *("--image", "long.png", "--output", "a.webp", "--hair", "red", "--before_after"),
+    )
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, labels_file):
+    (tmp_path / "file").write_text("no folder")
+    check_refused(
+        tmp_path,
+        "cannot write to file: File exists; free it or choose another folder",
+        *("--output", "file/a.png", "--hair", "red", "--labels", labels_file),
+    )
+
+
+def test_stray_arguments(tmp_path):
+    process = command("--output", "a.png", "red", cwd=tmp_path)
+    assert process.returncode == 1
+    assert "unexpected arguments: red; every option is a flag, see --help" in process.stderr + process.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("remove", "reason"),
+    [
+        ("sys.modules['cv2'] = None", "import of cv2 halted; None in sys.modules"),
+        (
+            "import cv2; del cv2.ximgproc; sys.modules['cv2.ximgproc'] = None",
+            "import of cv2.ximgproc halted; None in sys.modules",
+        ),
+    ],
+    ids=["no OpenCV", "OpenCV without contrib"],
+)
+def test_without_opencv_the_command_says_how_to_install_it(tmp_path, remove, reason):
+    code = f"""
+import runpy, sys
+sys.path[0] = {str(ROOT / "scripts")!r}
+{remove}
+sys.argv = ["makeup.py", "--output", "a.png", "--hair", "red"]
+runpy.run_path({str(ROOT / "scripts" / "makeup.py")!r}, run_name="__main__")
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
+    assert line.startswith(f"error: makeup needs OpenCV with its contrib modules ({reason}")
+    assert line.endswith("): pip install 'keras-bisenet[makeup]'")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,107 @@
+"""The same folder job on a local Ray cluster."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.paths import ROOT
+
+from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import ImageError
+
+
+def parse(*arguments):
+    if importlib.util.find_spec("ray") is None:
+        pytest.fail("needs Ray: pip install 'ray[data]'")
+    script = ROOT / "scripts" / "parse_faces.py"
+    return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photos of awkward names, and one that is none."""
+    folder, portrait = tmp_path / "photos", images.read(images.BUNDLED)
+    names = ["a.png", "two words/Grüße 日本.png", "new\nline.png", os.fsdecode(b"\xff\xfe.png"), "b.png", "c.png"]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(portrait[20 * number :]).save(folder / name)
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    return folder
+
+
+def test_the_same_files_and_failures_as_from_local_processes(photos, tmp_path):
+    arguments = [photos, "--outputs", "labels,overlay,masks,json", "--workers", "2", "--output_dir"]
+    local = parse(*arguments, tmp_path / "local")
+    ray = parse(*arguments, tmp_path / "ray", "--engine", "ray")
+    assert (local.returncode, ray.returncode) == (1, 1)
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
+    assert len(list((tmp_path / "ray" / "labels").rglob("*.png"))) == 6
+    failures = (tmp_path / "ray" / "failures.txt").read_text()
+    assert failures.startswith(f"{photos}/\\udcff.jpg: cannot be read as an image; ")
+    assert failures == (tmp_path / "local" / "failures.txt").read_text()
+    assert ray.stdout == f"parsed 6; everything is in {tmp_path}/ray\n"
+    assert ray.stderr.splitlines()[-2:] == [
+        *(line.replace("/local/", "/ray/") for line in local.stderr.splitlines()[-2:]),
+    ]
+    # Ray itself is silent, but for a machine without a network.
+    lines = [line for line in ray.stderr.splitlines() if "network_util.cc" not in line]
+    assert len(lines) <= len(local.stderr.splitlines())
+
+    # Nothing is left to do, so no cluster is started; a second run with relative names is the same job.
+    (photos / os.fsdecode(b"\xff.jpg")).unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "labels").rglob("*.png")}
+    again = parse(*arguments, tmp_path / "ray", "--engine", "ray")
+    assert (again.returncode, again.stdout) == (0, f"parsed 0, 6 were done before; everything is in {tmp_path}/ray\n")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "labels").rglob("*.png")} == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 20 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk (root)")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk(photos, small_disk):
+    process = parse(photos, "--output_dir", small_disk, "--outputs", "overlay", "--engine", "ray", "--workers", "2")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.splitlines()[-1] == (
+        f"error: cannot write to {small_disk}: No space left on device; free it and run again, which goes on"
+    )
+    assert "Traceback" not in process.stderr
+
+
+def refusal(sources, tmp_path):
+    with pytest.raises(ImageError) as error:
+        list(ray_cluster.run(parse_folder.Job(tmp_path), sources))
+    return str(error.value)
+
+
+def test_videos_are_refused(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    assert refusal(inputs.find([str(tmp_path)]), tmp_path) == (
+        f"{tmp_path}/a.mp4: videos are parsed by the local engine alone; leave them out"
+    )
+
+
+def test_ray_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
+    assert refusal(inputs.find([str(tmp_path)]), tmp_path) == (
+        "the engine ray needs Ray: pip install 'keras-bisenet[ray]'"
+    )

@@ -1,0 +1,149 @@
+"""The Keras network against PyTorch, in float64 and float32. Runs on every backend (models/test_backends.py)."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from support.networks import random_images, random_state
+from support.paths import DEFAULT_CHECKPOINT
+
+import weight_port
+from keras_bisenet import HEADS, BiSeNet
+from weight_port import parity
+from weight_port.reference import torch_network
+
+# At least 10,000 pixels each, so that one pixel on a boundary does not decide about 99.99 %.
+SIZES = [(64, 160), (133, 97), (161, 65), (513, 385)]
+
+
+def ported(state, dtype="float32"):
+    architecture = weight_port.recognise(state)
+    model = BiSeNet(architecture.num_classes, architecture.backbone, dtype=dtype)
+    weight_port.apply(state, model.variables, architecture)
+    return model, torch_network.Reference(state, architecture)
+
+
+def differences(model, reference, images):
+    results = model(images)
+    return {
+        head: parity.compare(expected, ops.convert_to_numpy(results[head]))
+        for head, expected in zip(HEADS, reference(images), strict=True)
+    }
+
+
+@pytest.fixture(scope="module", params=["resnet18", "resnet34"])
+def backbone(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["float64", "float32"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(backbone, dtype):
+    """(model, reference) with random weights and statistics and 7 classes."""
+    return ported(random_state(backbone, "zllrunning", num_classes=7), dtype)
+
+
+def check_equal(network, dtype, size):
+    name = {"float64": "keras_float64", "float32": "keras"}[dtype]
+    for head, difference in differences(*network, random_images(*size, dtype)).items():
+        assert parity.TOLERANCES[name].holds(difference), (head, difference)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_equals_pytorch(network, dtype, size):
+    check_equal(network, dtype, size)
+
+
+def test_equals_pytorch_in_the_other_layout(backbone, dtype):
+    """It names the same tensors differently, so that one size is enough."""
+    check_equal(ported(random_state(backbone, "yakhyo", num_classes=7), dtype), dtype, SIZES[1])
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("float64", "keras_float64"), ("float32", "keras")])
+def test_trained_checkpoint_equals_pytorch(dtype, name):
+    model, reference = ported(weight_port.load(DEFAULT_CHECKPOINT), dtype)
+    for head, difference in differences(model, reference, random_images(161, 128, dtype)).items():
+        assert parity.TOLERANCES[name].holds(difference), (head, difference)
+
+
+def test_a_wrong_weight_is_noticed():
+    """The comparison can fail: one exchanged pair of same-shaped kernels is far outside float64's tolerance."""
+    model, reference = ported(random_state(num_classes=3), "float64")
+    first, second = (model.get_layer(f"conv_head{stride}_conv").kernel for stride in (16, 32))
+    kernels = ops.convert_to_numpy(first), ops.convert_to_numpy(second)
+    first.assign(kernels[1])
+    second.assign(kernels[0])
+    difference = differences(model, reference, random_images(64, 64, "float64"))["logits"]
+    assert difference.max_abs > 1e-2
+
+
+def test_batch_of_images_equals_each_alone():
+    model = BiSeNet(4)
+    images = random_images(64, 64, count=3)
+    together = ops.convert_to_numpy(model(images)["logits"])
+    alone = np.concatenate([ops.convert_to_numpy(model(images[i : i + 1])["logits"]) for i in range(3)])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("backbone_name", "parameters"), [("resnet18", 13_300_416), ("resnet34", 23_408_576)])
+def test_number_of_parameters(backbone_name, parameters):
+    assert sum(np.prod(weight.shape) for weight in BiSeNet(backbone=backbone_name).trainable_weights) == parameters
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_saved_and_loaded_network_is_the_same(tmp_path, suffix):
+    model, _ = ported(random_state(num_classes=5))
+    images = random_images(64, 96)
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".keras":
+        model.save(path)
+        again = keras.saving.load_model(path)
+        assert isinstance(again, BiSeNet)
+        assert again.get_config() == model.get_config()
+    else:
+        model.save_weights(path)
+        again = BiSeNet(5)
+        again.load_weights(path)
+    for head in HEADS:
+        np.testing.assert_array_equal(*(ops.convert_to_numpy(each(images)[head]) for each in (model, again)))
+
+
+def test_config_rebuilds_the_network():
+    model = BiSeNet(3, "resnet34", (64, 96, 3), dtype="float64", name="mine")
+    again = BiSeNet.from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+    assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
+    assert again.input_shape == (None, 64, 96, 3)
+    assert again.output["logits32"].shape == (None, 64, 96, 3)
+
+
+def test_dtype_is_the_networks_alone():
+    before = keras.config.dtype_policy().name
+    model = BiSeNet(2, dtype="float64")
+    assert keras.config.dtype_policy().name == before
+    assert {weight.dtype for weight in model.weights} == {"float64"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "resnet50"}, "backbone is 'resnet50'; expected one of resnet18, resnet34"),
+        ({"num_classes": 0}, "num_classes is 0; expected a whole number from 1"),
+        (
+            {"input_shape": (31, 64, 3)},
+            "input_shape is (31, 64, 3); expected (H, W, 3) with H and W None or at least 32",
+        ),
+        (
+            {"input_shape": (None, None, 1)},
+            "input_shape is (None, None, 1); expected (H, W, 3) with H and W None or at least 32",
+        ),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError) as error:
+        BiSeNet(**arguments)
+    assert str(error.value) == message

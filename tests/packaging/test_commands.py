@@ -1,0 +1,125 @@
+"""What a newcomer types and meets: documented commands have the flags they are given, errors say what to do next."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from support import documented
+from support.fresh_python import run_without
+from support.paths import ROOT
+
+COMMANDS = [*documented.of_documents(), *documented.of_docstrings()]
+FILES = sorted({file for file, _ in documented.of_python(COMMANDS)})
+# Files that take photos and folders without a flag.
+POSITIONAL = {"scripts/parse_faces.py"}
+# What all scripts share is no script.
+SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "command.py"})
+
+# Imports a script and lets absl parse each command line; prints those that it does not take.
+PARSE = """
+import importlib.util, json, pathlib, sys
+from absl import flags
+
+path, lines, positional = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+sys.path[:0] = [str(path.parent), "."]
+spec = importlib.util.spec_from_file_location("script", path)
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+for line in lines:
+    flags.FLAGS.unparse_flags()
+    try:
+        rest = flags.FLAGS([str(path), *line])[1:]
+    except flags.Error as error:
+        print(line, error)
+    else:
+        if rest and not positional:
+            print(line, "left over:", rest)
+"""
+
+
+def test_documents_and_scripts_have_examples():
+    assert len(COMMANDS) > 60
+    scripts = {f"scripts/{path.name}" for path in SCRIPTS}
+    assert scripts <= {file for file, _ in documented.of_python(documented.of_docstrings())}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_documented_flags_exist(file):
+    lines = [arguments for name, arguments in documented.of_python(COMMANDS) if name == file]
+    command = [sys.executable, "-c", PARSE, file, json.dumps(lines), json.dumps(file in POSITIONAL)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == ""
+
+
+def test_documented_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z_]+):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE)) | {"DATA"}
+    words = [word for command in COMMANDS if command[0] == "make" for word in command[1:]]
+    assert words
+    for word in words:
+        name, equals, _ = word.partition("=")
+        assert name in (variables if equals else targets), word
+
+
+def test_documented_extras_exist():
+    configuration = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    extras = set(re.findall(r"^(\w+) =$", configuration.partition("[options.extras_require]")[2], re.MULTILINE))
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in documented.DOCUMENTS)
+    named = {extra for names in re.findall(r"keras-bisenet\[([\w,]+)\]", text) for extra in names.split(",")}
+    assert named
+    assert named <= extras
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ((3, 9, 18), "Python 3.9.18 is too old, one of 3.11 to 3.13 is needed: make PYTHON=python3.12"),
+        ((3, 14, 0), "Python 3.14.0 is too new, one of 3.11 to 3.13 is needed: make PYTHON=python3.12"),
+        ((3, 11, 0), None),
+        ((3, 13, 9), None),
+    ],
+)
+def test_make_says_which_python_it_needs(tmp_path, version, words):
+    """A stand-in for another Python runs the check of the Makefile and is asked for nothing more."""
+    python = tmp_path / "python"
+    lines = ("import sys", "if sys.argv[1] == '-c':", f"    sys.version_info = {version}", "    exec(sys.argv[2])")
+    python.write_text("\n".join((f"#!{sys.executable}", *lines)))
+    python.chmod(0o755)
+    command = ["make", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}", f"{tmp_path / 'venv'}/bin/python"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == (2 if words else 0)
+    assert process.stderr.splitlines()[:1] == ([f"error: {words}"] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("script", "package"),
+    [(path.name, "absl") for path in SCRIPTS]
+    + [("port_and_export.py", name) for name in ("keras_bisenet", "numpy", "torch", "ai_edge_litert", "PIL", "jinja2")]
+    + [("parse_faces.py", "keras_bisenet"), ("parse_faces.py", "ai_edge_litert"), ("train.py", "tensorflow")],
+)
+def test_a_script_that_lacks_a_package_says_how_to_get_it(tmp_path, script, package):
+    arguments = {
+        "parse_faces.py": [ROOT / "docs" / "astronaut.jpg", "--output_dir", tmp_path / "out"],
+        "port_and_export.py": ["--output_dir", tmp_path / "out"],
+        "train.py": ["--data_dir", tmp_path, "--workdir", tmp_path / "out"],
+    }
+    code = f"""
+import runpy, sys
+sys.path[0] = {str(ROOT / "scripts")!r}
+sys.argv = {[script, *map(str, arguments.get(script, ()))]}
+runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
+"""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_without(code, [package])
+    assert error.value.returncode == 1
+    # TensorFlow, where it is there, has its say before.
+    *_, line = error.value.stderr.splitlines()
+    assert "Traceback" not in error.value.stderr
+    assert line == (
+        f"error: this Python ({sys.executable}) has no {package}; 'make export' installs what the scripts need into "
+        ".venv: run them by .venv/bin/python"
+    )
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,244 @@
+"""Several threads on one network, several processes on one folder; two downloads: weight_port/test_download.py."""
+
+import concurrent.futures
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import script_runner
+from support.networks import narrow
+from support.paths import ROOT
+
+from keras_bisenet import FaceParser
+from keras_bisenet.export import convert
+from keras_bisenet.utils import images, locks
+from keras_bisenet.utils.atomic import staged
+from keras_bisenet.utils.errors import OutputError
+
+BUSY = "another process is writing into it; wait until that has ended, or choose another folder"
+
+
+def parse_faces(*arguments):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, ROOT / "scripts" / "parse_faces.py", *arguments]
+    return subprocess.Popen([str(part) for part in command], **pipes)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# One network.
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small network of random weights, which is fast."""
+    path = tmp_path_factory.mktemp("model") / "small.tflite"
+    path.write_bytes(convert.to_tflite(narrow((16,) * 8, 19), (64, 96), output="logits"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """32 photos, each of another size and content."""
+    photo = images.read(images.BUNDLED, (160, 160))
+    return [np.roll(photo, 5 * number, axis=1)[: 160 - 3 * number, : 90 + 2 * number] for number in range(32)]
+
+
+def test_32_threads_may_share_one_parser(model, photos):
+    """They get what one thread gets alone, to the bit, and while the parser is made by whoever comes first."""
+    alone = FaceParser(model, num_threads=1)
+    expected = [(alone(photo), alone.probabilities(photo)) for photo in photos]
+    assert len({labels.tobytes() for labels, _ in expected}) == 32
+
+    lock = threading.Lock()
+
+    @functools.cache
+    def made():
+        return FaceParser(model, num_threads=2)
+
+    def shared():
+        with lock:
+            return made()
+
+    barrier = threading.Barrier(32)
+
+    def work(number):
+        barrier.wait()
+        return [
+            (shared()(photos[at % 32]), shared().probabilities(photos[at % 32])) for at in range(number, number + 4)
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(32) as threads:
+        for number, results in enumerate(threads.map(work, range(32))):
+            for at, (labels, probabilities) in enumerate(results, number):
+                np.testing.assert_array_equal(labels, expected[at % 32][0])
+                np.testing.assert_array_equal(probabilities, expected[at % 32][1])
+
+
+def test_32_threads_with_a_parser_each(model, photos):
+    expected = [FaceParser(model, num_threads=1)(photo) for photo in photos]
+    barrier = threading.Barrier(32)
+
+    def work(number):
+        barrier.wait()
+        return FaceParser(model, num_threads=1)(photos[number])
+
+    with concurrent.futures.ThreadPoolExecutor(32) as threads:
+        for labels, other in zip(threads.map(work, range(32)), expected, strict=True):
+            np.testing.assert_array_equal(labels, other)
+
+
+def test_8_processes_read_one_file(model):
+    code = """
+import hashlib, sys
+from keras_bisenet import FaceParser
+from keras_bisenet.inference import images
+photo = images.read(images.BUNDLED)
+parser = FaceParser(sys.argv[1])
+print(*{hashlib.sha256(parser(photo).tobytes()).hexdigest() for _ in range(20)})
+"""
+    started = [subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE) for _ in range(8)]
+    said = [process.communicate()[0].decode().strip() for process in started]
+    labels = FaceParser(model)(images.read(images.BUNDLED))
+    assert said == [hashlib.sha256(labels.tobytes()).hexdigest()] * 8
+
+
+# One folder of an export.
+
+
+def test_files_of_several_runs_are_never_mixed(tmp_path):
+    """Whoever has the folder for a moment finds files of one run alone."""
+    files = [f"{number}" for number in range(12)]
+    (tmp_path / "done").mkdir()
+    barrier, ended, mixed = threading.Barrier(6), threading.Event(), []
+
+    def write(run):
+        barrier.wait()
+        for turn in range(8):
+            with staged(tmp_path / "out") as folder:
+                for name in files:
+                    (folder / name).write_text(f"{run}-{turn}")
+                (folder / "folder").mkdir()
+                (folder / "folder" / "file").write_text(f"{run}-{turn}")
+
+    def watch():
+        while not ended.is_set():
+            with locks.held(tmp_path / "out"):
+                found = {path.read_text() for path in (tmp_path / "out").glob("[0-9]*")}
+                found |= {path.read_text() for path in (tmp_path / "out").glob("folder/*")}
+            mixed.extend([found] if len(found) > 1 else [])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with concurrent.futures.ThreadPoolExecutor(6) as threads:
+        list(threads.map(write, range(6)))
+    ended.set()
+    watcher.join()
+    assert mixed == []
+    assert names(tmp_path / "out") == sorted([*files, "folder"])
+    assert len({path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()}) == 1
+
+
+def test_two_exports_into_one_folder(tmp_path):
+    """Both end well, and what is there is of one of them: the hashes of its report are those of the files."""
+    command = [ROOT / "scripts" / "port_and_export.py", "--output_dir", tmp_path / "out", "--precisions", "float32"]
+    with (tmp_path / "log").open("w") as log:
+        sizes = (64, 96)
+        started = [script_runner.start(*command, "--image_size", size, stdout=log, stderr=log) for size in sizes]
+    for process in started:
+        assert process.wait() == 0, (tmp_path / "log").read_text()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert names(tmp_path / "out") == sorted([*report["files"], "report.html", "report.json"])
+    for name, entry in report["files"].items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == entry["sha256"], name
+    size = report["options"]["image_size"]
+    assert report["files"]["face_parsing_float32.tflite"]["inputs"][0]["shape"] == [1, *size, 3]
+    assert report["files"]["face_parsing_float32.tflite"]["sha256"] in (tmp_path / "out" / "report.html").read_text()
+
+
+# One folder of a training, or of results.
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = """
+import sys, time
+from keras_bisenet import locks
+with locks.held(sys.argv[1]) as locked:
+    print(locked, flush=True)
+    time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n"
+    with pytest.raises(OutputError) as error, locks.held(tmp_path, OutputError):
+        pass
+    assert str(error.value) == f"{tmp_path}: {BUSY}"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert names(tmp_path) == [locks.NAME]
+    with locks.held(tmp_path, OutputError) as locked:
+        assert locked
+    assert names(tmp_path) == []
+
+
+def test_a_second_training_in_one_folder_is_refused(tmp_path):
+    """And the first one is not disturbed."""
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    for name in ("images", "labels"):
+        (data / name).mkdir(parents=True)
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(data / "images" / "a.png")
+    Image.fromarray(np.eye(32, dtype=np.uint8)).save(data / "labels" / "a.png")
+    for split in ("train", "val"):
+        (data / f"{split}.txt").write_text("a\n")
+    command = [ROOT / "scripts" / "train.py", "--data_dir", data, "--workdir", workdir, "--config", "original"]
+    command += ["--set=num_classes=2", "--set=crop_size=32", "--set=batch_size=1", "--set=steps=1"]
+    with (tmp_path / "log").open("w") as log:
+        first = script_runner.start(*command, stdout=log, stderr=log)
+    wait_for((workdir / "config.json").exists, first)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = script_runner.run(*command)
+    os.kill(first.pid, signal.SIGCONT)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.splitlines()[-1] == f"error: {workdir}: {BUSY}"
+    assert first.wait() == 0, (tmp_path / "log").read_text()
+    assert [row.partition(",")[0] for row in (workdir / "steps.csv").read_text().splitlines()] == ["step", "1"]
+    assert not (workdir / locks.NAME).exists()
+    # Now it may have the folder, and there is nothing left to do.
+    assert script_runner.run(*command).returncode == 0
+
+
+def test_a_second_run_over_one_folder_of_results_is_refused(model, photos, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(photos):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
+    out = tmp_path / "out"
+    flags = (tmp_path / "photos", "--output_dir", out, "--model", model, "--workers", "1")
+    first = parse_faces(*flags)
+    wait_for((out / "parse_faces.json").exists, first)
+    first.send_signal(signal.SIGSTOP)
+    second = parse_faces(*flags)
+    assert second.communicate()[1].splitlines()[-1] == f"error: {out}: {BUSY}"
+    assert second.returncode == 1
+    first.send_signal(signal.SIGCONT)
+    assert first.communicate()[0] == f"parsed 32; everything is in {out}\n"
+    assert len(list(pathlib.Path(out, "labels").iterdir())) == 32
+    assert names(out) == ["labels", "parse_faces.json"]

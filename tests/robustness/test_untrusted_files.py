@@ -1,0 +1,552 @@
+"""Files that were made to do harm are refused in a line, before they take memory or time.
+
+Fuzzing has its own tests, `robustness/test_fuzzing.py`; here are the attacks that somebody would think of.
+"""
+
+import io
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import types
+import zipfile
+import zlib
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
+from support.paths import ROOT
+
+from keras_bisenet import FaceParser
+from keras_bisenet.data import folder, label_order
+from keras_bisenet.export import convert
+from keras_bisenet.inference.batch import results
+from keras_bisenet.models import layers
+from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
+from keras_bisenet.utils import images
+from keras_bisenet.utils.errors import DataError, ImageError, ModelError, TrainingError
+
+MODEL = "{path}: {problem}: is it a network for photos, and whole?"
+
+
+@pytest.fixture(scope="module")
+def content():
+    """A small network: 32x32 photos, a padded and a strided convolution, labels of 5 classes."""
+    keras.utils.set_random_seed(0)
+    photo = keras.Input((32, 32, 3))
+    x = keras.ops.relu(layers.conv(photo, 4, 5, 2, name="conv"))
+    x = layers.NearestResize()([layers.max_pool(x), x])
+    logits = layers.AlignCornersResize()([layers.conv(x, 5, 1, name="scores"), photo])
+    model = flatbuffer.unpack(convert.to_tflite(keras.Model(photo, {"logits": logits}), (32, 32)))
+    # Names that do not depend on the converter.
+    (graph,) = model.subgraphs
+    first = {flatbuffer.op_name(model, operator): operator for operator in reversed(graph.operators)}
+    for name, index in {
+        "image": graph.inputs[0],
+        "image_float32": first["CAST"].outputs[0],
+        "kernel": first["CONV_2D"].inputs[1],
+    }.items():
+        graph.tensors[index].name = name
+    return flatbuffer.pack(model)
+
+
+def refusal(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        FaceParser(path, num_threads=1)
+    return str(error.value)
+
+
+def changed(content, change):
+    """The file after a change to its `model`, `tensors` (by name), `ops` (the last of each kind), their `constants`."""
+    model = flatbuffer.unpack(content)
+    (graph,) = model.subgraphs
+    tensors = {tensor.name.decode(): tensor for tensor in graph.tensors}
+    ops = {flatbuffer.op_name(model, operator): operator for operator in graph.operators}
+    constants = {
+        name: model.buffers[graph.tensors[operator.inputs[1]].buffer]
+        for name, operator in ops.items()
+        if len(operator.inputs) > 1
+    }
+    change(types.SimpleNamespace(model=model, tensors=tensors, ops=ops, constants=constants))
+    return flatbuffer.pack(model)
+
+
+def counts(content):
+    """What the messages about a file count: `size`, `tensors`, `buffers`, `codes`, and `op`, the place of each op."""
+    model = flatbuffer.unpack(content)
+    (graph,) = model.subgraphs
+    return {
+        "size": len(content),
+        "tensors": len(graph.tensors),
+        "buffers": len(model.buffers),
+        "codes": len(model.operatorCodes),
+        "op": {flatbuffer.op_name(model, operator): place for place, operator in enumerate(graph.operators)},
+        "labels": graph.outputs[0],
+    }
+
+
+def test_the_small_network_itself_runs(tmp_path, content):
+    (tmp_path / "a.tflite").write_bytes(content)
+    assert FaceParser(tmp_path / "a.tflite")(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)
+
+
+def set_padding(file):
+    file.ops["MAX_POOL_2D"].builtinOptions.padding = 100
+
+
+def set_window(file):
+    file.ops["MAX_POOL_2D"].builtinOptions.filterHeight = 2**30
+
+
+def set_output(file):
+    file.ops["MAX_POOL_2D"].outputs = np.array([-1], np.int32)
+
+
+def set_input(file):
+    file.ops["MAX_POOL_2D"].inputs = np.array([2**31 - 1], np.int32)
+
+
+def take_what_is_not_there_yet(file):
+    file.ops["CAST"].inputs = file.ops["CAST"].outputs
+
+
+def set_op(file):
+    file.ops["MAX_POOL_2D"].opcodeIndex = 77
+
+
+def set_buffer(file):
+    file.tensors["kernel"].buffer = 1000
+
+
+def set_wrong_options(file):
+    code = file.model.operatorCodes[file.ops["ARG_MAX"].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SPLIT
+
+
+def set_control_flow(file):
+    code = file.model.operatorCodes[file.ops["ARG_MAX"].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
+
+
+def set_large_padding(file):
+    file.constants["PAD"].data = np.array([[0, 0], [1, 100_000_000], [1, 1], [0, 0]], np.int32).view(np.uint8).ravel()
+
+
+def set_scale(file):
+    file.tensors["image"].quantization = schema.QuantizationParametersT()
+    file.tensors["image"].quantization.scale = np.array([np.nan], np.float32)
+    file.tensors["image"].quantization.zeroPoint = np.array([0], np.int64)
+
+
+def set_scales(file):
+    file.tensors["kernel"].quantization = schema.QuantizationParametersT()
+    file.tensors["kernel"].quantization.scale = np.ones(3, np.float32)
+    file.tensors["kernel"].quantization.quantizedDimension = 9
+
+
+def set_place(file):
+    buffer = file.model.buffers[file.tensors["kernel"].buffer]
+    buffer.data, buffer.offset, buffer.size = None, 2**40, 1200
+
+
+def set_signature(file):
+    file.tensors["image"].shapeSignature = np.array([1, -2, 32, 3], np.int32)
+
+
+def cut_a_constant(file):
+    buffer = file.model.buffers[file.tensors["kernel"].buffer]
+    buffer.data = buffer.data[:100]
+
+
+def enlarge_the_photo(file):
+    file.tensors["image"].shape = np.array([1, 100_000, 100_000, 3], np.int32)
+
+
+def make_sparse(file):
+    file.tensors["kernel"].sparsity = schema.SparsityParametersT()
+
+
+def add_a_graph(file):
+    file.model.subgraphs = file.model.subgraphs * 2
+
+
+def take_weights_from_elsewhere(file):
+    file.model.externalBuffers = [schema.ExternalBufferT()]
+
+
+# LiteRT itself refuses some of them, in words of its own; `set_padding` and `set_wrong_options` end the process in it.
+ATTACKS = {
+    set_padding: "has op {op[MAX_POOL_2D]} (MAX_POOL_2D) with padding 100; expected 0 to 1",
+    set_window: "has op {op[MAX_POOL_2D]} (MAX_POOL_2D) with filterHeight 1073741824; expected 1 to 4096",
+    set_output: "names tensor -1 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) outputs, and has {tensors}",
+    set_input: "names tensor 2147483647 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) inputs, and has {tensors}",
+    take_what_is_not_there_yet: "has op {op[CAST]} (CAST) take tensor {labels} before it is computed",
+    set_op: "names operator code 77 in its ops, and has {codes}",
+    set_buffer: "names buffer 1000 in its tensors, and has {buffers}",
+    set_wrong_options: "has op {op[ARG_MAX]} (SPLIT) without its options",
+    set_control_flow: "uses the op WHILE; expected those of a network for photos",
+    set_large_padding: "has op {op[PAD]} (PAD) give the shape [1, 18, 18, 4]; expected [1, 100000017, 18, 4]",
+    set_scale: "has scales for tensor image that are no positive numbers",
+    set_scales: "has 3 scales for tensor kernel of shape [4, 5, 5, 3]; expected one for each channel",
+    set_place: "has tensor kernel end at byte 1099511628976, and has {size}",
+    set_signature: ("has tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]; expected sides of 0 or more"),
+    cut_a_constant: "has 100 bytes for tensor kernel of shape [4, 5, 5, 3]; expected 1200",
+    enlarge_the_photo: "has 30000000000 bytes in tensor image; expected at most 2147483648",
+    make_sparse: "has sparse or variant tensors; expected dense ones",
+    add_a_graph: "has 2 subgraphs; expected 1",
+    take_weights_from_elsewhere: "has its weights in other files; expected them in it",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_a_model_that_points_beyond_what_is_there(tmp_path, content, attack):
+    path = tmp_path / "a.tflite"
+    attacking = changed(content, attack)
+    problem = ATTACKS[attack].format(**counts(content) | {"size": len(attacking)})
+    assert refusal(path, attacking) == MODEL.format(path=path, problem=problem)
+
+
+def test_a_model_with_more_tensors_than_any_has(tmp_path, content):
+    def add(file):
+        file.model.buffers += [schema.BufferT()] * validate.MAX_ITEMS
+
+    path = tmp_path / "a.tflite"
+    count = len(flatbuffer.unpack(content).buffers) + 10_000
+    problem = f"has {count} buffers; expected at most 10000"
+    assert refusal(path, changed(content, add)) == MODEL.format(path=path, problem=problem)
+
+
+class _Sharing(flatbuffer._AlignedBuilder):
+    """Writes equal texts once, as other writers do."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._known = {}
+
+    def CreateString(self, text, *arguments, **options):  # noqa: N802
+        if text not in self._known:
+            self._known[text] = super().CreateString(text, *arguments, **options)
+        return self._known[text]
+
+
+def test_a_megabyte_that_a_thousand_tensors_share_is_not_unpacked_a_thousand_times(tmp_path, content):
+    model, name = flatbuffer.unpack(content), "n" * 1_000_000
+    for _ in range(1000):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = name, np.zeros(0, np.int32)
+        model.subgraphs[0].tensors.append(tensor)
+    builder = _Sharing(1 << 24)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "a.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    assert path.stat().st_size < 1_200_000
+    said, megabytes = refused_in_megabytes("FaceParser", path)
+    assert said.endswith("bytes of names; expected at most 16777216: is it a network for photos, and whole?")
+    assert megabytes < 200
+
+
+def refused_in_megabytes(function, path):
+    """What a function says of a file, in a fresh process, and how much memory it needs for that."""
+    code = f"""
+import resource, sys
+from keras_bisenet import FaceParser
+from keras_bisenet.data.folder import read_label
+from keras_bisenet.utils.images import read
+FaceParser(num_threads=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    ({function})(sys.argv[1])
+except ValueError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
+"""
+    process = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=True)
+    said, megabytes = process.stdout.splitlines()
+    return said, float(megabytes)
+
+
+def test_the_photo_of_a_model_is_bounded(tmp_path, content):
+    def widen(file):
+        for name in ("image", "image_float32"):
+            file.tensors[name].shape = np.array([1, 9000, 32, 3], np.int32)
+
+    path = tmp_path / "a.tflite"
+    assert refusal(path, changed(content, widen)) == f"{path}: takes photos of 9000x32; expected sides of 1 to 8192"
+
+
+def test_names_in_a_model_cannot_write_lines_of_their_own(tmp_path, content):
+    def rename(file):
+        (entry,) = file.model.signatureDefs[0].inputs
+        entry.name = file.tensors["image"].name = "a\nerror: \x1b[31m"
+        for name in ("image", "image_float32"):
+            file.tensors[name].shape = np.array([1, 32, 96], np.int32)
+
+    path = tmp_path / "a.tflite"
+    assert refusal(path, changed(content, rename)) == (
+        f"{path}: takes 'a\\nerror: \\x1b[31m' uint8 [1, 32, 96] and returns labels uint8 [1, 32, 32]; expected one "
+        "RGB photo in, and labels or scores of each of its pixels out: is it a segmentation model?"
+    )
+
+
+def test_a_model_that_returns_something_else_than_it_says(tmp_path, content):
+    def choose_among_photos(file):
+        file.constants["ARG_MAX"].data = np.zeros(4, np.uint8)
+
+    path = tmp_path / "a.tflite"
+    path.write_bytes(changed(content, choose_among_photos))
+    with pytest.raises(ModelError) as error:
+        FaceParser(path, num_threads=1)(np.zeros((20, 30, 3), np.uint8))
+    assert str(error.value) == (
+        f"{path}: returns [32, 32, 5] when it runs; expected a map over the photo, as it says of itself; export it "
+        "again"
+    )
+
+
+def with_metadata(content, entries):
+    """A model of ours, with other files in the archive behind it."""
+    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    attached = metadata.attach(flatbuffer.unpack(content), info)
+    stream = io.BytesIO()
+    stream.write(attached[: attached.rindex(b"PK\3\4")])
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in entries:
+            archive.writestr(name, text)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [[("labels.txt", bytes(200_000_000))], [("../labels.txt", b"a"), ("/etc/labels.txt", b"b")]],
+    ids=["bomb", "traversal"],
+)
+def test_an_archive_that_is_no_label_file_is_passed_over(tmp_path, content, entries):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(with_metadata(content, entries))
+    said = metadata.of_others(path.read_bytes(), flatbuffer.unpack(path.read_bytes()))
+    assert "labels" not in said
+    assert FaceParser(path, num_threads=1).num_classes == 5
+    code = f"from keras_bisenet import FaceParser; FaceParser({str(path)!r}, num_threads=1); print()"
+    assert refused_in_megabytes(f"lambda path: exec({code!r})", path)[1] < 200
+
+
+def test_an_archive_of_many_files_is_not_listed(content):
+    many = with_metadata(content, [(f"{number:030}", b"") for number in range(10_000)] + [("labels.txt", b"a")])
+    assert metadata.of_others(many, flatbuffer.unpack(many)) == {}
+
+
+def test_metadata_that_points_at_itself_is_not_unpacked_for_ever():
+    """A thousand graphs with a thousand tensors with a thousand names, all of them the same."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder()
+
+    def vector(place):
+        builder.StartVector(4, 1000, 4)
+        for _ in range(1000):
+            builder.PrependUOffsetTRelative(place)
+        return builder.EndVector()
+
+    def table(slot, place):
+        builder.StartObject(8)
+        builder.PrependUOffsetTRelativeSlot(slot, place, 0)
+        return builder.EndObject()
+
+    tensor = table(2, vector(builder.CreateString("n")))
+    builder.Finish(table(3, vector(table(2, vector(tensor)))), b"M001")
+    with pytest.raises(ValueError, match="vectors are longer than the flatbuffer that they are in"):
+        metadata_schema.unpack(bytes(builder.Output()), "ModelMetadata", b"M001")
+
+
+def test_more_classes_than_names():
+    labels = np.array([[0, 200]], np.uint8)
+    assert list(results.describe(labels, ("a", "b"))["parts"]) == ["a", "class_200"]
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, colour=0, data=b"", depth=8, before=b"", after=b""):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + before + header + after + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def zeros(count):
+    """So many zeros, compressed."""
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(count >> 20)) + packer.flush()
+
+
+def test_a_picture_in_postscript_starts_no_program(tmp_path, monkeypatch):
+    """Pillow would give it to Ghostscript, whatever the file is called."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 7\n%%EndComments\nshowpage\n")
+    with pytest.raises(ImageError, match=r"a\.png: cannot be read as an image; expected one of \.bmp"):
+        images.read(path)
+    with pytest.raises(DataError) as error:
+        folder.read_label(path)
+    assert str(error.value) == f"{path}: corrupt or no image; expected one that opens; replace it"
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_picture_of_gigapixels(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(60_000, 60_000))
+    with pytest.raises(ImageError) as error:
+        images.read(path)
+    assert str(error.value) == f"{path}: has 3600000000 pixels; expected at most 178956970: shrink it first"
+    with pytest.raises(DataError) as error:
+        folder.read_label(path)
+    assert str(error.value) == f"{path}: has 3600000000 pixels; expected at most 178956970; shrink it"
+
+
+@pytest.mark.parametrize(
+    ("function", "content", "said"),
+    [
+        ("read", png(8, 8, after=chunk(b"zTXt", b"a\0\0" + zeros(2**29))), "cannot be read as an image"),
+        ("read", png(13_000, 13_000, 2, zeros(2**20)), "cannot be read as an image"),
+        ("read_label", png(13_000, 13_000, 2, zeros(2**29)), "label is a RGB PNG"),
+    ],
+    ids=["text", "broken off", "label in colours"],
+)
+def test_pictures_are_refused_before_they_are_unpacked(tmp_path, function, content, said):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    found, megabytes = refused_in_megabytes(function, path)
+    assert found.startswith(f"{path}: {said}")
+    assert megabytes < 200
+
+
+def test_a_picture_at_the_limit_takes_little_more_than_its_pixels(tmp_path):
+    """117 million of four bits each, with a transparent colour, in 200 bytes: it took 2.3 GB."""
+    path = tmp_path / "a.png"
+    palette = chunk(b"PLTE", bytes(48)) + chunk(b"tRNS", b"\0")
+    path.write_bytes(png(7, 2**24, 3, zlib.compress(bytes(10)), depth=4, after=palette))
+    said, megabytes = refused_in_megabytes("lambda path: print(read(path).shape)", path)
+    assert said == "(16777216, 7, 3)"
+    assert megabytes < 900
+
+
+def test_a_large_photo_is_read_in_silence(tmp_path):
+    """Pillow would warn of it; more than twice as many pixels are an error."""
+    path = tmp_path / "a.png"
+    Image.new("1", (10_000, 9000)).save(path)
+    code = f"from keras_bisenet.inference import images; print(images.read({str(path)!r}, (32, 32)).shape)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (process.stdout, process.stderr) == ("(32, 32, 3)\n", "")
+
+
+def test_a_label_map_whose_header_is_hidden(tmp_path):
+    """Four bits a pixel would be read as eight, and every class would become another."""
+    data = zlib.compress((b"\0" + bytes(4)) * 8)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(8, 8, data=data, depth=4, before=chunk(b"tEXt", b"a\0\x08\x08\x08\x08")))
+    with pytest.raises(DataError) as error:
+        folder.read_label(path)
+    assert str(error.value) == f"{path}: corrupt or no image; expected one that opens; replace it"
+
+
+def test_a_list_of_names_without_end(tmp_path):
+    """Refused at its first line or its first repetition, however long it is."""
+    for name in ("images/a.jpg", "labels/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "train.txt").symlink_to("/dev/zero")
+    with pytest.raises(DataError) as error:
+        folder.read_split(tmp_path, "train")
+    expected = "cannot be read as text; expected names of images, one a line"
+    assert str(error.value) == f"{tmp_path}/train.txt: {expected}"
+
+
+def test_names_in_a_list_cannot_write_lines_of_their_own(tmp_path):
+    for name in ("images/a.jpg", "labels/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "train.txt").write_text("../a\x1b[31m\n")
+    with pytest.raises(DataError) as error:
+        folder.read_split(tmp_path, "train")
+    assert str(error.value) == (
+        f"{tmp_path}/train.txt: names '../a\\x1b[31m', which is in neither images/ nor labels/; expected names of "
+        "files without their suffix; add the two files or take the line out"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"classes": ' + "[" * 100_000, '{"classes": [], "size": "512\\n"}', " " * 2_000_000],
+    ids=["deep", "size", "large"],
+)
+def test_an_order_of_classes_that_is_none(tmp_path, text):
+    (tmp_path / label_order.FILE).write_text(text)
+    with pytest.raises(DataError) as error:
+        label_order.check(tmp_path)
+    assert str(error.value) == (
+        f'{tmp_path}/labels.json: cannot be read; expected JSON with a list "classes"; correct it'
+    )
+
+
+def test_classes_cannot_write_lines_of_their_own(tmp_path):
+    (tmp_path / label_order.FILE).write_text(json.dumps({"classes": ["a\nb" * 1000]}))
+    with pytest.raises(DataError) as error:
+        label_order.check(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 400
+
+
+@pytest.fixture(scope="module")
+def training():
+    """What reads the folder of a run; it needs TensorFlow."""
+    from keras_bisenet.training import workdir
+
+    return TrainingError, workdir.Workdir
+
+
+DAMAGED = (
+    "{path}: is damaged; expected what a run has written there; put back a copy of it, or choose another --workdir"
+)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, b"\xff".decode("latin-1"), " " * 2_000_000])
+def test_the_configuration_of_a_run_that_is_none(tmp_path, training, text):
+    error_class, workdir = training
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(error_class) as error:
+        workdir(tmp_path, {})
+    assert str(error.value) == DAMAGED.format(path=tmp_path / "config.json")
+
+
+def test_a_log_that_is_none(tmp_path, training):
+    error_class, workdir = training
+    files, path = workdir(tmp_path, {}), tmp_path / "steps.csv"
+    path.write_text("step,loss\nten,1\n")
+    with pytest.raises(error_class) as error:
+        files.log("steps.csv", 20)
+    assert str(error.value) == f"{path}: is damaged; expected lines that begin with a step; correct it or take it away"
+
+
+@pytest.mark.parametrize("attack", ["bomb", "objects", "claim", "cut"])
+def test_the_state_of_a_run_that_is_none(tmp_path, training, attack):
+    error_class, workdir = training
+    path = tmp_path / "state.npz"
+    files = workdir(tmp_path, {})
+    if attack == "bomb":
+        np.savez_compressed(path, a=np.zeros(10_000_000))
+    elif attack == "objects":
+        np.savez(path, a=np.array([{}], dtype=object))
+    else:
+        np.savez(path, a=np.zeros(1000))
+        before = pathlib.Path(path).read_bytes()
+        after = before.replace(b"(1000,), ", b"(10**9,),") if attack == "claim" else before[:-30]
+        path.write_bytes(after)
+    with pytest.raises(error_class) as error:
+        files.load_state({"a": np.zeros(1000)})
+    assert str(error.value) == DAMAGED.format(path=path)

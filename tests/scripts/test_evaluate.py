@@ -1,0 +1,404 @@
+"""Evaluating models of every kind, as functions and as the command that a user runs."""
+
+import hashlib
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+from support import script_runner
+from support.networks import random_state
+from support.paths import DEFAULT_CHECKPOINT, ROOT
+
+import weight_port
+from keras_bisenet import LABELS, BiSeNet, FaceParser, load_model, normalize
+from keras_bisenet.data import folder
+from keras_bisenet.export import convert, deployment
+from keras_bisenet.inference import predictors
+from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.training import chart, evaluation
+from keras_bisenet.training.metrics import Scores
+from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils.errors import ModelError
+from weight_port.reference import torch_network
+
+SIZE = (192, 256)
+HALF = (96, 128)
+
+
+SCRIPT = ROOT / "scripts" / "evaluate.py"
+
+
+def command(*arguments, **options):
+    return script_runner.run(SCRIPT, *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return weight_port.load(DEFAULT_CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def reference(state):
+    """Labels by PyTorch: called with `[H, W, 3]` uint8 RGB."""
+    network = torch_network.Reference(state, weight_port.recognise(state))
+    return lambda photo: network(keras.ops.convert_to_numpy(normalize(photo[np.newaxis])))[0][0].argmax(-1)
+
+
+@pytest.fixture(scope="module")
+def model(state):
+    model = BiSeNet()
+    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    return model
+
+
+@pytest.fixture(scope="module")
+def keras_file(tmp_path_factory, model):
+    path = tmp_path_factory.mktemp("model") / "bisenet.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory, reference):
+    """Two photos whose labels are PyTorch's own, but for a part that is something else and one that is unknown."""
+    data_dir = tmp_path_factory.mktemp("data")
+    for name in ("images", "labels"):
+        (data_dir / name).mkdir()
+    bundled = images.read(images.BUNDLED, SIZE)
+    for name, photo in (("b", bundled), ("a", bundled[:, ::-1])):
+        labels = reference(photo).astype(np.uint8)
+        labels[10:40, 50:90] = LABELS.index("hat")
+        labels[60:70, 60:100] = 255
+        Image.fromarray(photo).save(data_dir / "images" / f"{name}.png")
+        Image.fromarray(labels).save(data_dir / "labels" / f"{name}.png")
+    (data_dir / "val.txt").write_text("b\na\n")
+    return data_dir
+
+
+@pytest.fixture(scope="module")
+def expected(data_dir, reference):
+    """The confusion matrix of the whole split, by scikit-learn."""
+    truth, said = [], []
+    for example in folder.read_split(data_dir, "val"):
+        truth.append(np.asarray(Image.open(example.label)).ravel())
+        said.append(reference(np.asarray(Image.open(example.image))).ravel())
+    truth, said = np.concatenate(truth), np.concatenate(said)
+    known = truth != 255
+    matrix = confusion_matrix(truth[known], said[known], labels=np.arange(19))
+    assert known.sum() == 2 * (SIZE[0] * SIZE[1] - 400)
+    # The network is wrong where the labels were changed, and nowhere else.
+    assert matrix.sum() - np.trace(matrix) == 2 * 30 * 40
+    return matrix
+
+
+def check_confusion(matrix, expected, tolerance=4):
+    """Equal but for a pixel or two whose two best classes are as good as equal."""
+    assert np.abs(np.asarray(matrix) - expected).sum() <= tolerance
+
+
+@pytest.fixture(scope="module")
+def tflite_file(tmp_path_factory, model):
+    path = tmp_path_factory.mktemp("model") / "face_parsing_float32.tflite"
+    path.write_bytes(convert.to_tflite(model, SIZE))
+    return path
+
+
+@pytest.fixture(params=["pytorch", "keras", "tflite"])
+def job(request, tmp_path, data_dir, keras_file, tflite_file):
+    """An evaluation: (kind, file, process, folder); the first as a user starts it."""
+    kind = request.param
+    path = {"pytorch": DEFAULT_CHECKPOINT, "keras": keras_file, "tflite": tflite_file}[kind]
+    named = "default" if kind == "pytorch" else path
+    out = tmp_path / "new" / "out"
+    run = script_runner.run_alone if kind == "pytorch" else script_runner.run
+    return kind, path, run(SCRIPT, "--model", named, "--data_dir", data_dir, "--output_dir", out), out
+
+
+def test_every_kind_of_model_gives_the_same_scores(job, data_dir, expected):
+    kind, path, process, out = job
+    assert process.returncode == 0, process.stderr
+    assert sorted(file.name for file in out.iterdir()) == ["evaluation.json", "evaluation.png"]
+    report = json.loads((out / "evaluation.json").read_text())
+    check_confusion(report["confusion"], expected)
+    assert report["model"] == {
+        "path": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "kind": kind,
+        "classes": 19,
+        "image_size": [*SIZE] if kind == "tflite" else None,
+    }
+    assert report["data"] == {"path": str(data_dir), "split": "val", "photos": 2}
+    assert report["options"] == {"limit": None, "image_size": None}
+    scores = Scores(report["confusion"])
+    assert report["mean_iou"] == scores.mean_iou
+    assert list(report["classes"]) == list(LABELS)
+    assert report["classes"]["hair"]["iou"] == scores.iou[LABELS.index("hair")]
+    assert process.stdout.splitlines()[0] == f"{path.name} on 2 photos of val"
+    assert scores.table(LABELS) in process.stdout
+    with Image.open(out / "evaluation.png") as picture:
+        assert picture.width > 1000
+
+
+def enlarged(labels):
+    """At twice the height and width, by nearest neighbours."""
+    return labels.repeat(2, 0).repeat(2, 1)
+
+
+def test_the_first_photos_of_a_split_at_half_the_size(tmp_path, data_dir, keras_file, reference):
+    (tmp_path / "data").mkdir()
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).symlink_to(data_dir / name)
+    (tmp_path / "data" / "test.txt").write_text("a\nb\n")
+    flags = ["--model", keras_file, "--split", "test", "--limit", "1", "--image_size", "96x128"]
+    process = command(*flags, "--data_dir", tmp_path / "data", "--output_dir", tmp_path)
+    assert process.returncode == 0, process.stderr
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["data"]["photos"] == 1
+    assert report["model"]["image_size"] == [*HALF]
+    assert report["options"] == {"limit": 1, "image_size": "96x128"}
+    photo = Image.open(data_dir / "images" / "a.png").resize(HALF[::-1], Image.Resampling.BILINEAR)
+    truth = np.asarray(Image.open(data_dir / "labels" / "a.png"))
+    known = truth != 255
+    labels = enlarged(reference(np.asarray(photo)))
+    matrix = confusion_matrix(truth[known], labels[known], labels=np.arange(19))
+    # Each of its pixels counts four times.
+    check_confusion(report["confusion"], matrix, tolerance=16)
+
+
+@pytest.mark.parametrize("output", deployment.OUTPUTS)
+@pytest.mark.parametrize("input_type", deployment.INPUTS)
+def test_every_tflite_file_is_read_right(tmp_path, model, reference, input_type, output):
+    """On a larger photo, which is resized to the size that the file is fixed to."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convert.to_tflite(model, HALF, "float32", input_type, output))
+    predict = FaceParser(path)
+    assert (predict.num_classes, predict.image_size) == (19, HALF)
+    photo = images.read(images.BUNDLED, SIZE)
+    result = predict(photo)
+    assert result.shape == SIZE
+    assert (result == enlarged(reference(images.resize(photo, HALF)))).mean() > 0.9998
+
+
+@pytest.mark.parametrize("precision", [name for name in convert.PRECISIONS if name != "float32"])
+def test_smaller_files_say_nearly_the_same(tmp_path, model, reference, precision):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convert.to_tflite(model, SIZE, precision))
+    photo = images.read(images.BUNDLED, SIZE)
+    assert (FaceParser(path)(photo) == reference(photo)).mean() > 0.98
+
+
+@pytest.mark.parametrize("size", [(7, 5), (40, 3), (9, 13), (1, 20)])
+def test_labels_are_resized_as_pillow_does(size):
+    """From odd sizes: no centre of a new pixel lies between two old ones, where Pillow's rounding decides."""
+    labels = np.random.default_rng(0).integers(0, 19, (9, 13)).astype(np.uint8)
+    expected = Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(resizing.resize_labels(labels, size), expected)
+
+
+def test_a_centre_between_two_labels_takes_the_later():
+    assert resizing.resize_labels(np.array([[1, 2], [3, 4]]), (2, 1)).tolist() == [[2], [4]]
+
+
+def test_a_model_of_a_fixed_size_gets_its_size(tmp_path, model, reference):
+    fixed = BiSeNet(input_shape=(64, 80, 3), dtype="mixed_bfloat16")
+    fixed.set_weights(model.get_weights())
+    fixed.save(tmp_path / "fixed.keras")
+    predict = FaceParser(tmp_path / "fixed.keras", image_size=(64, 80))
+    photo = images.read(images.BUNDLED, (64, 80))
+    assert (predict(photo) == reference(photo)).mean() > 0.95
+    assert FaceParser(tmp_path / "fixed.keras")(images.read(images.BUNDLED, SIZE)).shape == SIZE
+    with pytest.raises(ModelError) as error:
+        predictors.KerasNetwork(tmp_path / "fixed.keras", SIZE)
+    assert str(error.value) == (
+        f"{tmp_path}/fixed.keras: takes photos of 64x80 alone, not of 192x256; leave the image size out"
+    )
+
+
+def test_evaluate_takes_any_predictor(data_dir):
+    """One that always says hair: its column holds the pixels of each class."""
+    examples = folder.read_split(data_dir, "val")
+    matrix = evaluation.evaluate(lambda photo: np.full(photo.shape[:2], 17), iter(examples), 19)
+    truth = np.concatenate([np.asarray(Image.open(example.label)).ravel() for example in examples])
+    np.testing.assert_array_equal(matrix[:, 17], np.bincount(truth, minlength=256)[:19])
+    assert matrix.sum() == matrix[:, 17].sum()
+
+
+def test_bars_are_as_long_as_the_scores(tmp_path):
+    """The green of the bars, of which a full score has twice as much as a half."""
+
+    def green(matrix):
+        chart.save_chart(tmp_path / "a.png", Scores(matrix), ("a", "b", "c"), "title")
+        return (np.asarray(Image.open(tmp_path / "a.png").convert("RGB")) == (0x1B, 0x7F, 0x5C)).all(-1).sum()
+
+    half = green([[1, 1, 0], [0, 0, 0], [0, 0, 0]])
+    assert half > 1000
+    assert green([[2, 0, 0], [0, 0, 0], [0, 0, 0]]) == pytest.approx(2 * half, rel=0.02)
+
+
+def write(path, content):
+    if content is not None:
+        path.write_bytes(content)
+    return path
+
+
+def without_weights(keras_file, path):
+    with zipfile.ZipFile(keras_file) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            if name != "model.weights.h5":
+                target.writestr(name, source.read(name))
+
+
+DAMAGED = "is damaged, or no .keras file; export it again"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; expected a .keras file of a BiSeNet"),
+        (b"", DAMAGED),
+        (b"<!DOCTYPE html>", DAMAGED),
+    ],
+    ids=["missing", "empty", "html"],
+)
+def test_what_is_no_keras_file(tmp_path, content, message):
+    path = write(tmp_path / "a.keras", content)
+    with pytest.raises(ModelError) as error:
+        load_model(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_truncated_and_incomplete_keras_files(tmp_path, keras_file):
+    path = write(tmp_path / "a.keras", keras_file.read_bytes()[:1_000_000])
+    with pytest.raises(ModelError) as error:
+        load_model(path)
+    assert str(error.value) == f"{path}: {DAMAGED}"
+    without_weights(keras_file, path)
+    with pytest.raises(ModelError) as error:
+        load_model(path)
+    assert str(error.value) == f"{path}: is damaged, or no BiSeNet of this version; export it again"
+
+
+def test_another_keras_model(tmp_path):
+    path = tmp_path / "a.keras"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    with pytest.raises(ModelError) as error:
+        load_model(path)
+    assert str(error.value) == (
+        f"{path}: holds a Sequential; expected a BiSeNet, as port_and_export.py and train.py write it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: None, "cannot be read: No such file or directory"),
+        (lambda _: b"<!DOCTYPE html>", "is not a TFLite model"),
+        (lambda content: content[: len(content) // 2], "is truncated or damaged; export it again"),
+    ],
+    ids=["missing", "html", "half"],
+)
+def test_what_is_no_tflite_file(tmp_path, tflite_file, make, message):
+    path = write(tmp_path / "a.tflite", make(tflite_file.read_bytes()))
+    with pytest.raises(ModelError) as error:
+        FaceParser(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_tflite_file_keeps_its_size(tflite_file):
+    with pytest.raises(ModelError) as error:
+        FaceParser(tflite_file, image_size=HALF)
+    assert str(error.value) == (
+        f"{tflite_file}: takes photos of 192x256 alone, not of 96x128; leave the image size out"
+    )
+    assert FaceParser(tflite_file, image_size=SIZE).image_size == SIZE
+
+
+def without_argmax(content):
+    """A file whose labels come from ARG_MIN, which takes the same inputs."""
+    model = flatbuffer.unpack(content)
+    for code in model.operatorCodes:
+        if code.builtinCode == schema.BuiltinOperator.ARG_MAX:
+            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MIN
+    return flatbuffer.pack(model)
+
+
+def test_labels_of_an_unknown_number_of_classes(tmp_path, tflite_file, data_dir):
+    path = write(tmp_path / "a.tflite", without_argmax(tflite_file.read_bytes()))
+    process = command("--model", path, "--data_dir", data_dir, "--output_dir", tmp_path / "out")
+    message = process.stderr.splitlines()[-1]
+    check_refused(process, message, tmp_path / "out")
+    assert message.startswith(f"error: {path}: ")
+
+
+def test_labels_in_another_order(tmp_path, data_dir):
+    for name in ("images", "labels", "val.txt"):
+        (tmp_path / name).symlink_to(data_dir / name)
+    names = json.dumps([*LABELS[1:], LABELS[0]])
+    (tmp_path / "labels.json").write_text(names)
+    process = command("--data_dir", tmp_path, "--output_dir", tmp_path / "out")
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/labels.json: ")
+
+
+def check_refused(process, message, out):
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == message
+    assert "Traceback" not in process.stderr
+    assert not out.exists(), "a refused evaluation left something behind"
+
+
+def test_a_model_of_other_classes(tmp_path, data_dir):
+    path = tmp_path / "five.safetensors"
+    weight_port.save(path, random_state(num_classes=5))
+    process = command("--model", path, "--data_dir", data_dir, "--output_dir", tmp_path / "out")
+    message = process.stderr.splitlines()[-1]
+    check_refused(process, message, tmp_path / "out")
+    assert message.startswith(f"error: none of 2 examples can be used; the first: {data_dir}/labels/b.png: holds ")
+    assert "; expected classes 0 to 4, or 255 to ignore; " in message
+
+
+def test_one_bad_photo_is_named(tmp_path, data_dir):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        for letter in "ab":
+            (tmp_path / name / f"{letter}.png").write_bytes((data_dir / name / f"{letter}.png").read_bytes())
+    (tmp_path / "val.txt").write_text("b\na\n")
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "labels" / "a.png")
+    check_refused(
+        command("--data_dir", tmp_path, "--output_dir", tmp_path / "out"),
+        f"error: {tmp_path}/labels/a.png: is 10x20, its image 192x256; expected the same; resize one of them, "
+        "a label by nearest neighbour (1 of 2 cannot be evaluated on)",
+        tmp_path / "out",
+    )
+
+
+def test_no_such_checkpoint_and_no_such_folder(tmp_path, data_dir):
+    process = command("--model", "none.pth", "--data_dir", data_dir, "--output_dir", tmp_path / "out")
+    known = "default, zllrunning, yakhyo_resnet18, yakhyo_resnet34"
+    message = f"error: none.pth: no such file, and no checkpoint of the manifest: {known}"
+    check_refused(process, message, tmp_path / "out")
+    process = command("--data_dir", tmp_path / "none", "--output_dir", tmp_path / "out")
+    message = f"{tmp_path}/none: no such folder; expected images/, labels/ and val.txt in {tmp_path}/none"
+    check_refused(process, f"error: {message}", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data_dir", "d", "stray"], "unexpected arguments: stray; every option is a flag, see --help"),
+        (["--data_dir", "d", "--limit", "0"], "flag --limit=0: 0 is not a positive integer"),
+        ([], "flag --data_dir=None: Flag --data_dir must have a value other than None."),
+        (["--data_dir", "d", "--image_size", "31"], "error: image size is '31'; expected SIDE or HEIGHTxWIDTH"),
+    ],
+)
+def test_bad_flags(tmp_path, arguments, message):
+    process = command(*arguments, cwd=tmp_path)
+    assert process.returncode == 1
+    assert message in process.stderr + process.stdout
+    assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []

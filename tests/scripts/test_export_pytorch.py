@@ -1,0 +1,176 @@
+"""The way back to PyTorch as its user runs it: what the published code makes of the file, and what is refused."""
+
+import hashlib
+
+import keras
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from support import script_runner
+from support.networks import random_images, random_state
+from support.paths import ROOT
+
+import weight_port
+from keras_bisenet import HEADS, BiSeNet
+from weight_port import parity
+from weight_port.reference import torch_network
+
+SCRIPT = ROOT / "scripts" / "export_pytorch.py"
+
+
+def command(*arguments, **options):
+    return script_runner.run(SCRIPT, *arguments, **options)
+
+
+def trained(num_classes=19, backbone="resnet18", **options):
+    """A Keras model with random weights and batch-norm statistics."""
+    state = random_state(backbone, num_classes=num_classes)
+    model = BiSeNet(num_classes, backbone, **options)
+    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    return model
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A `.keras` file of two classes, to be refused for other reasons."""
+    path = tmp_path_factory.mktemp("small") / "small.keras"
+    trained(2).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("run", "layout", "suffix", "num_classes", "backbone", "options"),
+    [
+        (script_runner.run_alone, "zllrunning", ".pth", 19, "resnet18", {}),
+        (script_runner.run, "zllrunning", ".safetensors", 5, "resnet18", {"dtype": "mixed_bfloat16"}),
+        (script_runner.run, "yakhyo", ".safetensors", 19, "resnet18", {"dtype": "float64"}),
+        (script_runner.run, "yakhyo", ".pth", 5, "resnet34", {"input_shape": (64, 96, 3)}),
+    ],
+)
+def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
+    tmp_path, published_network, run, layout, suffix, num_classes, backbone, options
+):
+    model = trained(num_classes, backbone, **options)
+    model.save(tmp_path / "model.keras")
+    path = tmp_path / "new" / f"face_parsing{suffix}"
+    flags = ["--model", tmp_path / "model.keras", "--output", path, "--layout", layout]
+    process = run(SCRIPT, *flags)
+    assert process.returncode == 0, process.stderr
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert process.stdout.splitlines()[-1] == (
+        f"{path.stat().st_size:,} bytes  {path}  BiSeNet {backbone} with {num_classes} classes ({layout} layout)  "
+        f"sha256 {digest}"
+    )
+
+    # Read as the users of the PyTorch code do.
+    read = torch.load if suffix == ".pth" else safetensors.torch.load_file
+    state = read(path)
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
+    network = torch_network.BiSeNet(num_classes, backbone, layout)
+    if layout == "zllrunning":
+        network = published_network(num_classes)
+    network.load_state_dict(state, strict=True)
+    exact = BiSeNet(num_classes, backbone, dtype="float64")
+    exact.set_weights(model.get_weights())
+    images = random_images(97, 65, "float64")
+    with torch.inference_mode():
+        logits = network.double().eval()(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
+    results = exact.predict_on_batch(images)
+    for head, result in zip(HEADS, logits, strict=True):
+        difference = parity.compare(results[head], result.permute(0, 2, 3, 1).numpy())
+        assert parity.TOLERANCES["keras_float64"].holds(difference), (head, difference)
+
+    # And forth again.
+    state = weight_port.load(path)
+    again = BiSeNet(num_classes, backbone)
+    weight_port.apply(state, again.variables, weight_port.recognise(state))
+    before, after = (weight_port.keras_weights(network.variables) for network in (model, again))
+    assert before.keys() == after.keys()
+    for variable, array in before.items():
+        np.testing.assert_array_equal(after[variable], array, err_msg=variable)
+
+
+def check_refused(process, message, folder):
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == message
+    assert "Traceback" not in process.stderr
+    assert not folder.exists(), "a refused job left something behind"
+
+
+def test_no_such_file(tmp_path):
+    process = command("--model", tmp_path / "none.keras", "--output", tmp_path / "out" / "a.pth")
+    message = f"error: {tmp_path}/none.keras: no such file; expected a .keras file of a BiSeNet"
+    check_refused(process, message, tmp_path / "out")
+
+
+def test_another_model(tmp_path):
+    path = tmp_path / "other.keras"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
+    process = command("--model", path, "--output", tmp_path / "out" / "a.pth")
+    message = f"error: {path}: holds a Sequential; expected a BiSeNet, as port_and_export.py and train.py write it"
+    check_refused(process, message, tmp_path / "out")
+
+
+def test_no_keras_file(tmp_path):
+    path = tmp_path / "model.keras"
+    torch.save({"weight": torch.ones(3)}, path)
+    process = command("--model", path, "--output", tmp_path / "out" / "a.pth")
+    message = f"error: {path}: is damaged, or no .keras file; export it again"
+    check_refused(process, message, tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, small):
+    (tmp_path / "file").write_text("")
+    process = command("--model", small, "--output", tmp_path / "file" / "out" / "a.pth")
+    message = f"error: cannot write to {tmp_path}/file/out: Not a directory; free it or choose another folder"
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == message
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_no_space_left(tmp_path, small, suffix):
+    """A limit on the size of any file fails as a full disk does."""
+    process = command("--model", small, "--output", tmp_path / "out" / f"a{suffix}", largest_file=10 << 20)
+    message = f"error: cannot write to {tmp_path}/out: File too large; free it or choose another folder"
+    check_refused(process, message, tmp_path / "out")
+
+
+def test_what_fails_the_comparison_leaves_the_older_file(tmp_path):
+    """A network that diverged computes nothing that could be compared."""
+    model = trained(2)
+    variable = model.get_layer("ffm_conv1").kernel
+    variable.assign(np.full(variable.shape, np.nan))
+    path, output = tmp_path / "diverged.keras", tmp_path / "a.pth"
+    model.save(path)
+    output.write_bytes(b"of an earlier run")
+    process = command("--model", path, "--output", output)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == (
+        f"error: {output}: not written, PyTorch does not compute what {path} does: keras_float64, keras; "
+        "see the table above"
+    )
+    assert output.read_bytes() == b"of an earlier run"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pth", "diverged.keras"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layout", "coincheung"], "flag --layout=coincheung: value should be one of <zllrunning|yakhyo>"),
+        (["stray", "more"], "unexpected arguments: stray more; every option is a flag, see --help"),
+        (
+            ["--output", "model.onnx"],
+            "flag --output=model.onnx: unknown kind of file; expected a name ending in .pth, .pt, .safetensors",
+        ),
+        (["--output", "model"], "flag --output=model: unknown kind of file; expected a name ending in .pth"),
+    ],
+)
+def test_bad_flags(tmp_path, arguments, message):
+    process = command("--model", "a.keras", "--output", "a.pth", *arguments, cwd=tmp_path)
+    assert process.returncode == 1
+    assert message in process.stderr + process.stdout
+    assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []

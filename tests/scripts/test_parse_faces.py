@@ -1,0 +1,785 @@
+"""Parsing folders of photos and videos as a user does: what is written, what is refused, and what survives."""
+
+import contextlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from support import videos
+from support.networks import narrow
+from support.paths import ROOT
+
+from keras_bisenet import LABELS, FaceParser
+from keras_bisenet.export import convert
+from keras_bisenet.inference import detection
+from keras_bisenet.inference.batch import inputs, parse_folder, results
+from keras_bisenet.utils import images, locks, painting, workers
+from keras_bisenet.utils.errors import ImageError, ModelError
+
+SCRIPT = ROOT / "scripts" / "parse_faces.py"
+ALL = ",".join(results.KINDS)
+UNREADABLE = "cannot be read as an image; expected one of .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+# LiteRT says this of each network that it opens.
+GREETING = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+
+
+def command(*arguments):
+    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+
+
+def parse(*arguments, **options):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, **options)
+
+
+def said(process):
+    return [line for line in process.stderr.splitlines() if line != GREETING]
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def times(folder):
+    return {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parts[len(folder.parts)] in results.KINDS
+    }
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def age(*paths):
+    """Makes files an hour older, as coarse clocks would not tell a change within a moment."""
+    for path in paths:
+        os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+
+
+def write_model(path, seed):
+    path.write_bytes(convert.to_tflite(narrow((16,) * 8, len(LABELS), seed=seed), (64, 64)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small network of random weights, which is fast."""
+    return write_model(tmp_path_factory.mktemp("model") / "small.tflite", 0)
+
+
+@pytest.fixture(scope="module")
+def parser(model):
+    return FaceParser(model, 1)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return images.read(images.BUNDLED)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, portrait):
+    """Five photos of different sizes and awkward names."""
+    folder = tmp_path_factory.mktemp("photos")
+    names = ["a.png", "two words/Grüße 日本.png", "two words/a.png", "new\nline.png", os.fsdecode(b"\xff\xfe.png")]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(portrait[10 * number :, : 240 - 33 * number]).save(folder / name)
+    age(*folder.rglob("*.png"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory, photos, model):
+    """(process, folder) of a run with all outputs."""
+    out = tmp_path_factory.mktemp("parsed") / "new" / "out"
+    process = parse(photos, "--output_dir", out, "--outputs", ALL, "--model", model, "--workers", "3")
+    return process, out
+
+
+@pytest.fixture
+def again(parsed, tmp_path):
+    """A copy of the results, for runs that go on from there."""
+    return pathlib.Path(shutil.copytree(parsed[1], tmp_path / "out"))
+
+
+def test_everything_is_written_for_every_photo(parsed, photos, parser):
+    process, out = parsed
+    assert (process.returncode, said(process)) == (0, [])
+    assert process.stdout == f"parsed 5; everything is in {out}\n"
+    expected = {"parse_faces.json"}
+    for path in photos.rglob("*.png"):
+        name = path.relative_to(photos)
+        photo, labels = images.read(path), parser(path)
+        assert labels.shape == photo.shape[:2]
+        parts = [LABELS[label] for label in np.unique(labels)]
+        assert len(parts) > 1
+        np.testing.assert_array_equal(read(out / "labels" / f"{name}.png"), labels)
+        overlay = io.BytesIO()
+        Image.fromarray(painting.overlay(photo, labels)).save(overlay, "JPEG", quality=90)
+        assert (out / "overlay" / f"{name}.jpg").read_bytes() == overlay.getvalue()
+        for part in parts:
+            np.testing.assert_array_equal(
+                read(out / "masks" / name / f"{part}.png") == 255, labels == LABELS.index(part)
+            )
+        assert json.loads((out / "json" / f"{name}.json").read_text()) == results.describe(labels, LABELS)
+        expected |= {f"labels/{name}.png", f"overlay/{name}.jpg", f"json/{name}.json"}
+        expected |= {f"masks/{name}/{part}.png" for part in parts}
+    assert set(content(out)) == expected
+
+
+def test_one_worker_writes_the_same(parsed, photos, model, tmp_path):
+    process = parse(photos, "--output_dir", tmp_path, "--outputs", ALL, "--model", model, "--workers", "1")
+    assert process.returncode == 0
+    assert content(tmp_path) == content(parsed[1])
+
+
+def test_the_default_model_and_output(portrait, tmp_path):
+    process = parse(images.BUNDLED, cwd=tmp_path)
+    assert process.stdout == "parsed 1; everything is in build/parsed\n"
+    labels = read(tmp_path / "build" / "parsed" / "labels" / "astronaut_face.png.png")
+    np.testing.assert_array_equal(labels, FaceParser(num_threads=1)(portrait))
+
+
+def test_a_second_run_does_what_is_left(again, photos, model, tmp_path):
+    flags = ["--output_dir", again, "--outputs", ALL, "--model", model]
+    before, first = content(again), times(again)
+    process = parse(photos, *flags)
+    assert process.returncode == 0
+    assert process.stdout == f"parsed 0, 5 were done before; everything is in {again}\n"
+    assert times(again) == first
+
+    # A photo that changed, one that is new, and results that are gone.
+    copy = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
+    Image.fromarray(images.read(photos / "a.png")[:99]).save(copy / "a.png")
+    shutil.copy2(photos / "two words" / "a.png", copy / "b.png")
+    shutil.rmtree(again / "masks" / "two words" / "a.png")
+    process = parse(copy, *flags)
+    assert process.stdout == f"parsed 3, 3 were done before; everything is in {again}\n"
+    assert read(again / "labels" / "a.png.png").shape == (99, 240)
+    redone = {path for path, time_ in times(again).items() if first.get(path) != time_ and path.suffix == ".json"}
+    assert redone == {again / "json" / name for name in ("a.png.json", "b.png.json", "two words/a.png.json")}
+    others = {name: data for name, data in content(again).items() if "/a.png" not in name and "/b.png" not in name}
+    assert others == {name: data for name, data in before.items() if "/a.png" not in name}
+    assert {name for name in content(again) if "two words" in name} == {name for name in before if "two words" in name}
+
+
+def test_results_of_another_model_are_not_mixed_in(again, photos, model, tmp_path):
+    other = write_model(tmp_path / "other.tflite", 1)
+    before = content(again)
+    record = json.loads(before["parse_faces.json"])
+    first, second = (f"{digest[:8]}" for digest in (record["sha256"], sha256_of(other)))
+    for flags, expected in (
+        (["--model", other], f"model other.tflite (sha256 {second}) without --detect"),
+        (["--model", model, "--detect"], f"model small.tflite (sha256 {first}) with --detect"),
+    ):
+        process = parse(photos, "--output_dir", again, *flags)
+        assert (process.returncode, process.stdout) == (1, "")
+        assert said(process) == [
+            f"error: {again}: holds results of model small.tflite (sha256 {first}) without --detect; expected those of "
+            f"{expected}; choose another folder"
+        ]
+    assert content(again) == before
+    # The same model under another name is the same.
+    shutil.copy(model, tmp_path / "renamed.tflite")
+    process = parse(photos, "--output_dir", again, "--model", tmp_path / "renamed.tflite")
+    assert process.stdout == f"parsed 0, 5 were done before; everything is in {again}\n"
+
+
+def sha256_of(path):
+    return subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}", '{"sha256": 1, "detect": true, "model": "a"}', "\xff"])
+def test_a_damaged_record(again, model, record):
+    (again / "parse_faces.json").write_bytes(record.encode("latin-1"))
+    with pytest.raises(ImageError) as error, parse_folder.Job(again, model=str(model)).claim():
+        pass
+    assert str(error.value) == f"{again}/parse_faces.json: is damaged; remove it, or choose another folder"
+
+
+def test_results_may_lie_among_the_photos(photos, model, tmp_path):
+    copy = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
+    for folder in (copy, copy / "parsed"):
+        for number in ("parsed 5", "parsed 0, 5 were done before"):
+            process = parse(copy, "--output_dir", folder, "--outputs", "labels,overlay,masks", "--model", model)
+            assert process.stdout == f"{number}; everything is in {folder}\n"
+        for kind in results.KINDS:
+            shutil.rmtree(folder / kind, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["{photos}", "--outputs", "labels,mask"],
+            "outputs names 'mask'; expected some of labels, overlay, masks, json",
+        ),
+        (["{photos}", "--outputs", ""], "outputs names ''; expected some of labels, overlay, masks, json"),
+        (["{photos}", "--model", "none.tflite"], "none.tflite: cannot be read: No such file or directory"),
+        (["{photos}", "--model", "a.onnx"], "a.onnx: unknown kind of model; expected a .tflite or .keras file"),
+        (
+            ["{photos}/a.png", "{photos}/two words/a.png"],
+            "{photos}/a.png and {photos}/two words/a.png would both be written as a.png; expected different names; "
+            "parse them into folders of their own",
+        ),
+        (
+            ["new\nline"],
+            "new\\nline: no such file or folder; expected a file, a folder, or a pattern in quotes such as "
+            "'photos/**/*.jpg'",
+        ),
+    ],
+)
+def test_what_cannot_begin(photos, tmp_path, arguments, message):
+    process = parse(*(argument.format(photos=photos) for argument in arguments), "--output_dir", "out", cwd=tmp_path)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == f"error: {message.format(photos=photos)}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_no_segmentation_model(photos, tmp_path):
+    inputs_, classifier = keras.Input((8, 8, 3), batch_size=1), tmp_path / "classifier.tflite"
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs_)
+    classifier.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs_, pooled)).convert())
+    process = parse(photos, "--output_dir", tmp_path / "out", "--model", classifier)
+    assert process.returncode == 1
+    (line,) = said(process)
+    assert line.startswith(f"error: {classifier}: takes ")
+    assert line.endswith(
+        "; expected one RGB photo in, and labels or scores of each of its pixels out: is it a segmentation model?"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_named():
+    process = parse()
+    assert process.returncode == 1
+    assert "expected photos: files, folders or patterns; see --help" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def write_huge(path):
+    """20,000 x 20,000 pixels in a file of 50 kB."""
+    Image.new("1", (20000, 20000)).save(path)
+    assert path.stat().st_size < 100_000
+
+
+def exif(orientation, extra=None):
+    note = Image.Exif()
+    note[0x0112] = orientation
+    if extra:
+        note[0x010F] = extra
+    return note
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, portrait):
+    """Bad files, unusual ones, and how the bad ones fail: (folder, {name: reason})."""
+    folder = tmp_path_factory.mktemp("mixed")
+    image, bad = Image.fromarray(portrait), {}
+    for name, data in (
+        ("zero.jpg", b""),
+        ("text.jpg", b"no photo"),
+        ("cut.png", images.BUNDLED.read_bytes()[:50_000]),
+        ("new\nline\x1b[2J.png", b""),
+        *((f"zero{number:02}.png", b"") for number in range(16)),
+    ):
+        (folder / name).write_bytes(data)
+        bad[name] = UNREADABLE
+    for name, options in (("cut.jpg", {}), ("cut.webp", {}), ("damaged.tif", {"compression": "tiff_lzw"})):
+        image.save(folder / name, **options)
+        data = bytearray((folder / name).read_bytes())
+        if name == "damaged.tif":
+            data[1000:60000] = bytes(59000)  # libtiff tells of it on stderr
+        (folder / name).write_bytes(data if name == "damaged.tif" else data[: len(data) // 2])
+        bad[name] = UNREADABLE
+    write_huge(folder / "huge.png")
+    bad["huge.png"] = "has 400000000 pixels; expected at most 178956970: shrink it first"
+    (folder / "gone.png").symlink_to("nowhere.png")
+    bad["gone.png"] = "no such file"
+    image.save(folder / "odd exif.jpg", exif=exif(6, "abc"))
+    # A tag of numbers that holds text: Pillow fails on it when it turns the photo.
+    data = (folder / "odd exif.jpg").read_bytes()
+    (folder / "odd exif.jpg").write_bytes(data.replace(b"\x01\x0f\x00\x02", b"\x01\x44\x00\x02"))
+    bad["odd exif.jpg"] = UNREADABLE
+
+    good = folder / "good"
+    good.mkdir()
+    image.crop((9, 9, 10, 10)).save(good / "pixel.png")
+    Image.fromarray(portrait[..., 1].astype(np.uint16) * 257).save(good / "deep.png")
+    image.convert("CMYK").save(good / "cmyk.jpg")
+    image.convert("L").save(good / "grey.png")
+    image.convert("LA").save(good / "grey alpha.png")
+    image.convert("1").save(good / "bits.png")
+    rgba = image.convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize(image.size))
+    rgba.save(good / "rgba.png")
+    image.quantize(64).save(good / "palette.png")
+    others = [image.rotate(90 * turn) for turn in (1, 2)]
+    for name in ("moving.webp", "moving.gif"):
+        image.save(good / name, save_all=True, append_images=others, duration=100)
+    image.crop((0, 0, 240, 200)).transpose(Image.Transpose.ROTATE_90).save(good / "turned.jpg", exif=exif(6))
+    return folder, bad
+
+
+@pytest.fixture(scope="module")
+def parsed_mixed(tmp_path_factory, mixed, model):
+    out = tmp_path_factory.mktemp("mixed") / "out"
+    process = parse(mixed[0], "--output_dir", out, "--model", model, "--workers", "2")
+    return process, out
+
+
+def test_bad_photos_are_listed(parsed_mixed, mixed):
+    process, out = parsed_mixed
+    folder, bad = mixed
+    expected = [
+        f"{folder}/{name}: {bad[name]}".replace("\n", "\\n").replace("\x1b", "\\x1b")
+        for name in sorted(bad, key=lambda name: (folder / name).parts)
+    ]
+    assert len(expected) == 26
+    assert (out / "failures.txt").read_text().splitlines() == expected
+    assert process.returncode == 1
+    assert said(process) == [
+        *(f"failed: {line}" for line in expected[:20]),
+        f"error: 26 of 37 failed; they are listed in {out}/failures.txt",
+    ]
+    assert process.stdout == f"parsed 11; everything is in {out}\n"
+
+
+def test_unusual_photos_are_parsed(parsed_mixed, mixed, parser, portrait):
+    _, out = parsed_mixed
+    folder, _ = mixed
+    written = {str(path.relative_to(out / "labels")) for path in (out / "labels").rglob("*.png")}
+    names = {path.name for path in (folder / "good").iterdir()}
+    assert len(names) == 11
+    assert written == {f"good/{name}.png" for name in names}
+    alone = parser(portrait)
+    for name in sorted(names):
+        labels = read(out / "labels" / "good" / f"{name}.png")
+        np.testing.assert_array_equal(labels, parser(folder / "good" / name))
+        if name == "pixel.png":
+            assert labels.shape == (1, 1)
+        elif name == "turned.jpg":
+            assert labels.shape == (200, 240)
+            assert (labels == parser(portrait[:200])).mean() > 0.9
+        else:
+            assert labels.shape == (240, 240)
+        if name in ("palette.png", "moving.webp", "moving.gif"):
+            # The first picture, in its colours.
+            assert (labels == alone).mean() > 0.8
+
+
+def test_failures_are_no_longer_listed_when_they_are_mended(tmp_path, model, portrait):
+    path, out = tmp_path / "a.png", tmp_path / "out"
+    path.write_bytes(b"")
+    process = parse(path, "--output_dir", out, "--model", model)
+    assert (process.returncode, (out / "failures.txt").exists()) == (1, True)
+    Image.fromarray(portrait).save(path)
+    process = parse(path, "--output_dir", out, "--model", model)
+    assert (process.returncode, (out / "failures.txt").exists(), said(process)) == (0, False, [])
+
+
+def test_large_photos_take_little_memory_or_none(tmp_path, model, portrait):
+    """In a process of its own: peaks of memory never go down."""
+    write_huge(tmp_path / "huge.png")
+    Image.new("1", (9000, 9000)).save(tmp_path / "large.png")  # 243 MB as RGB
+    Image.fromarray(portrait).save(tmp_path / "a.png")
+    code = f"""
+import pathlib, resource
+from keras_bisenet.inference.batch.parse_folder import Job, Worker
+folder = pathlib.Path({str(tmp_path)!r})
+work = Worker(Job(folder / "out", model={str(model)!r}))
+assert work("a.png", folder / "a.png") is None
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(work("huge.png", folder / "huge.png"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
+taken = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 300_000_000,) * 2)
+print(work("large.png", folder / "large.png"))
+print(work("again.png", folder / "a.png"))
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said_, kilobytes, large, small = process.stdout.splitlines()
+    assert said_ == f"{tmp_path}/huge.png: has 400000000 pixels; expected at most 178956970: shrink it first"
+    assert int(kilobytes) < 20_000
+    assert large == f"{tmp_path}/large.png: not enough memory"
+    assert small == "None"
+    assert process.stderr.strip() in ("", GREETING)
+
+
+def test_names_that_leave_no_room_for_a_suffix(tmp_path, portrait, model):
+    name = "x" * 251 + ".png"
+    Image.fromarray(portrait).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / name)
+    work = parse_folder.Worker(parse_folder.Job(tmp_path / "out", model=str(model)))
+    assert work(name, tmp_path / name) == f"{tmp_path}/{name}: its results cannot be written: File name too long"
+
+
+def test_a_model_that_vanishes_is_told_once(tmp_path, photos):
+    job = parse_folder.Job(tmp_path, model=str(tmp_path / "none.tflite"))
+    with pytest.raises(ModelError, match=r"^.*/none\.tflite: cannot be read: No such file or directory$"):
+        list(parse_folder.run(job, inputs.find([str(photos)]), 1))
+
+
+def test_progress_is_drawn_on_a_terminal_alone(photos, model, tmp_path):
+    """The other tests see that a pipe gets none of it."""
+    primary, secondary = pty.openpty()
+    termios.tcsetwinsize(secondary, (24, 100))
+    process = subprocess.Popen(
+        command(photos, "--output_dir", tmp_path, "--model", model), stdout=subprocess.PIPE, stderr=secondary
+    )
+    os.close(secondary)
+    drawn = b""
+    with contextlib.suppress(OSError), open(primary, "rb", buffering=0) as terminal:  # noqa: PTH123
+        while chunk := terminal.read(1024):
+            drawn += chunk
+    assert process.wait() == 0
+    last = [line for line in drawn.decode().split("\r") if line.strip()][-1]
+    assert last.startswith("parsing: 100%|")
+    assert "| 5/5 [" in last
+    assert "photo/s]" in last or "s/photo]" in last
+
+
+# Long runs, and what may happen on the way.
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, photos):
+    """160 photos."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(160):
+        os.link(photos / ("a.png" if number % 2 else "two words/a.png"), folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, many, model):
+    """What becomes of them."""
+    out = tmp_path_factory.mktemp("whole")
+    assert parse(many, *flags(out, model)).returncode == 0
+    return content(out)
+
+
+def flags(out, model):
+    return ["--output_dir", out, "--outputs", "labels,masks", "--model", model, "--workers", "2"]
+
+
+def processes(marker):
+    """Ids of the processes that were started with a variable in their environment, and of the parents of each."""
+    found = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if marker.encode() in path.read_bytes():
+                found[int(path.parent.name)] = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+@pytest.fixture
+def start(model, request):
+    """Runs the script on photos until it has written a few: a function that gives the process and its marker."""
+    started = []
+
+    def run(photos, out):
+        marker = f"PARSE_FACES_TEST={request.node.name}-{os.getpid()}"
+        name, _, value = marker.partition("=")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(
+            command(photos, *flags(out, model)), env=os.environ | {name: value}, start_new_session=True, **pipes
+        )
+        started.append(process)
+        while len(list(out.glob("labels/[0-9]*.png"))) < 5:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.005)
+        return process, marker
+
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_until_gone(marker):
+    deadline = time.monotonic() + 30
+    while processes(marker):
+        assert time.monotonic() < deadline, "worker processes outlive their parent"
+        time.sleep(0.05)
+
+
+def check_nothing_is_half(out, whole):
+    """Some photos are done, some are not, and no file differs from what it should be."""
+    left = {name: data for name, data in content(out).items() if ".partial" not in name and name != locks.NAME}
+    assert left.items() <= whole.items()
+    labels = [name for name in left if name.startswith("labels/")]
+    assert 5 <= len(labels) < 160
+    # Folders of masks are whole too.
+    for path in (out / "masks").glob("[0-9]*"):
+        masks = {name for name in whole if name.startswith(f"masks/{path.name}/")}
+        assert {f"masks/{path.name}/{mask.name}" for mask in path.iterdir()} == masks
+
+
+def check_goes_on(many, out, model, whole):
+    done = times(out)
+    process = parse(many, *flags(out, model))
+    assert (process.returncode, said(process)) == (0, [])
+    assert content(out) == whole
+    after = times(out)
+    labels = [path for path in done if path.parent == out / "labels" and not path.name.startswith(".")]
+    assert sum(done[path] == after[path] for path in labels) >= len(labels) - 2
+
+
+def test_ctrl_c(many, model, whole, start, tmp_path):
+    process, marker = start(many, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert [line for line in stderr.splitlines() if line != GREETING] == [
+        "error: interrupted; run again, which goes on"
+    ]
+    wait_until_gone(marker)
+    check_nothing_is_half(tmp_path, whole)
+    assert not [name for name in content(tmp_path) if ".partial" in name]
+    check_goes_on(many, tmp_path, model, whole)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.2])
+def test_ctrl_c_while_the_workers_start(many, model, tmp_path, delay):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(many, *flags(tmp_path, model)), start_new_session=True, **pipes)
+    while not (tmp_path / "parse_faces.json").exists():
+        time.sleep(0.001)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr == f"{GREETING}\nerror: interrupted; run again, which goes on\n"
+
+
+def test_the_main_process_is_killed(many, model, whole, start, tmp_path):
+    process, marker = start(many, tmp_path)
+    process.kill()
+    process.wait()
+    wait_until_gone(marker)
+    check_nothing_is_half(tmp_path, whole)
+    check_goes_on(many, tmp_path, model, whole)
+
+
+def test_a_worker_is_killed(many, whole, start, tmp_path):
+    process, marker = start(many, tmp_path)
+    running = processes(marker)
+    # The workers are children of the fork server, which is a child of the main process.
+    worker = max(pid for pid, parent in running.items() if running.get(parent) == process.pid)
+    os.kill(worker, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (1, "")
+    assert [line for line in stderr.splitlines() if line != GREETING] == [
+        "error: a worker process was ended, for want of memory perhaps; run again, which goes on"
+    ]
+    wait_until_gone(marker)
+    check_nothing_is_half(tmp_path, whole)
+
+
+def test_the_folder_changes_during_the_run(many, whole, start, tmp_path):
+    copy, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(many, copy, copy_function=os.link)
+    process, _ = start(copy, out)
+    (copy / "158.png").unlink()
+    (tmp_path / "garbage").write_bytes(b"garbage")
+    (tmp_path / "garbage").replace(copy / "159.png")
+    os.link(many / "000.png", copy / "999.png")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert [line for line in stderr.splitlines() if line != GREETING] == [
+        f"failed: {copy}/158.png: no such file",
+        f"failed: {copy}/159.png: {UNREADABLE}",
+        f"error: 2 of 160 failed; they are listed in {out}/failures.txt",
+    ]
+    left = content(out)
+    del left["failures.txt"]
+    assert left == {name: data for name, data in whole.items() if "158.png" not in name and "159.png" not in name}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 300 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk (root)")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk(many, model, whole, small_disk):
+    out = small_disk / "out"
+    process = parse(many, *flags(out, model))
+    assert (process.returncode, process.stdout) == (1, "")
+    assert said(process) == [
+        f"error: cannot write to {out}: No space left on device; free it and run again, which goes on"
+    ]
+    check_nothing_is_half(out, whole)
+    # No worker goes on with the next photo.
+    work = parse_folder.Worker(parse_folder.Job(out, ("labels", "masks"), str(model)))
+    with pytest.raises(ImageError, match=r"^cannot write to .*: No space left on device; free it and run again"):
+        for number in range(160):
+            assert work(f"{number:03}.png", many / f"{number:03}.png") is None
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    check_goes_on(many, out, model, whole)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for folder in (out, small_disk / "new"):
+        process = parse(many, *flags(folder, model))
+        assert said(process) == [
+            f"error: cannot write to {folder}: Read-only file system; free it and run again, which goes on"
+        ]
+
+
+def test_a_file_in_the_place_of_the_folder(photos, model, tmp_path):
+    (tmp_path / "out").write_text("")
+    process = parse(photos, "--output_dir", tmp_path / "out", "--model", model)
+    assert said(process) == [
+        f"error: cannot write to {tmp_path}/out: Not a directory; free it and run again, which goes on"
+    ]
+
+
+# Videos.
+
+
+@pytest.fixture(scope="module")
+def pictures(portrait):
+    return [np.roll(portrait[:, ::2], 10 * shift, axis=1) for shift in range(8)]
+
+
+def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
+    clip = videos.write(tmp_path / "clip.mp4", pictures)
+    cut = videos.write(tmp_path / "cut.mp4", 4 * pictures, {"movflags": "faststart"})
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    (tmp_path / "text.mp4").write_bytes(b"no video")
+    age(clip)
+    out = tmp_path / "out"
+    arguments = [tmp_path, photos / "a.png", "--output_dir", out, "--outputs", "labels,overlay", "--model", model]
+    process = parse(*arguments)
+    broken = [
+        f"{cut}: is damaged or breaks off; 15 of its pictures could be read; copy it again",
+        f"{tmp_path}/text.mp4: cannot be read as a video; expected .avi, .m4v, .mkv, .mov, .mp4, .webm",
+    ]
+    assert process.returncode == 1
+    assert said(process) == [
+        *(f"failed: {line}" for line in broken),
+        f"error: 2 of 26 failed; they are listed in {out}/failures.txt",
+    ]
+    assert (out / "failures.txt").read_text().splitlines() == broken
+    assert process.stdout == f"parsed 24; everything is in {out}\n"
+    for name, count in (("clip.mp4", 8), ("cut.mp4", 15)):
+        written = sorted((out / "labels" / name).iterdir())
+        assert [path.name for path in written] == [f"{number:06}.png" for number in range(1, count + 1)]
+        for path, picture in zip(written, itertools.cycle(pictures)):
+            labels = parser(picture)
+            np.testing.assert_array_equal(read(path), labels)
+            painted = read(out / "overlay" / name / f"{path.stem}.jpg").astype(int)
+            assert np.abs(painted - painting.overlay(picture, labels)).mean() < 8
+
+    # On again from the middle.
+    for number in (3, 6):
+        (out / "labels" / "clip.mp4" / f"{number:06}.png").unlink()
+    (out / "overlay" / "clip.mp4" / "000008.jpg").unlink()
+    before = times(out)
+    process = parse(clip, *arguments[2:])
+    assert (process.returncode, process.stdout) == (0, f"parsed 3; everything is in {out}\n")
+    after = times(out)
+    redone = {path.stem for path, time_ in after.items() if before.get(path) != time_ and path.is_file()}
+    assert redone == {"000003", "000006", "000008"}
+    assert after.keys() >= before.keys()
+
+
+# Faces first.
+
+
+def test_detect(portrait, tmp_path):
+    scene = np.full((450, 600, 3), 120, np.uint8)
+    scene[200:320, 350:470] = images.resize(portrait, (120, 120))
+    for name, photo in (("scene.png", scene), ("empty.png", np.full((90, 120, 3), 99, np.uint8))):
+        Image.fromarray(photo).save(tmp_path / name)
+    out = tmp_path / "out"
+    process = parse(tmp_path / "*.png", "--detect", "--output_dir", out, "--outputs", "labels,json", "--workers", "1")
+    assert (process.returncode, said(process)) == (0, [])
+    np.testing.assert_array_equal(read(out / "labels" / "empty.png.png"), np.zeros((90, 120)))
+    assert list(json.loads((out / "json" / "empty.png.json").read_text())["parts"]) == ["background"]
+    labels = read(out / "labels" / "scene.png.png")
+    expected = detection.parse_faces(FaceParser(num_threads=1), scene, detection.Detector()(scene))
+    np.testing.assert_array_equal(labels, expected)
+    hair = np.isin(labels, [LABELS.index("hair")])
+    assert hair.sum() > 1000
+
+
+def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mtcnn", None)
+    with pytest.raises(ImageError) as error, parse_folder.Job(tmp_path / "out", detect=True).claim():
+        pass
+    assert str(error.value) == "finding faces needs mtcnn: pip install 'keras-bisenet[detect]'"
+    assert not (tmp_path / "out").exists()
+
+
+# Memory.
+
+
+def test_only_a_few_tasks_are_taken_before_their_turn():
+    taken = 0
+
+    def tasks():
+        nonlocal taken
+        for number in range(200):
+            taken += 1
+            yield number
+
+    ahead = []
+    for number, result in enumerate(workers.run(workers.pool(2, "operator"), abs, tasks(), 7)):
+        assert result == number
+        ahead.append(taken - number)
+    assert len(ahead) == 200
+    assert max(ahead) == 7
+
+
+def test_who_stops_early_waits_for_what_has_begun_alone():
+    pool = workers.pool(1, "time")
+    results_ = workers.run(pool, time.sleep, [0.2] * 60, 60)
+    next(results_)
+    started = time.monotonic()
+    results_.close()
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - started < 6
+
+
+def test_a_video_is_read_as_it_is_parsed(pictures, model, tmp_path):
+    """Not all at once: of 80 pictures, at most four a worker wait."""
+    clip = videos.write(tmp_path / "clip.mp4", 10 * pictures)
+    asked = []
+
+    class Watched(parse_folder.Job):
+        def is_done(self, source):
+            asked.append(source.name)
+            return super().is_done(source)
+
+        def __reduce__(self):
+            return parse_folder.Job, (self.output_dir, self.kinds, self.model)
+
+    job = Watched(tmp_path / "out", model=str(model))
+    for number, (name, error) in enumerate(parse_folder.run(job, inputs.find([str(clip)]), 2)):
+        assert (str(name), error) == (f"clip.mp4/{number + 1:06}", None)
+        assert len(asked) - number <= 8
+    assert len(asked) == 80

@@ -1,0 +1,88 @@
+"""`scripts/serve_web.py`: what it sends with every file, and what it says when it cannot serve."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from support.paths import ROOT
+
+SCRIPT = ROOT / "scripts" / "serve_web.py"
+HEADERS = json.loads((ROOT / "web" / "headers.json").read_text(encoding="utf-8"))
+
+
+def refused(*arguments):
+    """What the script says on stderr, having failed."""
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert "Traceback" not in process.stderr
+    return process.stderr
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "headers.json").write_text(json.dumps(HEADERS))
+    for name in ("index.html", "main.js", "a.wasm"):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(page):
+    command = [sys.executable, SCRIPT, "--port", "0", "--build_dir", page]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        yield re.search(r"http://localhost:\d+/", server.stdout.readline())[0]
+        server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        ("", 200, "text/html"),
+        ("main.js", 200, "text/javascript"),
+        ("a.wasm", 200, "application/wasm"),
+        ("missing.tflite", 404, "text/html;charset=utf-8"),
+    ],
+)
+def test_every_response_has_the_headers_and_its_type(address, path, status, kind):
+    try:
+        response = urllib.request.urlopen(address + path)
+    except urllib.error.HTTPError as error:
+        response = error
+    assert (response.status, response.headers["Content-Type"]) == (status, kind)
+    assert {name: response.headers[name] for name in HEADERS} == HEADERS
+
+
+def test_the_page_is_isolated_and_loads_nothing_from_elsewhere():
+    assert HEADERS["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert HEADERS["Cross-Origin-Embedder-Policy"] == "require-corp"
+    policy = HEADERS["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'; script-src 'self' 'wasm-unsafe-eval';")
+    assert "unsafe-inline" not in policy
+    assert "http" not in policy
+
+
+def test_a_page_that_is_not_built_names_the_command(tmp_path):
+    path = tmp_path / "headers.json"
+    message = f"error: {path}: no such file; expected the built page; build it: make web\n"
+    assert refused("--port", 0, "--build_dir", tmp_path) == message
+
+
+def test_a_taken_port_names_another(page):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused("--port", port, "--build_dir", page)
+    assert said == (
+        f"error: port {port} cannot be had (Address already in use); choose another: make web PORT={port + 1}\n"
+    )
+
+
+def test_stray_arguments_are_refused():
+    assert "unexpected arguments: 8001; every option is a flag, see --help" in refused("8001")

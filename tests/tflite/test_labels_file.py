@@ -1,0 +1,103 @@
+"""Files that check_onnx.py is given with --tflite."""
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from support import converted_models
+from support.converted_models import PRECISIONS
+from support.networks import random_state
+
+import weight_port
+from keras_bisenet import BiSeNet
+from keras_bisenet.export import convert
+from keras_bisenet.tflite import flatbuffer, labels_file
+from keras_bisenet.tflite.interpreter import TFLiteRunner
+from keras_bisenet.utils.errors import ModelError
+
+SIZE = (65, 97)
+CLASSES = 11
+
+
+@pytest.fixture(scope="module")
+def keras_model():
+    state = random_state(num_classes=CLASSES)
+    model = BiSeNet(CLASSES)
+    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    return model
+
+
+@pytest.fixture(scope="module")
+def tflite_file(tmp_path_factory, keras_model):
+    path = tmp_path_factory.mktemp("labels") / "face_parsing_float32.tflite"
+    path.write_bytes(convert.to_tflite(keras_model, SIZE))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: None, "cannot be read: No such file or directory"),
+        (lambda _: b"", "is not a TFLite model"),
+        (lambda _: b"<!DOCTYPE html>", "is not a TFLite model"),
+        (lambda content: content[:1000], "is truncated or damaged; export it again"),
+        (lambda content: content[: len(content) // 2], "is truncated or damaged; export it again"),
+        (lambda content: content[:-1], "is truncated or damaged; export it again"),
+    ],
+    ids=["missing", "empty", "html", "head", "half", "almost"],
+)
+def test_wrong_tflite_files(tflite_file, tmp_path, make, message):
+    path = tmp_path / "model.tflite"
+    content = make(tflite_file.read_bytes())
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        labels_file.read(path, CLASSES)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_tflite_of_another_kind(tflite_file, tmp_path):
+    network = converted_models.Network()
+    path = tmp_path / "model.tflite"
+    for content, names in (
+        (network.convert(["probabilities"]), "probabilities"),
+        (network.convert(["labels", "logits"]), "logits"),
+        (network.convert({"labels": "logits"}), "float32"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=rf"model\.tflite: takes image uint8 and returns .*{names}"):
+            labels_file.read(path, converted_models.CLASSES)
+    with pytest.raises(ModelError, match="11 classes, the checkpoint 19"):
+        labels_file.read(tflite_file, 19)
+
+
+def test_labels_without_scores(tflite_file, tmp_path):
+    path = tmp_path / "model.tflite"
+    model = flatbuffer.unpack(tflite_file.read_bytes())
+    # ARG_MIN takes the same inputs.
+    for code in model.operatorCodes:
+        if code.builtinCode == schema.BuiltinOperator.ARG_MAX:
+            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MIN
+    path.write_bytes(flatbuffer.pack(model))
+    with pytest.raises(ModelError, match=r"model\.tflite: has no scores"):
+        labels_file.read(path, CLASSES)
+
+
+@pytest.mark.parametrize("precision", convert.PRECISIONS)
+def test_precision_is_told_from_the_file(keras_model, tmp_path, precision):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convert.to_tflite(keras_model, (32, 48), precision))
+    file = labels_file.read(path, CLASSES)
+    assert (file.image_size, file.precision) == ((32, 48), precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_file_by_the_converter(tmp_path, precision):
+    path = tmp_path / "model.tflite"
+    network = converted_models.Network()
+    path.write_bytes(network.convert(["labels"], **PRECISIONS[precision]))
+    file = labels_file.read(path, converted_models.CLASSES)
+    assert (file.content, file.image_size) == (path.read_bytes(), converted_models.SIZE)
+    # The converter stores small kernels in float whatever it is asked for.
+    assert file.precision in (precision, "float32")
+    results = TFLiteRunner(file.content, inner={"logits": file.scores})(converted_models.photo())
+    np.testing.assert_array_equal(results["labels"], results["logits"].argmax(-1))

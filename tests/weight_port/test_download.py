@@ -1,0 +1,283 @@
+"""Downloads and their faults, against a real HTTP server on this machine."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from support import faulty_server
+
+import weight_port
+from weight_port import CheckpointError, manifest
+
+CONTENT = bytes(range(256)) * 400
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SIZE = len(CONTENT)
+
+# What the server does -> what is said of it.
+FAULTS = {
+    "gone": "status 404",
+    "broken": "status 500",
+    "cut": "ChunkedEncodingError",
+    "reset": "ChunkedEncodingError",
+    "stall": "ConnectionError",
+    "empty": f"is 0 bytes; the checkpoint 'net' has {SIZE}",
+    "page": f"is {len(faulty_server.PAGE)} bytes; the checkpoint 'net' has {SIZE}",
+    "other": f"has sha256 {hashlib.sha256(CONTENT[::-1]).hexdigest()}; the checkpoint 'net' has {SHA256}",
+    "claims_less": f"is {SIZE // 2} bytes; the checkpoint 'net' has {SIZE}",
+    "claims_more": "ChunkedEncodingError",
+    "unsaid": f"is {SIZE // 2} bytes; the checkpoint 'net' has {SIZE}",
+    "endless": f"sends more than {SIZE} bytes",
+    "loop": "TooManyRedirects",
+}
+
+
+@pytest.fixture
+def server():
+    with faulty_server.serve(CONTENT) as running:
+        yield running
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(manifest.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(manifest, "TIMEOUTS", (5, 0.3))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that are hashed, in order."""
+    names, digest = [], hashlib.file_digest
+
+    def file_digest(file, algorithm):
+        names.append(pathlib.Path(file.name).name)
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    return names
+
+
+def write(tmp_path, *urls, sha256=SHA256, size=SIZE):
+    entry = {"urls": urls, "layout": "zllrunning", "license": "test", "sha256": sha256, "bytes": size}
+    (tmp_path / "manifest.json").write_text(json.dumps({"net": entry}))
+    return tmp_path / "manifest.json"
+
+
+def message(path):
+    with pytest.raises(CheckpointError) as error:
+        manifest.locate("net", path)
+    return str(error.value)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_downloads_once_with_a_progress_bar(server, cache, tmp_path, capfd, hashed):
+    listed = write(tmp_path, f"{server.url}/whole.pth")
+    found = manifest.locate("net", listed)
+    assert found == manifest.Checkpoint(cache / "net.pth", SHA256, "test")
+    assert hashed == [".partial-net.pth"]
+    assert found.path.read_bytes() == CONTENT
+    assert "100%" in capfd.readouterr().err
+    assert manifest.locate("net", listed) == found
+    assert hashed == [".partial-net.pth", "net.pth"]
+    assert server.requests == ["/whole.pth"]
+    assert names(cache) == ["net.pth"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_and_leaves_nothing(server, cache, tmp_path, fault):
+    text = message(write(tmp_path, f"{server.url}/{fault}.pth"))
+    assert text == (
+        f"the checkpoint 'net' could not be downloaded from {server.url}/{fault}.pth ({FAULTS[fault]}); "
+        f"fetch it by hand and save it as {cache}/net.pth"
+    )
+    assert names(cache) == []
+    # The connection holds as much on its way again.
+    assert server.sent < 20e6
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_any_fault_the_second_address_is_tried(server, cache, tmp_path, fault):
+    listed = write(tmp_path, f"{server.url}/{fault}", f"{server.url}/whole")
+    assert manifest.locate("net", listed).path.read_bytes() == CONTENT
+    assert server.requests[-1] == "/whole"
+    assert names(cache) == ["net"]
+
+
+@pytest.mark.parametrize("answer", faulty_server.RAW)
+def test_answers_that_are_no_http_or_lead_nowhere(server, cache, tmp_path, answer):
+    address = f"{server.url}/raw/{answer.replace(' ', '_')}"
+    text = message(write(tmp_path, address))
+    assert text.startswith(f"the checkpoint 'net' could not be downloaded from {address} (")
+    assert "\n" not in text
+    assert names(cache) == []
+
+
+def test_the_next_call_finishes_what_broke_off(server, cache, tmp_path):
+    listed = write(tmp_path, f"{server.url}/second")
+    assert "ChunkedEncodingError" in message(listed)
+    assert manifest.locate("net", listed).path.read_bytes() == CONTENT
+    assert names(cache) == ["net"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/net.pth", "http://nobody.invalid/net.pth"])
+def test_offline_says_where_to_fetch_it(cache, tmp_path, url):
+    """Port 1 refuses; no host is called .invalid."""
+    assert message(write(tmp_path, url)) == (
+        f"the checkpoint 'net' could not be downloaded from {url} (ConnectionError); "
+        f"fetch it by hand and save it as {cache}/net.pth"
+    )
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_cached_file_is_checked_again(server, tmp_path):
+    listed = write(tmp_path, f"{server.url}/whole")
+    path = manifest.locate("net", listed).path
+    path.write_bytes(CONTENT[::-1])
+    assert message(listed).startswith(f"{path}: has sha256 ")
+
+
+# Checkpoints whose publisher tells neither size nor hash.
+
+
+@pytest.fixture
+def readable(tmp_path):
+    """The content of a small checkpoint."""
+    weight_port.save(tmp_path / "a.safetensors", {"a": np.arange(5000.0)})
+    return (tmp_path / "a.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("page", "is a web page, not a checkpoint; "),
+        ("empty", "is empty (0 bytes); "),
+        ("unsaid", "is truncated or damaged "),
+        ("claims_less", "is truncated or damaged "),
+        ("other", "is truncated or damaged "),
+        ("endless", "sends more than 300000 bytes)"),
+    ],
+)
+def test_without_a_published_hash_it_must_be_a_checkpoint(cache, tmp_path, readable, monkeypatch, fault, reason):
+    monkeypatch.setattr(manifest, "LARGEST", 300_000)
+    with faulty_server.serve(readable) as server:
+        first, second = (f"{server.url}/{name}.safetensors" for name in (fault, "whole"))
+        text = message(write(tmp_path, first, sha256=None, size=None))
+        assert f"from {first} ({reason}" in text
+        assert names(cache) == []
+        listed = write(tmp_path, first, second, sha256=None, size=None)
+        assert manifest.locate("net", listed).path.read_bytes() == readable
+        assert server.sent < 20e6
+
+
+def test_without_a_published_hash_it_is_that_of_the_file(cache, tmp_path, readable, hashed):
+    with faulty_server.serve(readable) as server:
+        listed = write(tmp_path, f"{server.url}/whole.safetensors", sha256=None, size=None)
+        found = manifest.locate("net", listed)
+    assert found == manifest.Checkpoint(cache / "net.safetensors", hashlib.sha256(readable).hexdigest(), "test")
+    assert manifest.locate("net", listed) == found
+    assert hashed == [".partial-net.safetensors", "net.safetensors"]
+
+
+# The disk, and the end of the process.
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """A disk of 64 kB that holds the cache."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk (root)")
+    monkeypatch.setenv(manifest.CACHE_VARIABLE, str(disk / "cache"))
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def remount(disk, option):
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
+def test_a_full_disk_and_a_read_only_one(server, disk, tmp_path):
+    listed, path = write(tmp_path, f"{server.url}/whole", f"{server.url}/whole"), disk / "cache" / "net"
+    advice = f"free that folder, or name another one in {manifest.CACHE_VARIABLE}"
+    assert message(listed) == f"cannot keep {path}: No space left on device; {advice}"
+    assert names(disk / "cache") == []
+    assert server.requests == ["/whole"], "another address would not make room"
+    remount(disk, "size=1m,ro")
+    assert message(listed) == f"cannot keep {path}: Read-only file system; {advice}"
+    remount(disk, "rw")
+    assert manifest.locate("net", listed).path.read_bytes() == CONTENT
+    # A cache that somebody else keeps.
+    remount(disk, "ro")
+    assert manifest.locate("net", listed).path == path
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_file_in_the_place_of_the_cache(server, tmp_path):
+    (tmp_path / "cache").write_text("mine")
+    assert message(write(tmp_path, f"{server.url}/whole")).startswith(f"cannot keep {tmp_path}/cache/net: ")
+    assert (tmp_path / "cache").read_text() == "mine"
+
+
+def start(listed):
+    """Another process that fetches the checkpoint; it prints the path."""
+    code = "import sys; from weight_port import manifest; print(manifest.locate('net', sys.argv[1]).path)"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, listed], **pipes)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_download_leaves_no_file_of_that_name_and_the_next_finishes(server, cache, tmp_path):
+    partial = cache / ".partial-net.pth"
+    for count in (1, 2):
+        process = start(write(tmp_path, f"{server.url}/stall.pth"))
+        wait_for(lambda n=count: len(server.requests) == n and partial.exists() and partial.stat().st_size)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        # No more of them the second time.
+        assert names(cache) == [".net.pth.lock", ".partial-net.pth"]
+    path = manifest.locate("net", write(tmp_path, f"{server.url}/whole.pth")).path
+    assert path.read_bytes() == CONTENT
+    assert names(cache) == ["net.pth"]
+
+
+def test_two_processes_download_once(server, cache, tmp_path):
+    listed = write(tmp_path, f"{server.url}/slow.pth")
+    first = start(listed)
+    wait_for(lambda: server.requests)
+    second = start(listed)
+    results = [process.communicate() for process in (first, second)]
+    assert [pathlib.Path(out.strip()) for out, _ in results] == [cache / "net.pth"] * 2
+    assert (cache / "net.pth").read_bytes() == CONTENT
+    assert server.requests == ["/slow.pth"]
+    assert names(cache) == ["net.pth"]
+
+
+def test_who_waits_is_told_and_goes_on_where_the_first_is_killed(server, cache, tmp_path):
+    first = start(write(tmp_path, f"{server.url}/stall.pth"))
+    wait_for(lambda: server.requests)
+    second = start(write(tmp_path, f"{server.url}/whole.pth"))
+    assert second.stderr.readline() == f"another process downloads {cache}/net.pth; waiting for it\n"
+    assert second.poll() is None
+    first.kill()
+    first.communicate()
+    assert second.communicate()[0] == f"{cache}/net.pth\n"
+    assert (cache / "net.pth").read_bytes() == CONTENT
+    assert names(cache) == ["net.pth"]

@@ -1,0 +1,122 @@
+"""Finding checkpoints: by path, and by their name in the manifest. Downloads are in weight_port/test_download.py."""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+import pytest
+from support.paths import ROOT
+
+from weight_port import CheckpointError, manifest
+
+ENTRY = {"urls": [], "layout": "zllrunning", "license": "test"}
+
+
+@pytest.fixture
+def digests(monkeypatch):
+    """The hashes that are computed, in order."""
+    computed, digest = [], hashlib.file_digest
+
+    def file_digest(file, algorithm):
+        computed.append(digest(file, algorithm).hexdigest())
+        file.seek(0)
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    return computed
+
+
+def write(folder, **entries):
+    (folder / "manifest.json").write_text(json.dumps(entries))
+    return folder / "manifest.json"
+
+
+def message(name, path):
+    with pytest.raises(CheckpointError) as error:
+        manifest.locate(name, path)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mine.pth", "best.keras"])
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_a_path_is_itself_without_a_license(tmp_path, digests, name, kind):
+    (tmp_path / name).write_bytes(b"abc")
+    found = manifest.locate(kind(tmp_path / name), write(tmp_path, net=ENTRY))
+    # The SHA-256 of "abc" as FIPS 180-4 prints it.
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert found == manifest.Checkpoint(tmp_path / name, expected, "")
+    assert digests == [expected]
+
+
+def test_neither_a_file_nor_a_name(tmp_path):
+    missing = tmp_path / "other.pth"
+    assert message(str(missing), write(tmp_path, net=ENTRY)) == (
+        f"{missing}: no such file, and no checkpoint of the manifest: net"
+    )
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_read(tmp_path, make):
+    make(tmp_path / "it")
+    assert message(str(tmp_path / "it"), write(tmp_path)) == (
+        f"{tmp_path}/it: is not a file; expected a .pth, .pt or .safetensors checkpoint"
+    )
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, shipped):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    (tmp_path / "c.pth").write_bytes(b"abc")
+    listed = write(tmp_path, net=ENTRY | {"file": "c.pth"})
+    assert message("net" if shipped else str(tmp_path / "c.pth"), listed) == (
+        f"{tmp_path}/c.pth: cannot be read: Permission denied"
+    )
+
+
+def test_the_shipped_manifest(digests):
+    listed = ROOT / "checkpoints" / "manifest.json"
+    entries = manifest.read(listed)
+    assert set(entries) == {"default", "zllrunning", "yakhyo_resnet18", "yakhyo_resnet34"}
+    default = entries["default"]
+    found = manifest.locate("default", listed)
+    assert found == manifest.Checkpoint(listed.parent / default.file, default.sha256, default.license)
+    assert found.license == "non-commercial research only (CelebAMask-HQ agreement)"
+    assert digests == [default.sha256]
+    published = entries["zllrunning"]
+    assert published.bytes == 53_289_463
+    assert published.sha256 == "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567"
+    assert all(url.startswith("https://") for entry in entries.values() for url in entry.urls)
+    assert all(entry.license for entry in entries.values())
+
+
+def test_a_shipped_file_that_was_changed(tmp_path, digests):
+    (tmp_path / "c.pth").write_bytes(b"abc")
+    listed = write(tmp_path, net=ENTRY | {"file": "c.pth", "bytes": 4, "sha256": "0"})
+    assert message("net", listed) == f"{tmp_path}/c.pth: is 3 bytes; the checkpoint 'net' has 4"
+    assert digests == []
+    (tmp_path / "c.pth").write_bytes(b"abcd")
+    found = hashlib.sha256(b"abcd").hexdigest()
+    assert message("net", listed) == f"{tmp_path}/c.pth: has sha256 {found}; the checkpoint 'net' has 0"
+    assert digests == [found]
+    (tmp_path / "c.pth").unlink()
+    assert message("net", listed) == f"{tmp_path}/c.pth: the checkpoint 'net' is missing; expected 4 bytes"
+
+
+def test_a_name_wins_over_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net", "c.pth"):
+        (tmp_path / name).write_text(name)
+    listed = write(tmp_path, net=ENTRY | {"file": "c.pth"})
+    assert manifest.locate("net", listed).path == tmp_path / "c.pth"
+    assert manifest.locate("./net", listed).path.read_text() == "net"
+
+
+def test_what_was_found_cannot_be_changed(tmp_path):
+    (tmp_path / "c.pth").write_bytes(b"abc")
+    found = manifest.locate(str(tmp_path / "c.pth"), write(tmp_path))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.sha256 = ""

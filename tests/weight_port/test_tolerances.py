@@ -1,0 +1,199 @@
+"""The tolerances on whole networks: any correct port is accepted, whatever its weights, any wrong one refused."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import ops
+from support.networks import random_images, random_state
+
+import weight_port
+from keras_bisenet import HEADS, BiSeNet
+from keras_bisenet.models import layers
+from weight_port import parity
+from weight_port.reference import torch_network
+from weight_port.verification import Verification
+
+SIZE = (64, 96)
+RUNS = {"keras_float64": "float64", "keras": "float32"}
+
+
+@functools.cache
+def network(num_classes, backbone, dtype):
+    """A network that several tests give weights to."""
+    return BiSeNet(num_classes, backbone, dtype=dtype)
+
+
+def verify(state, size=SIZE, spoil=None, build=network):
+    """Ports a state_dict and compares all heads in both precisions; `spoil` changes the Keras model after the port."""
+    architecture = weight_port.recognise(state)
+    reference = torch_network.Reference(state, architecture)
+    checks = Verification()
+    for name, dtype in RUNS.items():
+        model = build(architecture.num_classes, architecture.backbone, dtype=dtype)
+        weight_port.apply(state, model.variables, architecture)
+        if spoil is not None:
+            spoil(model)
+        images = random_images(*size, dtype)
+        results = model(images)
+        for head, expected in zip(HEADS, reference(images), strict=True):
+            checks.add(name, "a.png", head, expected, ops.convert_to_numpy(results[head]))
+    return checks
+
+
+@functools.cache
+def plain_state():
+    return random_state(num_classes=5)
+
+
+def scaled(factor, *heads):
+    """The plain network with the logits of some heads multiplied by `factor`."""
+    kernels = [f"{head}.conv_out.weight" for head in heads]
+    return plain_state() | {kernel: factor * plain_state()[kernel] for kernel in kernels}
+
+
+def differences(checks, name):
+    return [check.difference for check in checks.checks if check.name == name]
+
+
+# Correct ports.
+
+
+def test_a_deep_network_with_large_logits_is_accepted():
+    """ResNet-34 of the other layout, with logits near 100: an absolute tolerance of 1e-4 refuses it."""
+    state = random_state("resnet34", "yakhyo", num_classes=11, seed=1)
+    state["conv_out16.conv.weight"] *= np.float32(4)
+    checks = verify(state, (200, 328))
+    assert checks.failed() == [], checks.table()
+    assert max(difference.max_abs for difference in differences(checks, "keras")) > 1e-4
+    # And nothing but the float32 bound itself was needed.
+    assert max(difference.relative for difference in differences(checks, "keras")) < parity.FLOAT32_ERROR
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+def test_a_network_that_amplifies_rounding_is_accepted(backbone):
+    """Batch norm took its statistics from two photos, so that channels hardly vary.
+
+    Its float32 result is further off than `FLOAT32_ERROR`, and float64 says that this is rounding.
+    """
+    torch.manual_seed(0)
+    trained = torch_network.BiSeNet(5, backbone)
+    for module in trained.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        trained(torch.from_numpy(random_images(96, 136, count=2)).permute(0, 3, 1, 2))
+    checks = verify({key: tensor.numpy() for key, tensor in trained.state_dict().items()}, (96, 136))
+    assert checks.failed() == [], checks.table()
+    assert max(difference.relative for difference in differences(checks, "keras")) > parity.FLOAT32_ERROR
+    assert max(difference.relative for difference in differences(checks, "keras_float64")) < 1e-11
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e6, 1e30])
+def test_the_size_of_the_logits_decides_nothing(factor):
+    checks = verify(scaled(np.float32(factor), "conv_out", "conv_out32"))
+    assert checks.failed() == [], checks.table()
+
+
+def test_constant_logits_are_accepted():
+    """One head is 0 everywhere, one has the same logits everywhere, of two classes exactly the same."""
+    state = scaled(np.float32(0), "conv_out16")
+    state["conv_out.conv.bn.weight"] = np.zeros_like(state["conv_out.conv.bn.weight"])
+    state["conv_out.conv_out.weight"][1] = state["conv_out.conv_out.weight"][0]
+    checks = verify(state)
+    assert checks.failed() == [], checks.table()
+    assert checks.checks[1].difference.reference_max_abs == 0
+
+
+def test_a_head_whose_classes_nearly_tie_is_accepted():
+    """Every class has the kernel of the first, up to a few roundings: which label wins is a matter of rounding."""
+    state = scaled(np.float32(1), "conv_out")
+    kernel = state["conv_out.conv_out.weight"]
+    noise = np.random.default_rng(0).choice([-1, 0, 1], kernel.shape) * np.float32(2**-23)
+    state["conv_out.conv_out.weight"] = kernel[:1] * (1 + noise).astype(np.float32)
+    checks = verify(state)
+    assert checks.failed() == [], checks.table()
+    assert differences(checks, "keras")[0].agreement < 0.999, "no near ties: this tests nothing"
+
+
+# Wrong ports.
+
+
+def transpose(name):
+    """Exchanges height and width of a square kernel."""
+
+    def spoil(model):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(ops.convert_to_numpy(kernel).transpose(1, 0, 2, 3))
+
+    return spoil
+
+
+def exchange(*names):
+    """Exchanges the kernels of two layers of the same shape."""
+
+    def spoil(model):
+        kernels = [model.get_layer(name).kernel for name in names]
+        arrays = [ops.convert_to_numpy(kernel) for kernel in kernels]
+        for kernel, array in zip(kernels, reversed(arrays), strict=True):
+            kernel.assign(array)
+
+    return spoil
+
+
+def refused(checks):
+    assert checks.failed() == ["keras_float64", "keras"], checks.table()
+    sentences = checks.explain()
+    assert sentences[0].startswith("the port is wrong: ")
+    # By far, in either precision.
+    for name, least in (("keras_float64", 1e-4), ("keras", 10 * parity.FLOAT32_ERROR)):
+        assert max(difference.relative for difference in differences(checks, name)) > least
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        transpose("backbone_conv1"),
+        transpose("backbone_layer4_1_conv2"),
+        transpose("conv_out32_conv"),
+        exchange("conv_head16_conv", "conv_head32_conv"),
+        exchange("backbone_layer4_1_conv1", "backbone_layer4_1_conv2"),
+    ],
+)
+def test_a_wrong_kernel_is_refused(spoil):
+    refused(verify(plain_state(), spoil=spoil))
+
+
+def test_a_wrong_epsilon_is_refused(monkeypatch):
+    monkeypatch.setattr(layers, "EPSILON", 1e-3)
+    refused(verify(plain_state(), build=BiSeNet))
+
+
+@pytest.mark.parametrize("wrong", ["backbone_conv1", "backbone_layer4_0_conv1"])
+def test_a_wrong_padding_is_refused(monkeypatch, wrong):
+    """Keras' "same" pads more behind than in front at an even size; one layer of it is enough."""
+    right = layers.conv
+
+    def conv(x, filters, kernel_size, strides=1, *, name):
+        if name != wrong:
+            return right(x, filters, kernel_size, strides, name=name)
+        return keras.layers.Conv2D(filters, kernel_size, strides, padding="same", use_bias=False, name=name)(x)
+
+    monkeypatch.setattr(layers, "conv", conv)
+    refused(verify(plain_state(), build=BiSeNet))
+
+
+def test_weights_of_half_precision_are_no_float32():
+    """The mapping is right and float64 says so, but float32 that went through float16 is not accepted as such."""
+
+    def spoil(model):
+        if model.dtype_policy.name == "float32":
+            model.set_weights([weight.astype(np.float16).astype(np.float32) for weight in model.get_weights()])
+
+    checks = verify(plain_state(), spoil=spoil)
+    assert checks.failed() == ["keras"], checks.table()
+    assert checks.explain()[0].startswith("the port is right (float64 agrees with PyTorch to ")
