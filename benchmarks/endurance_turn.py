@@ -71,7 +71,7 @@ def train(count, every):
         steps=count,
         learning_rate=1e-3,
         warmup_steps=count // 10,
-        average=0.9,
+        ema_decay=0.9,
         evaluate_every=max(count // 10, 1),
         checkpoint_every=max(count // 20, 1),
     )

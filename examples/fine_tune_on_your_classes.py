@@ -3,7 +3,7 @@
 Your photos and labels are a folder:
 
   mine/images/anna.jpg   any size; .png and the like will do, too
-  mine/labels/anna.png   of the same size, 8-bit greyscale: each pixel is the number of its class, or 255 for none
+  mine/labels/anna.png   of the same size, 8-bit grayscale: each pixel is the number of its class, or 255 for none
   mine/train.txt         names without suffix, one a line: anna
   mine/val.txt           the same, other photos
 
@@ -31,14 +31,14 @@ SIDE = 256
 FACE = ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Folder of the labelled photos, see above. Default: a small one is made.")
+flags.DEFINE_string("data_dir", None, "Folder of the labeled photos, see above. Default: a small one is made.")
 flags.DEFINE_list("classes", ["background", "face", "hair"], "Names of the classes, in the order of their numbers.")
 flags.DEFINE_integer("steps", 120, "How long to train.", lower_bound=1)
 flags.DEFINE_string("output_dir", "build/fine_tune", "Folder for everything that is written.")
 
 
 def make_data(data_dir):
-    """Writes the small folder: variations of the bundled photo, labelled by the default network, classes merged.
+    """Writes the small folder: variations of the bundled photo, labeled by the default network, classes merged.
 
     Args:
         data_dir: `pathlib.Path` of an empty folder.
@@ -71,7 +71,7 @@ def default_weights():
     from weight_port import manifest
 
     state = weight_port.load(manifest.locate("default", MANIFEST).path)
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, model.variables, architecture)
     weights = weight_port.keras_weights(model.variables)

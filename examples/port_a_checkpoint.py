@@ -53,14 +53,14 @@ def run(options):
     # 1. Read the file; no code that it may hold is run. Names and shapes of its tensors tell which network it is of.
     checkpoint = manifest.locate(options.checkpoint, MANIFEST)
     state = weight_port.load(checkpoint.path)  # PyTorch key -> array
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     print(f"1. read       {checkpoint.path.name}: {len(state)} tensors, {architecture}")
 
     # 2. Give each Keras weight the tensor of its name. A tensor too few, too many or of another shape is an error. The
-    # passengers are what PyTorch stores and nobody computes with; step 6 wants them back.
+    # PyTorch stores unmapped tensors and computes with none of them; step 6 writes them back.
     model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
-    passengers = weight_port.apply(state, model.variables, architecture)
-    print(f"2. ported     {model.count_params():,} parameters; {len(passengers)} tensors are passengers")
+    unmapped = weight_port.apply(state, model.variables, architecture)
+    print(f"2. ported     {model.count_params():,} parameters; {len(unmapped)} tensors are unmapped")
 
     # 3. Compare the logits of all heads with those of the PyTorch network.
     photo = images.read(options.photo or images.BUNDLED, SIZE)  # [512, 512, 3] uint8 RGB
@@ -97,7 +97,7 @@ def run(options):
 
         # 6. And back: a state_dict that the PyTorch network loads with strict=True.
         weights = weight_port.keras_weights(model.variables)
-        weight_port.save(folder / "again.pth", weight_port.reverse(weights, architecture.dialect, passengers))
+        weight_port.save(folder / "again.pth", weight_port.reverse(weights, architecture.layout, unmapped))
         again = weight_port.load(folder / "again.pth")
         torch_network.Reference(again, architecture)
         equal = sum(np.array_equal(state[key], again[key]) for key in state)

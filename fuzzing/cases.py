@@ -46,7 +46,7 @@ def check_refusal(error, path):
 
 
 def read_checkpoint(content, path):
-    """Reads a checkpoint and recognises it, as the scripts do."""
+    """Reads a checkpoint and recognizes it, as the scripts do."""
     import weight_port
 
     path.write_bytes(content)
@@ -56,6 +56,6 @@ def read_checkpoint(content, path):
         check_refusal(error, path)
         return
     try:
-        weight_port.recognise(state)
+        weight_port.recognize(state)
     except weight_port.CheckpointError as error:
         check_refusal(error, "")

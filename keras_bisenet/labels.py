@@ -54,7 +54,7 @@ LEFT_RIGHT_PAIRS = ((2, 3), (4, 5), (7, 8))
 # The label of a pixel that has none: training and evaluation pass over it.
 IGNORE = 255
 
-# uint8 RGB, one colour a class. Paired parts share a hue and differ in lightness.
+# uint8 RGB, one color a class. Paired parts share a hue and differ in lightness.
 PALETTE = (
     (32, 32, 38),
     (242, 196, 164),

@@ -23,7 +23,7 @@ def normalize(images, dtype="float32"):
     Returns:
         Tensor `[..., H, W, 3]`, `dtype`, RGB, `(images / 255 - MEAN) / STD`: about -2.1 to 2.7.
     """
-    # Here: whoever only needs the numbers needs no Keras.
+    # Imported here, as the numbers above need no Keras.
     from keras import ops
 
     images = ops.cast(images, dtype)

@@ -1,7 +1,7 @@
 """Checks Keras and TFLite against ONNX Runtime, on an ONNX export of a face-parsing checkpoint.
 
 ONNX is a second reference here, never a step on the way to TFLite. Without --onnx the checkpoint is exported to one
-self-contained file, input `image`: normalised float32 RGB [1, 3, H, W]; with --onnx your own export is inspected and
+self-contained file, input `image`: normalized float32 RGB [1, 3, H, W]; with --onnx your own export is inspected and
 compared. Exit status 0 only if every comparison holds.
 
 Examples:
@@ -71,7 +71,7 @@ def run(options):
     heads, precision, content, scores = keras_bisenet.HEADS, "float32", None, None
     with steps("read the checkpoint"):
         state = weight_port.load(manifest.locate(options.checkpoint, command.MANIFEST).path)
-        architecture = weight_port.recognise(state)
+        architecture = weight_port.recognize(state)
     if tflite is not None:
         with steps(f"read {tflite}"):
             given = labels_file.read(tflite, architecture.num_classes)

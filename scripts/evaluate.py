@@ -1,10 +1,10 @@
-"""Evaluates a model on labelled photos: mean IoU, IoU and F1 of each class, accuracies, confusion matrix.
+"""Evaluates a model on labeled photos: mean IoU, IoU and F1 of each class, accuracies, confusion matrix.
 
-Takes a .keras file, anybody's .tflite file, or a PyTorch checkpoint, which PyTorch itself runs.
+Takes a .keras file, a .tflite file (also a third-party one), or a PyTorch checkpoint, which PyTorch itself runs.
 Prints a table, and writes evaluation.json and evaluation.png.
 
 The labels are compared at the size of the photo. Where a model takes another size (a .tflite fixes it, --image_size
-asks for it), the photo is resized to that (bilinear, antialiased) and the predicted labels back (nearest neighbours).
+asks for it), the photo is resized to that (bilinear, antialiased) and the predicted labels back (nearest neighbors).
 
 Examples:
   python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/bisenet.keras
@@ -61,7 +61,7 @@ def open_model(model, image_size):
         return path, "keras", FaceParser(predictors.KerasNetwork(path, image_size))
     path = manifest.locate(model, command.MANIFEST).path
     state = weight_port.load(path)
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     reference = torch_network.Reference(state, architecture)
     network = predictors.LogitsNetwork(lambda image: reference(image)[0], architecture.num_classes, image_size)
     return path, "pytorch", FaceParser(network)

@@ -57,10 +57,10 @@ def run(options):
     with atomic.staged(output.parent) as folder:
         with steps(f"write {output.name}"):
             weights = weight_port.keras_weights(network.variables)
-            weight_port.save(folder / output.name, weight_port.reverse(weights, layouts.DIALECTS[options.layout]))
+            weight_port.save(folder / output.name, weight_port.reverse(weights, layouts.LAYOUTS[options.layout]))
         with steps("read it back and compare"):
             state = weight_port.load(folder / output.name)
-            architecture = weight_port.recognise(state)
+            architecture = weight_port.recognize(state)
             name, photo = images.BUNDLED.name, images.read(images.BUNDLED, SIZE)
             reference = torch_network.Reference(state, architecture)
             pipeline.verify_port(network, name, photo, reference, checks)

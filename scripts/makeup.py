@@ -1,6 +1,6 @@
-"""Makes up a photo: recolours hair, lips, eyes and brows, and smooths the skin.
+"""Makes up a photo: recolors hair, lips, eyes and brows, and smooths the skin.
 
-The network finds the parts, unless --labels names a label map that is there already. Colours are #rrggbb or CSS names.
+The network finds the parts, unless --labels names a label map that is there already. Colors are #rrggbb or CSS names.
 
 Examples:
   python scripts/makeup.py --image photo.jpg --output out.png --hair '#7a2f1d' --lips crimson --smooth 0.5
@@ -16,7 +16,7 @@ from absl import flags
 
 from keras_bisenet.utils.errors import MakeupError
 
-# What Pillow is told for each kind of picture: at these settings nobody sees a difference to PNG.
+# What Pillow is told for each kind of picture: at these settings the loss is invisible.
 FORMATS = {
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
@@ -31,14 +31,14 @@ LONGEST_SIDE = 1024
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image", None, "The photo. Default: the bundled one.")
 flags.DEFINE_string("output", None, f"Picture to write: {', '.join(FORMATS)}.", required=True)
-flags.DEFINE_string("hair", None, "Colour of the hair.")
-flags.DEFINE_string("lips", None, "Colour of the lips.")
-flags.DEFINE_string("eyes", None, "Colour of the irises.")
-flags.DEFINE_string("brows", None, "Colour of the eyebrows.")
+flags.DEFINE_string("hair", None, "Color of the hair.")
+flags.DEFINE_string("lips", None, "Color of the lips.")
+flags.DEFINE_string("eyes", None, "Color of the irises.")
+flags.DEFINE_string("brows", None, "Color of the eyebrows.")
 flags.DEFINE_float("smooth", 0.0, "How much of the skin's unevenness goes, 0 to 1.")
-flags.DEFINE_float("strength", 0.8, "How far the parts go to their colours, 0 to 1.")
+flags.DEFINE_float("strength", 0.8, "How far the parts go to their colors, 0 to 1.")
 flags.DEFINE_string("model", None, "A .tflite or .keras file. Default: the bundled network.")
-flags.DEFINE_string("labels", None, "Label map of the photo, a greyscale PNG of class ids, instead of a network's.")
+flags.DEFINE_string("labels", None, "Label map of the photo, a grayscale PNG of class ids, instead of a network's.")
 flags.DEFINE_bool("before_after", False, "Write the photo as it was on the left of the result.")
 
 
@@ -66,7 +66,7 @@ def find_parts(photo, options):
             found, expected = ("x".join(map(str, shape)) for shape in (labels.shape, size))
             raise MakeupError(
                 f"{options.labels}: is {found}, the photo {expected}; expected the same; "
-                "resize the labels by nearest neighbour"
+                "resize the labels by nearest neighbor"
             )
         return soft_masks.part_masks(labels)
     parser = FaceParser(options.model)

@@ -1,7 +1,7 @@
 """Labels the parts of faces in photos and videos: files, folders with all that is in them, patterns.
 
 Writes, of each photo, what --outputs names: labels/ (PNG of class ids), overlay/ (labels painted over the photo),
-masks/ (a PNG for each part) and json/ (areas and boxes). Run again, it goes on where it stopped. Files that cannot be
+masks/ (a PNG for each part) and json/ (areas and boxes). Run again, it resumes where it stopped. Files that cannot be
 read are listed in failures.txt, and the exit status is then 1.
 
 Examples:
@@ -41,7 +41,7 @@ def run(options, names):
         None, or how many photos failed, in words.
 
     Raises:
-        ImageError, ModelError: nothing can be labelled.
+        ImageError, ModelError: nothing can be labeled.
     """
     from tqdm import tqdm
 
@@ -77,4 +77,4 @@ def run(options, names):
 
 
 if __name__ == "__main__":
-    command.start(run, "photos: files, folders or patterns", "run again, which goes on")
+    command.start(run, "photos: files, folders or patterns", "run it again to resume")

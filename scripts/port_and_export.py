@@ -26,7 +26,7 @@ flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything t
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
 flags.DEFINE_enum("target", "litert", ["litert", "mediapipe", "saved_model"], "What is to run the files.")
 flags.DEFINE_list("precisions", None, "The .tflite files: float32, float16, dynamic, int8. Default: float32,float16.")
-flags.DEFINE_enum("input", None, ["uint8", "float32"], "RGB 0..255 (default), or RGB that is normalised already.")
+flags.DEFINE_enum("input", None, ["uint8", "float32"], "RGB 0..255 (default), or RGB that is normalized already.")
 flags.DEFINE_enum(
     "output",
     None,
@@ -70,8 +70,8 @@ def run(options):
 
     calibrated = options.calibration_images is not None or options.calibration_count is not None
     size = images.parse_size(options.image_size)
-    spec = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
-    if spec.precisions:
+    export_options = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
+    if export_options.precisions:
         convert.check_backend()
     steps = pipeline.Steps()
     checks = verification.Verification(options.tolerance)
@@ -83,7 +83,7 @@ def run(options):
             files = images.find(options.verify_images or images.BUNDLED)
             photos = {file.name: images.read(file, size) for file in files}
             examples = calibration.Photos()
-            if "int8" in spec.precisions:
+            if "int8" in export_options.precisions:
                 examples = calibration.choose(size, options.calibration_images, options.calibration_count)
         if model is None:
             with steps(f"port {architecture}"):
@@ -100,10 +100,10 @@ def run(options):
             checkpoint.license if options.license is None else options.license,
         )
         written = pipeline.write_files(
-            model, folder, spec, info, examples.images, steps, pathlib.Path(options.output_dir)
+            model, folder, export_options, info, examples.images, steps, pathlib.Path(options.output_dir)
         )
         with steps("verify against PyTorch"):
-            expected, labels = pipeline.verify(model, photos, reference, checks, written, folder, spec)
+            expected, labels = pipeline.verify(model, photos, reference, checks, written, folder, export_options)
         with steps("draw preview.png"):
             of_files = {name: found for name, found in labels.items() if name != "keras"}
             preview.save_preview(folder / "preview.png", photo, expected, of_files, architecture.num_classes)
@@ -111,11 +111,13 @@ def run(options):
         names = {"keras": pipeline.file_name("keras"), **names}
         obsolete += others
         with steps("measure the latency"):
-            latency = {names[precision]: pipeline.measure(file, spec, photo) for precision, file in written.items()}
+            latency = {
+                names[precision]: pipeline.measure(file, export_options, photo) for precision, file in written.items()
+            }
         described = {names[precision]: file.describe() for precision, file in written.items()}
         origin = summary.checkpoint(checkpoint.path, info, architecture, model)
         asked = shlex.join(sys.orig_argv)
-        figures = summary.assemble(folder, described, origin, spec, examples, checks, latency, steps, asked)
+        figures = summary.assemble(folder, described, origin, export_options, examples, checks, latency, steps, asked)
         evidence = html_page.Evidence(
             image, photo, expected, labels, names, info.labels, verification.EDGES, checks.histograms
         )
@@ -149,7 +151,7 @@ def read(path):
 
     if path.suffix != ".keras":
         state = weight_port.load(path)
-        return state, weight_port.recognise(state), None
+        return state, weight_port.recognize(state), None
     model = keras_bisenet.load_model(path).with_config(dtype="float32", input_shape=(None, None, 3))
     state = weight_port.reverse(weight_port.keras_weights(model.variables), layouts.ZLLRUNNING)
     return state, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes), model

@@ -1,8 +1,8 @@
 """Turns the CelebAMask-HQ download into photos and label maps to train on.
 
 Expects CelebA-HQ-img/ and CelebAMask-HQ-mask-anno/ as they are unpacked. Writes images/, labels/ (class numbers, in
-this network's order), labels.json (that order), train.txt, val.txt and test.txt. Interrupted, it goes on when it is run
-again. If list_eval_partition.txt of CelebA lies beside the photos, its split is taken; else one is drawn.
+this network's order), labels.json (that order), train.txt, val.txt and test.txt. Run again, it resumes where it
+stopped. If list_eval_partition.txt of CelebA lies beside the photos, its split is taken; else one is drawn.
 
 The CelebAMask-HQ agreement allows non-commercial research only.
 
@@ -41,4 +41,4 @@ def main(options):
 
 
 if __name__ == "__main__":
-    command.start(main, interrupted="run again, which goes on")
+    command.start(main, interrupted="run it again to resume")

@@ -1,7 +1,7 @@
-"""Trains or fine-tunes a BiSeNet in TensorFlow on a folder of labelled photos.
+"""Trains or fine-tunes a BiSeNet in TensorFlow on a folder of labeled photos.
 
 DATA holds images/<id>.jpg, labels/<id>.png (one class id a pixel), train.txt and val.txt. WORKDIR gets best.keras,
-last.keras, the state to go on from, logs and pictures; the same command goes on with a run that was interrupted.
+last.keras, the training state, logs and pictures; the same command resumes a run that was interrupted.
 
 Examples:
   python scripts/train.py --data_dir DATA --workdir build/run --init resnet18-f37072fd.pth
@@ -13,7 +13,7 @@ import command
 from absl import flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Folder of the labelled photos, see above.", required=True)
+flags.DEFINE_string("data_dir", None, "Folder of the labeled photos, see above.", required=True)
 flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 flags.DEFINE_string("config", "fine_tune", "Name of a recipe in keras_bisenet/training/configs.py.")
 flags.DEFINE_multi_string("set", [], "NAME=VALUE: changes one field of the recipe; may be given again.")
@@ -48,7 +48,7 @@ def run(options):
 
 
 def first_weights(path, config):
-    """`loop.Start` of what `--init` names, and says what of it is not used.
+    """`loop.Start` of what `--init` names, and prints what of it is not used.
 
     Raises:
         CheckpointError, ModelError: it is no checkpoint, or belongs to another network.
@@ -69,7 +69,7 @@ def first_weights(path, config):
     else:
         state = weight_port.load(manifest.locate(path, command.MANIFEST).path)
         backbone = "conv1.weight" in state and "layer1.0.conv1.weight" in state
-        architecture = weight_port.recognise_backbone(state) if backbone else weight_port.recognise(state)
+        architecture = weight_port.recognize_backbone(state) if backbone else weight_port.recognize(state)
         model = keras_bisenet.BiSeNet(architecture.num_classes or config.num_classes, architecture.backbone)
         weight_port.apply(state, model.variables, architecture)
         weights = weight_port.keras_weights(model.variables)

@@ -67,7 +67,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def model(state):
-    return keras_network.network(state, weight_port.recognise(state))
+    return keras_network.network(state, weight_port.recognize(state))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def inputs(state, photo):
     """Two photos, the second the first upside down, with the labels of PyTorch; they are calibrated on as well."""
     photos = np.stack([photo, photo[::-1]])
     normalized = ((photos / 255 - MEAN) / STD).astype(np.float32)
-    logits, _, _ = Reference(state, weight_port.recognise(state))(normalized)
+    logits, _, _ = Reference(state, weight_port.recognize(state))(normalized)
     return Inputs(photos, logits.argmax(-1).astype(np.int16), photos, MEAN, STD)
 
 
@@ -446,8 +446,8 @@ def test_what_a_keras_user_would_take(monkeypatch, inputs, tmp_path, converter, 
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
-def test_a_peer_with_an_int8_image_gets_it_quantised(inputs, tmp_path):
-    # Three classes: each pixel belongs to its strongest colour.
+def test_a_peer_with_an_int8_image_gets_it_quantized(inputs, tmp_path):
+    # Three classes: each pixel belongs to its strongest color.
     network = keras.Sequential([keras.Input((*SIZE, 3), 1), keras.layers.Conv2D(3, 1, use_bias=False)])
     network.layers[0].set_weights([np.eye(3, dtype=np.float32)[None, None]])
     normalized = ((inputs.photos / 255 - MEAN) / STD).astype(np.float32)
@@ -462,7 +462,7 @@ def test_a_peer_with_an_int8_image_gets_it_quantised(inputs, tmp_path):
 
 
 def test_onnxruntime_in_float32_and_int8(state, inputs, tmp_path):
-    architecture, sizes, found = weight_port.recognise(state), {}, {}
+    architecture, sizes, found = weight_port.recognize(state), {}, {}
     for precision in ("float32", "int8"):
         path = tmp_path / f"{precision}.onnx"
         onnxruntime_converter.convert(state, architecture, inputs, str(path), precision)

@@ -1,4 +1,4 @@
-"""The quantisation experiment: its arithmetic, its report, and that each choice differs in what it says and no more."""
+"""The quantization experiment: its arithmetic, its report, and that each choice differs in what it says and no more."""
 
 import collections
 import re
@@ -13,11 +13,12 @@ from support.paths import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import quantisation_builders as builders
-from benchmarks import quantisation_choices as choices
-from benchmarks import quantisation_experiment as experiment
-from benchmarks import quantisation_report as report
-from benchmarks.quantisation_choices import AS_IT_IS, Calibrated, Choice
+from benchmarks.quantization_choices import AS_IT_IS, Calibrated, Choice
+
+from benchmarks import quantization_builders as builders
+from benchmarks import quantization_choices as choices
+from benchmarks import quantization_experiment as experiment
+from benchmarks import quantization_report as report
 from keras_bisenet.export import convert, deployment, passes
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import FixedConv2D, Rounding
@@ -384,7 +385,7 @@ def compared(mean, change):
 @pytest.fixture
 def results():
     return {
-        "command": "python benchmarks/quantisation.py --data faces",
+        "command": "python benchmarks/quantization.py --data faces",
         "date": "2030-01-02",
         "machine": {"cpu": "Some CPU", "cores": 2, "system": "Some OS", "python": "3.11.7", "load": 0.5},
         "versions": {"numpy": "1.2.3"},
@@ -426,7 +427,7 @@ def test_markdown(results):
     assert "| **as it is** | 99.857% | 99.700% | - |\n| other | 99.757% | 98.757% | -0.100 ± 0.004 |" in text
     assert "| worst of all | 99.910% | 98.910% | 99.870% | +0.013 ± 0.004 |\n| harmless | 99.990%" in text
     assert "- int8, bad: 13.41 MB, required are at most 13.4: DOES NOT HOLD" in text
-    assert "`python benchmarks/quantisation.py --data faces`" in text
+    assert "`python benchmarks/quantization.py --data faces`" in text
     assert "77 photos of val.txt" in text
     assert "11 photos of train.txt" in text
     assert "numpy 1.2.3" in text
@@ -445,7 +446,7 @@ def test_markdown(results):
     ],
 )
 def test_a_mistake_of_the_user_is_one_clear_line(arguments, reason):
-    process = script_runner.run(ROOT / "benchmarks" / "quantisation.py", *arguments, cwd=ROOT)
+    process = script_runner.run(ROOT / "benchmarks" / "quantization.py", *arguments, cwd=ROOT)
     assert process.returncode != 0
     assert reason in process.stdout + process.stderr
     assert "Traceback" not in process.stderr

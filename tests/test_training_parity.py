@@ -64,7 +64,7 @@ def test_difference_against_hand_computed_values():
 
 
 def test_crops_keep_their_labels():
-    """A photo whose colour tells its class, in two halves."""
+    """A photo whose color tells its class, in two halves."""
     labels = np.zeros((60, 60), np.uint8)
     labels[:, 30:] = 6
     photo = np.where(labels[..., np.newaxis] == 6, [0, 200, 0], [200, 0, 0]).astype(np.uint8)
@@ -74,7 +74,7 @@ def test_crops_keep_their_labels():
         assert images.shape == (4, 32, 32, 3)
         assert truth.shape == (4, 32, 32)
         green = images[..., 1] > images[..., 0]
-        # A tenth is any class, a twentieth none: 1 - 0.95 * (0.9 + 0.1 / 7) is 0.13; a few lie between the colours.
+        # A tenth is any class, a twentieth none: 1 - 0.95 * (0.9 + 0.1 / 7) is 0.13; a few lie between the colors.
         assert 0.08 < (truth != np.where(green, 6, 0)).mean() < 0.19
         assert 0.03 < (truth == IGNORE).mean() < 0.07
         assert set(np.unique(truth)) == {*range(7), IGNORE}

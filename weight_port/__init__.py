@@ -1,8 +1,8 @@
-"""Moves BiSeNet weights between PyTorch and Keras: read a checkpoint, recognise it, port it, and back."""
+"""Moves BiSeNet weights between PyTorch and Keras: read a checkpoint, recognize it, port it, and back."""
 
 from weight_port.checkpoint import load, save
 from weight_port.errors import CheckpointError, UserError
-from weight_port.port import Architecture, apply, keras_weights, recognise, recognise_backbone, reverse
+from weight_port.port import Architecture, apply, keras_weights, recognize, recognize_backbone, reverse
 
 __all__ = [
     "Architecture",
@@ -11,8 +11,8 @@ __all__ = [
     "apply",
     "keras_weights",
     "load",
-    "recognise",
-    "recognise_backbone",
+    "recognize",
+    "recognize_backbone",
     "reverse",
     "save",
 ]

@@ -73,7 +73,7 @@ def _read_torch(path):
 def _torch_size(path, name, tensor, torch):
     """Bytes of all values of a tensor; the memory behind it can be less, where a stride is 0."""
     if tensor.layout != torch.strided or tensor.is_quantized:
-        raise CheckpointError(f"{path}: holds quantised or sparse tensors; expected plain ones, of the float network")
+        raise CheckpointError(f"{path}: holds quantized or sparse tensors; expected plain ones, of the float network")
     size, memory = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if size > memory:
         raise CheckpointError(

@@ -21,7 +21,7 @@ COUNTER = "num_batches_tracked"
 
 
 @dataclasses.dataclass(frozen=True)
-class Dialect:
+class Layout:
     """One published layout.
 
     Attributes:
@@ -46,7 +46,7 @@ class Dialect:
 
 
 # github.com/zllrunning/face-parsing.PyTorch; also clibdev's and facexlib's.
-ZLLRUNNING = Dialect(
+ZLLRUNNING = Layout(
     name="zllrunning",
     backbone="cp.resnet.",
     modules={
@@ -81,7 +81,7 @@ ZLLRUNNING = Dialect(
 )
 
 # github.com/yakhyo/face-parsing. Its backbone keeps the classifier of the ImageNet network.
-YAKHYO = Dialect(
+YAKHYO = Layout(
     name="yakhyo",
     backbone="fpn.backbone.",
     modules={
@@ -117,12 +117,12 @@ YAKHYO = Dialect(
 )
 
 # torchvision.models.resnet18 and resnet34: the backbone alone.
-TORCHVISION = Dialect(
+TORCHVISION = Layout(
     name="torchvision",
     backbone="",
     modules={},
     unused={"fc.weight": (1000, 512), "fc.bias": (1000,)},
 )
 
-BISENET_DIALECTS = (ZLLRUNNING, YAKHYO)
-DIALECTS = {dialect.name: dialect for dialect in (*BISENET_DIALECTS, TORCHVISION)}
+BISENET_LAYOUTS = (ZLLRUNNING, YAKHYO)
+LAYOUTS = {layout.name: layout for layout in (*BISENET_LAYOUTS, TORCHVISION)}

@@ -28,7 +28,7 @@ class Entry:
     Attributes:
         name: what `--checkpoint` takes.
         license: terms of use.
-        layout: name of its dialect.
+        layout: name of its layout.
         file: path beside the manifest, for a checkpoint that the project ships; or None.
         urls: where to download it from otherwise; the first that gives the file is taken.
         bytes: size of the file; None if its publisher does not say.

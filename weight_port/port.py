@@ -11,7 +11,7 @@ import numpy as np
 
 from weight_port import files, layouts, report, transposes
 from weight_port.errors import CheckpointError
-from weight_port.layouts import Dialect
+from weight_port.layouts import Layout
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -24,22 +24,22 @@ class Architecture:
     """What the keys and shapes of a state_dict say about the network that it belongs to.
 
     Attributes:
-        dialect: the layout of its names.
+        layout: the layout of its names.
         backbone: `"resnet18"` or `"resnet34"`.
         num_classes: channels of the main head; None for a backbone alone.
     """
 
-    dialect: Dialect
+    layout: Layout
     backbone: str
     num_classes: int | None
 
     def __str__(self):
         if self.num_classes is None:
-            return f"a {self.backbone} backbone ({self.dialect.name} layout)"
-        return f"BiSeNet {self.backbone} with {self.num_classes} classes ({self.dialect.name} layout)"
+            return f"a {self.backbone} backbone ({self.layout.name} layout)"
+        return f"BiSeNet {self.backbone} with {self.num_classes} classes ({self.layout.name} layout)"
 
 
-def recognise(state: StateDict) -> Architecture:
+def recognize(state: StateDict) -> Architecture:
     """Tells layout, backbone and number of classes from keys and shapes.
 
     Raises:
@@ -50,19 +50,19 @@ def recognise(state: StateDict) -> Architecture:
             "this is CoinCheung's BiSeNet V1: its keys hold a spatial path (sp.*), which the face-parsing network "
             "does not have; expected the zllrunning or the yakhyo layout"
         )
-    dialect = max(layouts.BISENET_DIALECTS, key=lambda candidate: _hits(state, candidate))
-    if _hits(state, dialect) < len(dialect.modules) / 2:
+    layout = max(layouts.BISENET_LAYOUTS, key=lambda candidate: _hits(state, candidate))
+    if _hits(state, layout) < len(layout.modules) / 2:
         if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
             raise CheckpointError(
                 "this is a bare ResNet, a backbone without the face-parsing network; expected a BiSeNet checkpoint "
-                "(to start a training from it, port it with weight_port.recognise_backbone)"
+                "(to start a training from it, port it with weight_port.recognize_backbone)"
             )
         some = files.shown(", ".join(sorted(state)[:3])) or "no tensors at all"
         raise CheckpointError(
             f"this is no face-parsing BiSeNet: its {len(state)} keys begin with {some}; "
             "expected the zllrunning layout (cp.resnet.*, ffm.*, conv_out.*) or the yakhyo layout (fpn.backbone.*)"
         )
-    head = dialect.modules["conv_out_logits"] + ".weight"
+    head = layout.modules["conv_out_logits"] + ".weight"
     if head not in state:
         raise CheckpointError(f"the main head is missing: expected the key {head}")
     shape = tuple(state[head].shape)
@@ -70,10 +70,10 @@ def recognise(state: StateDict) -> Architecture:
     if shape[1:] != _HEAD_SHAPE or not shape[0]:
         expected = ", ".join(map(str, ("classes", *_HEAD_SHAPE)))
         raise CheckpointError(f"the main head {head} has the shape {files.shown(shape)}; expected ({expected})")
-    return Architecture(dialect, _backbone(state, dialect), int(shape[0]))
+    return Architecture(layout, _backbone(state, layout), int(shape[0]))
 
 
-def recognise_backbone(state: StateDict) -> Architecture:
+def recognize_backbone(state: StateDict) -> Architecture:
     """Tells the backbone of a torchvision ResNet state_dict.
 
     Raises:
@@ -86,12 +86,12 @@ def recognise_backbone(state: StateDict) -> Architecture:
     return Architecture(layouts.TORCHVISION, _backbone(state, layouts.TORCHVISION), None)
 
 
-def _hits(state, dialect):
-    return sum(f"{module}.weight" in state for module in dialect.modules.values())
+def _hits(state, layout):
+    return sum(f"{module}.weight" in state for module in layout.modules.values())
 
 
-def _backbone(state, dialect):
-    blocks = re.compile(re.escape(dialect.backbone) + r"layer(\d)\.(\d+)\.(\w+)")
+def _backbone(state, layout):
+    blocks = re.compile(re.escape(layout.backbone) + r"layer(\d)\.(\d+)\.(\w+)")
     found = [match.groups() for match in map(blocks.match, state) if match]
     if any(part == "conv3" for _, _, part in found):
         raise CheckpointError(
@@ -100,17 +100,17 @@ def _backbone(state, dialect):
     return "resnet34" if any(int(block) >= 2 for _, block, _ in found) else "resnet18"
 
 
-def key_map(paths: Iterable[str], dialect: Dialect) -> dict[str, str]:
-    """Keras weight path -> PyTorch key, for every path that `dialect` has a name for.
+def key_map(paths: Iterable[str], layout: Layout) -> dict[str, str]:
+    """Keras weight path -> PyTorch key, for every path that `layout` has a name for.
 
     Args:
         paths: `<layer>/<weight>`, as `variable.path` gives it.
-        dialect: the PyTorch layout.
+        layout: the PyTorch layout.
     """
     keys = {}
     for path in paths:
         layer, weight = path.rsplit("/", 1)
-        module = dialect.module(layer)
+        module = layout.module(layer)
         if module is not None:
             keys[path] = f"{module}.{layouts.TENSORS[weight]}"
     return keys
@@ -123,22 +123,22 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
         state: PyTorch key -> array; a kernel is `[O, I, H, W]`.
         variables: the Keras weights, `model.variables`; a kernel is `[H, W, I, O]`. For a torchvision state_dict
             those that are no backbone keep their values.
-        architecture: what `recognise` or `recognise_backbone` said of `state`.
+        architecture: of `state`, by `recognize` or `recognize_backbone`.
 
     Returns:
-        The passengers: tensors that PyTorch's `strict=True` asks for and no Keras weight holds (batch-norm step
-        counters, the unused classifier). Given to `reverse` they make the round trip complete.
+        The unmapped tensors, key -> array: those that PyTorch's `strict=True` asks for and no Keras weight holds
+        (batch-norm step counters, the unused classifier). With them `reverse` restores the whole state_dict.
 
     Raises:
         CheckpointError: keys are missing, unexpected or mis-shaped (all of them are listed), or values are not finite.
     """
     variables = {variable.path: variable for variable in variables}
-    keys = key_map(variables, architecture.dialect)
+    keys = key_map(variables, architecture.layout)
     expected = {key: transposes.torch_shape(variables[path].shape) for path, key in keys.items()}
-    passengers = {key: state[key] for key in state if _is_passenger(key, expected, architecture.dialect)}
+    unmapped = {key: state[key] for key in state if _is_unmapped(key, expected, architecture.layout)}
 
     missing = expected.keys() - state.keys()
-    unexpected = state.keys() - expected.keys() - passengers.keys()
+    unexpected = state.keys() - expected.keys() - unmapped.keys()
     misshaped = {
         key: (tuple(state[key].shape), shape)
         for key, shape in expected.items()
@@ -156,38 +156,38 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
 
     for path, key in keys.items():
         variables[path].assign(transposes.to_keras(state[key]))
-    return passengers
+    return unmapped
 
 
-def _is_passenger(key, expected, dialect):
-    if key in dialect.unused:
+def _is_unmapped(key, expected, layout):
+    if key in layout.unused:
         return True
     module, _, tensor = key.rpartition(".")
     return tensor == layouts.COUNTER and f"{module}.running_mean" in expected
 
 
 def reverse(
-    weights: Mapping[str, np.ndarray], dialect: Dialect, passengers: StateDict | None = None
+    weights: Mapping[str, np.ndarray], layout: Layout, unmapped: StateDict | None = None
 ) -> dict[str, np.ndarray]:
     """Turns Keras weights back into a state_dict that the PyTorch network loads with `strict=True`.
 
     Args:
         weights: Keras weight path -> array; a kernel is `[H, W, I, O]`. See `keras_weights`.
-        dialect: the PyTorch layout to write.
-        passengers: what `apply` returned. What it does not hold is zero.
+        layout: the PyTorch layout to write.
+        unmapped: what `apply` returned. What it does not hold is zero.
 
     Returns:
         PyTorch key -> array, the values of `weights` bit for bit; a kernel is `[O, I, H, W]`.
     """
-    passengers = passengers or {}
+    unmapped = unmapped or {}
     state = {}
-    for path, key in key_map(weights, dialect).items():
+    for path, key in key_map(weights, layout).items():
         state[key] = transposes.to_torch(np.asarray(weights[path]))
         if key.endswith(".running_mean"):
             counter = key.replace("running_mean", layouts.COUNTER)
-            state[counter] = passengers.get(counter, np.zeros((), np.int64))
-    for key, shape in dialect.unused.items():
-        state[key] = passengers.get(key, np.zeros(shape, np.float32))
+            state[counter] = unmapped.get(counter, np.zeros((), np.int64))
+    for key, shape in layout.unused.items():
+        state[key] = unmapped.get(key, np.zeros(shape, np.float32))
     return state
 
 

@@ -15,7 +15,7 @@ import zipfile
 from weight_port import files
 from weight_port.errors import CheckpointError
 
-# A state_dict of this network pickles to 40 kB, a checkpoint with its optimiser to four times that.
+# A state_dict of this network pickles to 40 kB, a checkpoint with its optimizer to four times that.
 _PICKLE_LIMIT = 1 << 19
 # A directory of so many bytes lists some ten thousand tensors.
 _DIRECTORY_LIMIT = 1 << 20
@@ -90,7 +90,7 @@ def _repack(path):
 
 
 def _stored(file, entry):
-    """The bytes of an entry, whatever its checksum says: `torch.save` can be told to leave that out."""
+    """The bytes of an entry, whatever its checksum: `torch.save` can be told to leave that out."""
     file.seek(entry.header_offset)
     name, extra = struct.unpack("<26x2H", file.read(30))
     file.seek(name + extra, io.SEEK_CUR)

@@ -25,7 +25,7 @@ def seeds():
         "palette": _save(label.convert("P")),
         "bits": _save(label.convert("1")),
         "deep": _save(Image.fromarray(classes.astype(np.uint16))),
-        "colours": _save(label.convert("RGB")),
+        "colors": _save(label.convert("RGB")),
         "alpha": _save(label.convert("LA")),
         "jpeg": _save(label, "JPEG"),
     }

@@ -1,4 +1,4 @@
-"""`train.txt` of a folder of labelled photos: `folder.read_split`."""
+"""`train.txt` of a folder of labeled photos: `folder.read_split`."""
 
 from fuzzing import cases
 from keras_bisenet.utils.errors import DataError

@@ -1,1 +1,1 @@
-"""Labelled photos: how they lie on the disk, and how CelebAMask-HQ becomes such a folder."""
+"""Labeled photos: how they lie on the disk, and how CelebAMask-HQ becomes such a folder."""

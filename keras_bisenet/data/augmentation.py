@@ -1,4 +1,4 @@
-"""Random changes of a labelled photo: one affine map (scale, rotation, crop, flip) and three changes of colour."""
+"""Random changes of a labeled photo: one affine map (scale, rotation, crop, flip) and three changes of color."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def augment(image, label, seed, size, augmentation, num_classes):
         num_classes: classes of the network, for `mirrored_labels`.
 
     Returns:
-        `[*size, 3]` uint8 RGB and `[*size]` uint8 labels. What lies outside the photo has the mean colour of
+        `[*size, 3]` uint8 RGB and `[*size]` uint8 labels. What lies outside the photo has the mean color of
         ImageNet and the label `IGNORE`.
     """
     draws = tf.unstack(tf.random.stateless_uniform([8], seed))
@@ -66,7 +66,7 @@ def augment(image, label, seed, size, augmentation, num_classes):
             (saturation, augmentation.saturation),
         )
     ]
-    return tf.cast(tf.round(_recolour(image, *factors)), tf.uint8), label
+    return tf.cast(tf.round(_recolor(image, *factors)), tf.uint8), label
 
 
 def _sampling(shape, size, scale, angle, place, flip):
@@ -77,15 +77,15 @@ def _sampling(shape, size, scale, angle, place, flip):
     """
     rows, columns = tf.unstack(tf.cast(shape, tf.float32))
     height, width = (float(side) for side in size)
-    # Centre of the window in the photo; pixel centres are whole numbers, so the photo begins at -0.5.
-    centre_y = (place[0] * (rows * scale - height) + height / 2) / scale - 0.5
-    centre_x = (place[1] * (columns * scale - width) + width / 2) / scale - 0.5
+    # Center of the window in the photo; pixel centers are whole numbers, so the photo begins at -0.5.
+    center_y = (place[0] * (rows * scale - height) + height / 2) / scale - 0.5
+    center_x = (place[1] * (columns * scale - width) + width / 2) / scale - 0.5
     mirror = tf.where(flip, -1.0, 1.0)
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     a, b = cos * mirror, -sin
     d, e = sin * mirror, cos
-    c, f = centre_x - a * middle_x - b * middle_y, centre_y - d * middle_x - e * middle_y
+    c, f = center_x - a * middle_x - b * middle_y, center_y - d * middle_x - e * middle_y
     return tf.stack([a, b, c, d, e, f, 0.0, 0.0])
 
 
@@ -100,10 +100,10 @@ def _sample(image, matrix, size, interpolation, fill):
     )[0]
 
 
-def _recolour(image, brightness, contrast, saturation):
+def _recolor(image, brightness, contrast, saturation):
     """Pillow's `ImageEnhance.Brightness`, `Contrast` and `Color`, one after the other, on float RGB 0..255."""
     image = tf.clip_by_value(image * brightness, 0.0, 255.0)
-    grey = tf.reduce_mean(tf.tensordot(image, tf.constant(LUMA), 1))
-    image = tf.clip_by_value(grey + (image - grey) * contrast, 0.0, 255.0)
-    grey = tf.tensordot(image, tf.constant(LUMA), 1)[..., tf.newaxis]
-    return tf.clip_by_value(grey + (image - grey) * saturation, 0.0, 255.0)
+    gray = tf.reduce_mean(tf.tensordot(image, tf.constant(LUMA), 1))
+    image = tf.clip_by_value(gray + (image - gray) * contrast, 0.0, 255.0)
+    gray = tf.tensordot(image, tf.constant(LUMA), 1)[..., tf.newaxis]
+    return tf.clip_by_value(gray + (image - gray) * saturation, 0.0, 255.0)

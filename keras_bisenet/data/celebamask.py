@@ -1,4 +1,4 @@
-"""Turns the CelebAMask-HQ download (Lee et al., "MaskGAN", CVPR 2020) into a folder of labelled photos.
+"""Turns the CelebAMask-HQ download (Lee et al., "MaskGAN", CVPR 2020) into a folder of labeled photos.
 
 The download has one mask for each part of a face; here each face gets one label map in the order of `LABELS`.
 """
@@ -140,9 +140,9 @@ def prepare(source, output_dir, size=512, val_count=1000, test_count=1000, seed=
                 atomic.write(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"cannot write to {output_dir}: {reason}; free it and run again, which goes on") from error
+        raise DataError(f"cannot write to {output_dir}: {reason}; free it and run it again to resume") from error
     except concurrent.futures.BrokenExecutor as error:
-        raise DataError("a worker process was ended, for want of memory perhaps; run again, which goes on") from error
+        raise DataError("a worker process was ended, for want of memory perhaps; run it again to resume") from error
     return {split: len(names) for split, names in splits.items()}
 
 

@@ -1,4 +1,4 @@
-"""A folder of labelled photos: `images/<id>.jpg`, `labels/<id>.png`, and `train.txt`, `val.txt` with one id a line."""
+"""A folder of labeled photos: `images/<id>.jpg`, `labels/<id>.png`, and `train.txt`, `val.txt` with one id a line."""
 
 import concurrent.futures
 import contextlib
@@ -16,7 +16,7 @@ from keras_bisenet.utils import images, text_files
 from keras_bisenet.utils.errors import DataError
 from keras_bisenet.utils.text_files import shown
 
-_KINDS = {"1": "black and white", "P": "palette", "LA": "grey and alpha", "I;16": "16-bit", "I": "16-bit"}
+_KINDS = {"1": "black and white", "P": "palette", "LA": "gray and alpha", "I;16": "16-bit", "I": "16-bit"}
 _ORIENTATION = 0x0112
 
 
@@ -108,7 +108,7 @@ def read_label(path):
         `[H, W]` uint8, the class of each pixel.
 
     Raises:
-        DataError: the file is missing, corrupt, too large, or no 8-bit greyscale PNG.
+        DataError: the file is missing, corrupt, too large, or no 8-bit grayscale PNG.
     """
     return np.asarray(_decode(path, _open_label(path)))
 
@@ -116,9 +116,9 @@ def read_label(path):
 def _open_label(path):
     image, bits = _open(path)
     if image.format != "PNG" or image.mode != "L" or bits != 8:
-        kind = f"{bits}-bit greyscale" if image.mode == "L" else _KINDS.get(image.mode, image.mode)
+        kind = f"{bits}-bit grayscale" if image.mode == "L" else _KINDS.get(image.mode, image.mode)
         raise DataError(
-            f"{path}: label is a {kind} {image.format}; expected an 8-bit greyscale PNG whose pixels are class "
+            f"{path}: label is a {kind} {image.format}; expected an 8-bit grayscale PNG whose pixels are class "
             "numbers; save those in one"
         )
     return image
@@ -137,7 +137,7 @@ def _open_image(path):
 
 
 def _open(path):
-    """Reads what a file says of itself. Returns the image, and how many bits a channel of a PNG has (8 for others)."""
+    """Reads the header of an image file. Returns the image, and how many bits a channel of a PNG has (8 for others)."""
     with _reading(path):
         content = pathlib.Path(path).read_bytes()
         image = Image.open(io.BytesIO(content), formats=images.FORMATS)
@@ -217,7 +217,7 @@ def _problem(example, num_classes, ignore):
     if image.size != label.size:
         return (
             f"{example.label}: is {label.height}x{label.width}, its image {image.height}x{image.width}; "
-            "expected the same; resize one of them, a label by nearest neighbour"
+            "expected the same; resize one of them, a label by nearest neighbor"
         )
     try:
         _decode(example.image, image), _decode(example.label, label)

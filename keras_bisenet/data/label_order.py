@@ -62,14 +62,14 @@ def describe(size):
 def check(data_dir):
     """Makes sure that the label maps of a folder are in the order of `LABELS`.
 
-    `labels.json` beside them says so. Where there is none, parts of a face have to lie as in most photos: brows above
+    `labels.json` beside them states it. Where there is none, parts of a face have to lie as in most photos: brows above
     eyes, eyes above the nose, the person's left on the right. What does not occur does not count, nor do corrupt files.
 
     Args:
         data_dir: folder with `labels/`.
 
     Returns:
-        The size that `labels.json` says, or None.
+        The size in `labels.json`, or None.
 
     Raises:
         DataError: they are in another order.
@@ -78,13 +78,13 @@ def check(data_dir):
     if (data_dir / FILE).exists():
         return _check_file(data_dir / FILE)
     paths = sorted((data_dir / "labels").glob("[!.]*.png"))
-    centres = []
+    centers = []
     for path in paths[:: len(paths) // _SAMPLE + 1]:
         with contextlib.suppress(DataError):
-            centres.append(_centres(read_label(path)))
-    wrong = _contradictions(centres, LABELS)
+            centers.append(_centres(read_label(path)))
+    wrong = _contradictions(centers, LABELS)
     if wrong:
-        order = "another" if _contradictions(centres, MASKGAN) else "MaskGAN's"
+        order = "another" if _contradictions(centers, MASKGAN) else "MaskGAN's"
         raise DataError(
             f"{data_dir / 'labels'}: seems to be in {order} order ({wrong[0]} in most maps); expected that of "
             f"keras_bisenet.LABELS; make it anew with scripts/prepare_celebamask.py, or name its classes in "
@@ -125,18 +125,18 @@ def _centres(label):
         return np.stack(sums, -1) / count[:, np.newaxis]
 
 
-def _contradictions(centres, order):
+def _contradictions(centers, order):
     """What does not hold in clearly most of the maps that have both parts, in words.
 
     Args:
-        centres: list of results of `_centres`.
+        centers: list of results of `_centres`.
         order: names of the classes.
     """
-    centres = np.reshape(centres, (-1, 256, 2))
+    centers = np.reshape(centers, (-1, 256, 2))
     wrong = []
     for pairs, axis, sign, words in ((_ABOVE, 0, 1, "is not above"), (_RIGHT_OF, 1, -1, "is not right of")):
         for first, second in pairs:
-            steps = sign * (centres[:, order.index(second), axis] - centres[:, order.index(first), axis])
+            steps = sign * (centers[:, order.index(second), axis] - centers[:, order.index(first), axis])
             if (steps <= 0).sum() >= (steps > 0).sum() + _MARGIN:
                 wrong.append(f"{first} {words} {second}")
     return wrong

@@ -12,17 +12,17 @@ from keras_bisenet.utils import images
 
 
 class Examples:
-    """Labelled photos by number, kept in memory once they are decoded, as long as there is room.
+    """Labeled photos by number, kept in memory once they are decoded, as long as there is room.
 
     Args:
         examples: sequence of `folder.Example`.
-        repair_sides: whether to exchange left and right labels where they lie on the wrong side, see `sides`.
+        fix_left_right: whether to exchange left and right labels where they lie on the wrong side, see `sides`.
         cache_bytes: how much to keep.
     """
 
-    def __init__(self, examples, repair_sides=False, cache_bytes=2**31):
+    def __init__(self, examples, fix_left_right=False, cache_bytes=2**31):
         self.examples = tuple(examples)
-        self._repair_sides = repair_sides
+        self._fix_left_right = fix_left_right
         self._room = cache_bytes
         self._kept = {}
 
@@ -35,7 +35,7 @@ class Examples:
             return self._kept[number]
         example = self.examples[number]
         image, label = images.read(example.image), folder.read_label(example.label)
-        if self._repair_sides and sides.are_exchanged(label):
+        if self._fix_left_right and sides.are_exchanged(label):
             label = sides.mirrored_labels(len(LABELS))[label]
         pair = image, label
         size = image.nbytes + label.nbytes
@@ -117,7 +117,7 @@ def batches(examples, factors, size, augmentation, num_classes, batch_size, seed
         num_classes: classes of the network.
         batch_size: examples of a batch over all shards and replicas.
         seed: whole number.
-        start: number of batches to pass over, for a run that goes on.
+        start: number of batches to skip, for a run that continues.
         shard: (i, n): make only the i-th of n equal parts of each batch, for several machines.
         replicas: devices among which a part is divided: each element is the batch of one.
 

@@ -26,7 +26,7 @@ TARGETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportSpec:
+class ExportOptions:
     """What all files of an export have in common, and which precisions of a `.tflite` there are.
 
     Attributes:
@@ -49,11 +49,11 @@ def resolve(target, image_size, input_type=None, output=None, precisions=None, c
     Args:
         target: key of `TARGETS`.
         image_size: (height, width).
-        input_type, output, precisions: see `ExportSpec`; None for the target's own.
+        input_type, output, precisions: see `ExportOptions`; None for the target's own.
         calibrated: whether photos to calibrate on are asked for.
 
     Returns:
-        `ExportSpec`.
+        `ExportOptions`.
 
     Raises:
         ExportError: there is no such target or precision, or the target does not go with a wish.
@@ -73,6 +73,6 @@ def resolve(target, image_size, input_type=None, output=None, precisions=None, c
     if calibrated and "int8" not in precisions:
         found = ", ".join(precisions) or "none"
         raise ExportError(f"photos to calibrate on serve the precision int8 alone; found {found}; leave them out")
-    return ExportSpec(
+    return ExportOptions(
         target, image_size, input_type or "uint8", output or offer.outputs[0], tuple(dict.fromkeys(precisions))
     )

@@ -98,15 +98,15 @@ class TFLiteFile:
         return entry | flatbuffer.describe_model(self.model) | {"metadata": metadata.read(self.content, self.model)}
 
 
-def write_files(model, folder, spec, info, photos, steps, log_folder):
+def write_files(model, folder, options, info, photos, steps, log_folder):
     """Writes `bisenet.keras`, and a `.tflite` for each precision or a SavedModel, into `folder`.
 
     Args:
         model: a `BiSeNet`.
         folder: `pathlib.Path`.
-        spec: `ExportSpec`.
+        options: `ExportOptions`.
         info: `metadata.ModelInfo`.
-        photos: list of `[*spec.image_size, 3]` uint8 RGB to calibrate int8 on.
+        photos: list of `[*options.image_size, 3]` uint8 RGB to calibrate int8 on.
         steps: `Steps`.
         log_folder: `pathlib.Path` of an existing folder for the log of a conversion that fails.
 
@@ -119,20 +119,20 @@ def write_files(model, folder, spec, info, photos, steps, log_folder):
     with steps(f"save {_KERAS}"):
         model.save(folder / _KERAS)
     files = {}
-    for precision in spec.precisions:
+    for precision in options.precisions:
         with steps(f"convert to {precision} TFLite"):
             path = folder / tflite_name(precision)
-            options = spec.input_type, spec.output, photos, info
+            arguments = options.input_type, options.output, photos, info
             try:
-                path.write_bytes(convert.to_tflite(model, spec.image_size, precision, *options))
+                path.write_bytes(convert.to_tflite(model, options.image_size, precision, *arguments))
             except ConversionError as error:
                 log = log_folder / f"{path.name}.log"
                 log.write_text(error.log, encoding="utf-8")
                 raise ExportError(f"{error}; the converter's log is in {log}") from error
             files[precision] = TFLiteFile(path, path.read_bytes())
-    if spec.target == saved_model.NAME:
+    if options.target == saved_model.NAME:
         with steps("write the SavedModel"):
-            saved_model.write(model, folder, spec.image_size, spec.output, info.labels)
+            saved_model.write(model, folder, options.image_size, options.output, info.labels)
     return files
 
 
@@ -152,7 +152,7 @@ def verify_port(model, image, photo, reference, verification):
         verification.add("keras_float64", image, head, expected, results[head])
 
 
-def verify(model, photos, reference, verification, files=types.MappingProxyType({}), folder=None, spec=None):
+def verify(model, photos, reference, verification, files=types.MappingProxyType({}), folder=None, options=None):
     """Compares the Keras model, all heads, and every file with the reference, which runs once a photo.
 
     A file that returns labels or probabilities is run with its logits as one more result.
@@ -164,7 +164,7 @@ def verify(model, photos, reference, verification, files=types.MappingProxyType(
             precision, each `[1, H, W, classes]`.
         verification: gets each comparison: `verification.add(name, image, head, reference, result, labels)`.
         files: dict, precision -> `TFLiteFile`, which LiteRT runs.
-        folder, spec: see `write_files`; of the target `saved_model` TensorFlow runs the SavedModel in `folder`. None
+        folder, options: see `write_files`; of the target `saved_model` TensorFlow runs the SavedModel in `folder`. None
             where there are no files.
 
     Returns:
@@ -172,7 +172,7 @@ def verify(model, photos, reference, verification, files=types.MappingProxyType(
         own.
     """
     runners = {precision: file.runner(scores=True) for precision, file in files.items()}
-    if spec is not None and spec.target == saved_model.NAME:
+    if options is not None and options.target == saved_model.NAME:
         runners[saved_model.NAME] = saved_model.Runner(folder)
     run = _compiled(model)
     first, labels = None, {}
@@ -186,11 +186,11 @@ def verify(model, photos, reference, verification, files=types.MappingProxyType(
             verification.add("keras", image, head, expected[head], results[head])
         labels.setdefault("keras", results[HEADS[0]][0].argmax(-1))
         for name, runner in runners.items():
-            results = runner(photo[np.newaxis] if spec.input_type == "uint8" else inputs)
-            for head in HEADS if spec.output == "all_heads" else HEADS[:1]:
-                predicted = deployment.read_labels(results, spec.output, head)
+            results = runner(photo[np.newaxis] if options.input_type == "uint8" else inputs)
+            for head in HEADS if options.output == "all_heads" else HEADS[:1]:
+                predicted = deployment.read_labels(results, options.output, head)
                 verification.add(name, image, head, expected[head], results[head], predicted)
-            labels.setdefault(name, deployment.read_labels(results, spec.output)[0])
+            labels.setdefault(name, deployment.read_labels(results, options.output)[0])
     return first, labels
 
 
@@ -231,15 +231,15 @@ def reject(folder, results, failed):
     return names, others
 
 
-def measure(file, spec, photo):
+def measure(file, options, photo):
     """Times a `.tflite` from photo to labels, on all cores.
 
     What the file leaves to its caller, normalization or argmax, is done and counts.
 
     Args:
         file: `TFLiteFile`.
-        spec: `ExportSpec`.
-        photo: `[*spec.image_size, 3]` uint8 RGB.
+        options: `ExportOptions`.
+        photo: `[*options.image_size, 3]` uint8 RGB.
 
     Returns:
         dict: `median_ms` and `fastest_ms` of `runs` runs, after one that does not count; `threads`.
@@ -249,8 +249,8 @@ def measure(file, spec, photo):
     while len(seconds) < _RUNS + 1 or sum(seconds) < _SECONDS:
         start = time.perf_counter()
         image = photo[np.newaxis]
-        image = image if spec.input_type == "uint8" else ops.convert_to_numpy(normalize(image))
-        deployment.read_labels(runner(image), spec.output)
+        image = image if options.input_type == "uint8" else ops.convert_to_numpy(normalize(image))
+        deployment.read_labels(runner(image), options.output)
         seconds.append(time.perf_counter() - start)
     milliseconds = 1000 * np.array(seconds[1:])
     return {

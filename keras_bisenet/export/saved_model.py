@@ -31,7 +31,7 @@ def write(model, folder, image_size, output="labels", class_names=LABELS):
 
     Both return `labels`, uint8 `[N, H, W]` class ids, and `probabilities`, float32 `[N, H, W, classes]`, if asked for.
 
-    Files are read like `inference.images` reads them: greyscale and CMYK become RGB, 16 bits are scaled to 8,
+    Files are read like `inference.images` reads them: grayscale and CMYK become RGB, 16 bits are scaled to 8,
     transparent parts of a PNG are white. Two things differ: a photo whose EXIF data asks to turn it is not turned (do
     so before you send it), and of the other formats that TensorFlow decodes (BMP, GIF, WebP) the transparency is
     ignored. A file that cannot be read fails its whole batch with an InvalidArgumentError.
@@ -165,10 +165,10 @@ def _starts_with(encoded, signature):
 def _decode_png(encoded):
     pixels = tf.io.decode_png(encoded, 4)
     # Opaque pixels of 1, 2 and 4 bits get the alpha 1, 3 and 15, so the alpha counts only where the file has one:
-    # a colour type of 4 or 6, or a tRNS chunk before the pixels.
+    # a color type of 4 or 6, or a tRNS chunk before the pixels.
     header = tf.strings.split(encoded, b"IDAT", maxsplit=1)[0]
-    colour_type = tf.io.decode_raw(tf.strings.substr(header, 0, 26), tf.uint8)[25:]
-    transparent = tf.reduce_any(colour_type >= 4) | (tf.size(tf.strings.split(header, b"tRNS")) > 1)
+    color_type = tf.io.decode_raw(tf.strings.substr(header, 0, 26), tf.uint8)[25:]
+    transparent = tf.reduce_any(color_type >= 4) | (tf.size(tf.strings.split(header, b"tRNS")) > 1)
     alpha = tf.where(transparent, tf.cast(pixels[..., 3:], tf.float32), 255.0) / 255.0
     white = 255.0 * (1.0 - alpha)
     return _to_uint8(tf.cast(pixels[..., :3], tf.float32) * alpha + white)

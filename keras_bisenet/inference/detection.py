@@ -27,13 +27,13 @@ class Face:
     """A square around a face, which may be turned and may reach beyond the photo.
 
     Attributes:
-        centre: (x, y) in pixels of the photo; whole numbers lie between pixels.
+        center: (x, y) in pixels of the photo; whole numbers lie between pixels.
         side: in pixels.
         angle: in radians; how far the face is turned clockwise.
         confidence: of the detector, 0..1.
     """
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     side: float
     angle: float
     confidence: float = 1.0
@@ -42,7 +42,7 @@ class Face:
         """The affine map from a pixel of the crop, `size` pixels wide, to one of the photo: `[2, 3]`."""
         scale = self.side / size
         cos, sin = math.cos(self.angle) * scale, math.sin(self.angle) * scale
-        x, y = self.centre
+        x, y = self.center
         half = size / 2
         return np.array([[cos, -sin, x - half * (cos - sin)], [sin, cos, y - half * (sin + cos)]])
 
@@ -60,11 +60,11 @@ def face_of(left_eye, right_eye, mouth_left, mouth_right, confidence=1.0):
     eyes, mouth = (np.array(pair, float) for pair in ((left_eye, right_eye), (mouth_left, mouth_right)))
     between_eyes = eyes[1] - eyes[0]
     down = mouth.mean(0) - eyes.mean(0)
-    centre = eyes.mean(0) + 0.1 * down
+    center = eyes.mean(0) + 0.1 * down
     side = max(4.0 * math.hypot(*between_eyes), 3.6 * math.hypot(*down))
     # The way of the eyes, and that of eyes to mouth turned by 90 degrees, are both a guess at what is level.
     level = between_eyes + np.array([down[1], -down[0]])
-    return Face(tuple(centre.tolist()), side, math.atan2(level[1], level[0]), confidence)
+    return Face(tuple(center.tolist()), side, math.atan2(level[1], level[0]), confidence)
 
 
 def check():
@@ -142,7 +142,7 @@ def _warp(array, matrix, size, resampling):
     """Each pixel of the result, (height, width) of `size`, is that of `array` where `matrix` maps it."""
     from PIL import Image
 
-    # Pillow maps centres: it adds the half pixel itself.
+    # Pillow maps centers: it adds the half pixel itself.
     warped = Image.fromarray(array).transform(
         size[::-1], Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling[resampling]
     )

@@ -22,10 +22,10 @@ class FaceParser:
 
     The photo should show one face, upright and in the middle, with some room around it; see
     `keras_bisenet.inference.detection` for others. It is resized to what the network takes (bilinear, antialiased), and
-    the labels back (nearest neighbours).
+    the labels back (nearest neighbors).
 
     A `.tflite` file needs `ai-edge-litert` and NumPy alone (and Pillow to read files), no TensorFlow. It may be
-    anybody's: its size, dtype, layout and normalisation are read from the file.
+    a third-party one: its size, dtype, layout and normalization are read from the file.
 
     Thread-safe: calls from several threads wait for each other at the network. Threads that are to run side by side
     need a `FaceParser` each.
@@ -60,7 +60,7 @@ class FaceParser:
         """Labels a photo, or several.
 
         Args:
-            photo: path, `PIL.Image.Image` or uint8 array (`[H, W, 3]` RGB 0..255, or `[H, W]` grey); or a batch: uint8
+            photo: path, `PIL.Image.Image` or uint8 array (`[H, W, 3]` RGB 0..255, or `[H, W]` gray); or a batch: uint8
                 `[N, H, W, 3]`, or a list of any of these.
 
         Returns:

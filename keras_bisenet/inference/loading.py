@@ -16,7 +16,7 @@ from keras_bisenet.utils import archives
 from keras_bisenet.utils.errors import ModelError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
-# Ours are 300 bytes, and 1000 with an optimiser.
+# Ours are 300 bytes, and 1000 with an optimizer.
 _CONFIG_LIMIT = 100_000
 # Ours lists three entries in 200 bytes.
 _DIRECTORY_LIMIT = 100_000
@@ -26,7 +26,7 @@ _LEAST, _CLASS = 13_000_000, 256 + 64 + 64
 _KINDS = {"Conv2D": "conv2d", "BatchNorm": "batch_norm"}
 _VALUES = {"num_classes", "backbone", "input_shape", "dtype", "name"}
 _DTYPES = ("bfloat16", "float16", "float32", "float64", "mixed_bfloat16", "mixed_float16")
-# Of the image that a network is fixed to, in pixels: whoever runs it needs memory for that.
+# Of the image that a network is fixed to, in pixels; running it takes memory in proportion.
 _LONGEST_SIDE = 8192
 
 

@@ -1,9 +1,9 @@
-"""Recolours hair, lips, eyes and brows of a photo, and smooths its skin, by the parts that a network found in it.
+"""Recolors hair, lips, eyes and brows of a photo, and smooths its skin, by the parts that a network found in it.
 
 Everything is a pure function on the photo and a mask: the photo given is left as it is, pixels where the mask is 0 come
 back bit for bit, and the same input gives the same output.
 
-Colours are changed in CIE Lab (D65) as OpenCV converts it, within 0.6 units of the definition. Skin is smoothed by
+Colors are changed in CIE Lab (D65) as OpenCV converts it, within 0.6 units of the definition. Skin is smoothed by
 the guided filter, see `soft_masks`.
 """
 
@@ -17,7 +17,7 @@ from keras_bisenet.inference.opencv import cv2, ximgproc
 from keras_bisenet.inference.soft_masks import box_of, check_size, unit
 from keras_bisenet.utils.errors import MakeupError
 
-# Those that take a colour -> how far their mean lightness goes to that of the colour. Dark eyes would glow.
+# Those that take a color -> how far their mean lightness goes to that of the color. Dark eyes would glow.
 LIGHTNESS = {"hair": 0.7, "lips": 0.6, "eyes": 0.25, "brows": 0.7}
 # Fractions of the size of the face: how far the edge of a mask may move to that of the photo (that of hair further, for
 # its curls), half the width of the spots that smoothing removes, and how far from the face hair may begin.
@@ -34,10 +34,10 @@ class Look:
     """What to change.
 
     Attributes:
-        hair, lips, eyes, brows: colour as (red, green, blue) 0..255, see `parse_color`; None to leave the part as it
-            is. Of the eyes, the irises are coloured.
+        hair, lips, eyes, brows: color as (red, green, blue) 0..255, see `parse_color`; None to leave the part as it
+            is. Of the eyes, the irises are colored.
         smooth: 0..1, how much of the skin's unevenness goes.
-        strength: 0..1, how far the parts go to their colours.
+        strength: 0..1, how far the parts go to their colors.
     """
 
     hair: tuple[int, int, int] | None = None
@@ -48,7 +48,7 @@ class Look:
     strength: float = 0.8
 
     def colors(self):
-        """dict: part -> colour, of those that have one."""
+        """dict: part -> color, of those that have one."""
         return {part: getattr(self, part) for part in LIGHTNESS if getattr(self, part) is not None}
 
     def check(self):
@@ -63,7 +63,7 @@ def parse_color(text):
     """`"#7a2f1d"` or a CSS name -> (red, green, blue), 0..255.
 
     Raises:
-        MakeupError: `text` is no opaque colour.
+        MakeupError: `text` is no opaque color.
     """
     from PIL import ImageColor
 
@@ -72,7 +72,7 @@ def parse_color(text):
     except ValueError:
         color = ()
     if len(color) != 3:
-        raise MakeupError(f"colour is {text!r}; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'")
+        raise MakeupError(f"color is {text!r}; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'")
     return color
 
 
@@ -120,12 +120,12 @@ def apply(photo, masks, look):
 
 
 def recolor(photo, mask, color, strength=1.0, lightness=0.5):
-    """Moves a part to a colour and keeps its light and shade.
+    """Moves a part to a color and keeps its light and shade.
 
-    In Lab, with the colour's `L*, a*, b*`: the lightness of the part goes through the curve `100 (L / 100)^g`, which
+    In Lab, with the color's `L*, a*, b*`: the lightness of the part goes through the curve `100 (L / 100)^g`, which
     keeps black and white and moves the part's mean to `mean + lightness (L* - mean)`. Its chroma becomes that of the
-    colour: `f (a*, b*)`, where `f = min(1, (L + 16) / (L* + 16), 1.4 (100 - L) / (100 - L*))` of the new lightness. In
-    shade this is what less light does to the colour (X, Y and Z times k are L + 16, a and b times the cube root of k),
+    color: `f (a*, b*)`, where `f = min(1, (L + 16) / (L* + 16), 1.4 (100 - L) / (100 - L*))` of the new lightness. In
+    shade this is what less light does to the color (X, Y and Z times k are L + 16, a and b times the cube root of k),
     and towards white it makes room for highlights.
 
     Args:
@@ -133,7 +133,7 @@ def recolor(photo, mask, color, strength=1.0, lightness=0.5):
         mask: `[H, W]` float, 0..1.
         color: (red, green, blue), 0..255.
         strength: 0..1, where 0 changes nothing.
-        lightness: 0..1, how far the mean lightness goes to that of the colour.
+        lightness: 0..1, how far the mean lightness goes to that of the color.
 
     Returns:
         `[H, W, 3]` uint8 RGB.

@@ -1,4 +1,4 @@
-"""What a `.tflite` file takes and returns, read from the file itself, whoever wrote it."""
+"""The inputs and outputs of a `.tflite` file, ours or a third-party one, read from the file itself."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ NORMALIZATIONS = {
 
 # Size of the photos for a file that takes any.
 DEFAULT_SIZE = (512, 512)
-# Longest side of the photos that a file may take: whoever runs it needs memory for that.
+# Longest side of the photos that a file may take; running it takes memory in proportion.
 MAX_SIDE = 8192
 # Names of the output that counts, as our files have them in the signature; the first that is there.
 MAIN_OUTPUTS = ("logits", "probabilities", "labels")
@@ -31,7 +31,7 @@ _TRANSPARENT = ("CAST", "DEQUANTIZE", "PAD", "PADV2", "QUANTIZE", "RESHAPE", "TR
 
 
 @dataclasses.dataclass(frozen=True)
-class Contract:
+class ModelIO:
     """How to put a photo into a file, and what its output means.
 
     Attributes:
@@ -85,11 +85,11 @@ class Contract:
 
 
 def read(path, content, image_size=None, normalization=None, model=None, output=None):
-    """Reads the contract of a file.
+    """Reads the inputs and outputs of a file.
 
-    What the metadata of the file says counts first, then the range of a quantised input, then what the graph does
+    The metadata of the file counts first, then the range of a quantized input, then what the graph does
     first to a float input: dividing by 255 tells of pixels, subtracting 0.485 of 0..1, and a convolution at once of
-    photos that are normalised already. uint8 without quantisation is pixels.
+    photos that are normalized already. uint8 without quantization is pixels.
 
     Args:
         path: for messages.
@@ -101,11 +101,11 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
             the largest map.
 
     Returns:
-        `Contract`.
+        `ModelIO`.
 
     Raises:
         ModelError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
-            another size; or there is no such normalisation or output; or several outputs are equally large and none
+            another size; or there is no such normalization or output; or several outputs are equally large and none
             is named by `output` or in `MAIN_OUTPUTS`.
     """
     if normalization not in (None, *NORMALIZATIONS):
@@ -114,7 +114,7 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     (graph,) = model.subgraphs
     input_names, output_names = flatbuffer.signature_names(model)
     inputs, outputs = (flatbuffer.tensors(model, names) for names in (input_names, output_names))
-    found = f"takes {_said(inputs)} and returns {_said(outputs)}"
+    found = f"takes {_listed(inputs)} and returns {_listed(outputs)}"
     refusal = ModelError(
         f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
         "segmentation model?"
@@ -125,7 +125,7 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     ]
     names = [each["name"] for each in outputs]
     if len({*names}) < len(names):
-        raise ModelError(f"{path}: calls {len(names)} outputs {_said(outputs)}; expected different names; rename them")
+        raise ModelError(f"{path}: calls several outputs the same: {_listed(outputs)}; rename them")
     outputs = [each for each in outputs if _is_map(each["shape"])]
     if len(inputs) != 1 or not outputs:
         raise refusal
@@ -149,8 +149,8 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     sides = [size[0] if side == -1 else side for side in output["shape"]]
     channels_last = len(sides) == 4 and sides[3] < max(sides[1:3])
     scores = _find_scores(model, output) if returns_labels else None
-    said = metadata.of_others(content, model)
-    names = said.get("labels")
+    found_there = metadata.of_others(content, model)
+    names = found_there.get("labels")
     num_classes = len(names) if names else None
     if scores is not None:
         num_classes = scores.num_classes
@@ -158,12 +158,12 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         num_classes = sides[3 if channels_last else 1]
     if normalization is not None:
         scale, offset = NORMALIZATIONS[normalization]
-    elif "normalization" in said:
-        mean, std = said["normalization"]
+    elif "normalization" in found_there:
+        mean, std = found_there["normalization"]
         scale, offset = 1 / std, -mean / std
     else:
         scale, offset = NORMALIZATIONS[_normalization(model, tensor, dtype)]
-    return Contract(
+    return ModelIO(
         image_size=size,
         shape=whole if -1 in shape else None,
         dtype=dtype,
@@ -190,9 +190,9 @@ def check_size(path, fixed, asked):
         )
 
 
-def _said(tensors):
-    said = [f"{shown(tensor['name'])} {tensor['dtype']} {tensor['shape']}" for tensor in tensors[:5]]
-    return ", ".join([*said, *(["..."] if len(tensors) > 5 else [])])
+def _listed(tensors):
+    found_there = [f"{shown(tensor['name'])} {tensor['dtype']} {tensor['shape']}" for tensor in tensors[:5]]
+    return ", ".join([*found_there, *(["..."] if len(tensors) > 5 else [])])
 
 
 def _shape(tensor):
@@ -240,7 +240,7 @@ def _main_output(path, outputs, wanted):
     by_name = {each["name"]: each for each in outputs}
     if wanted is not None:
         if wanted not in by_name:
-            raise ModelError(f"{path}: has no output {wanted!r}; its maps over the photo are {_said(outputs)}")
+            raise ModelError(f"{path}: has no output {wanted!r}; its maps over the photo are {_listed(outputs)}")
         return by_name[wanted]
     for name in MAIN_OUTPUTS:
         if name in by_name:
@@ -250,7 +250,7 @@ def _main_output(path, outputs, wanted):
     largest = [each for each, size in zip(outputs, sizes, strict=True) if size == max(sizes)]
     if len(largest) > 1:
         raise ModelError(
-            f"{path}: returns {len(largest)} maps of one size, {_said(largest)}, and none of them is called "
+            f"{path}: returns {len(largest)} maps of one size, {_listed(largest)}, and none of them is called "
             f"{', '.join(MAIN_OUTPUTS[:-1])} or {MAIN_OUTPUTS[-1]}; name the one that counts, "
             f"as in FaceParser(..., output={largest[0]['name']!r})"
         )
@@ -258,7 +258,7 @@ def _main_output(path, outputs, wanted):
 
 
 def _normalization(model, tensor, dtype):
-    """Key of `NORMALIZATIONS`, of a file that says nothing."""
+    """Key of `NORMALIZATIONS`, of a file without a hint."""
     if dtype == "float32":
         return _first_arithmetic(model)
     scale, zero_point = flatbuffer.quantization(tensor)

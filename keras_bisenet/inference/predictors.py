@@ -21,7 +21,7 @@ _MAX_PRESERVED = 2**32
 
 
 class TFLiteNetwork:
-    """A `.tflite` file of anybody's that segments one RGB photo. Needs no TensorFlow.
+    """A `.tflite` file, ours or a third-party one, that segments one RGB photo. Needs no TensorFlow.
 
     Args:
         path: the file.
@@ -38,15 +38,15 @@ class TFLiteNetwork:
     def __init__(self, path, num_threads=None, image_size=None, normalization=None, output=None):
         self._path, self._threads = path, num_threads
         self._content, self._model = flatbuffer.load(path)
-        self._contract = model_io.read(path, self._content, image_size, normalization, self._model, output)
+        self._io = model_io.read(path, self._content, image_size, normalization, self._model, output)
         self._runner = self._open()
         self._scores_runner = None
-        self.image_size, self.num_classes = self._contract.image_size, self._contract.num_classes
-        self.class_names = self._contract.class_names or (self.num_classes and class_names(self.num_classes))
+        self.image_size, self.num_classes = self._io.image_size, self._io.num_classes
+        self.class_names = self._io.class_names or (self.num_classes and class_names(self.num_classes))
 
     def _open(self, inner=None):
         try:
-            return TFLiteRunner(self._content, self._threads, self._contract.shape, inner, self._model)
+            return TFLiteRunner(self._content, self._threads, self._io.shape, inner, self._model)
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
 
@@ -57,13 +57,13 @@ class TFLiteNetwork:
     def _run(self, runner, image, name):
         """A result of the file by its name."""
         try:
-            return runner(self._contract.encode(image))[name]
+            return runner(self._io.encode(image))[name]
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
 
     def _run_scores(self, runner, image, name):
         """A result that is scores, as real numbers `[h, w, C]` float32."""
-        scores = self._contract.read_scores(self._of_rank(self._run(runner, image, name), 4))
+        scores = self._io.read_scores(self._of_rank(self._run(runner, image, name), 4))
         scores = scores.astype(np.float32, copy=False)
         scale, zero_point = runner.quantization[name]
         return (scores - zero_point) * scale if scale else scores
@@ -77,24 +77,24 @@ class TFLiteNetwork:
             )
 
     def _of_rank(self, array, rank):
-        """The array, if it has so many axes; LiteRT may compute another shape than the file says."""
+        """The array, if it has so many axes; LiteRT may compute another shape than the file states."""
         if array.ndim != rank or not array.size:
             raise ModelError(
                 f"{self._path}: returns {list(array.shape)} when it runs; expected a map over the photo, "
-                "as it says of itself; export it again"
+                "as it states; export it again"
             )
         return array
 
     def labels(self, image):
         """Class ids `[*image_size]`, integers, of an image `[*image_size, 3]` uint8 RGB."""
-        rules = self._contract
-        if rules.returns_labels:
-            result = self._run(self._runner, image, rules.output)
-            same = result.size == np.prod(rules.image_size)
-            return result.reshape(rules.image_size) if same else self._of_rank(result.squeeze(), 2)
-        scores = self._run_scores(self._runner, image, rules.output)
+        io = self._io
+        if io.returns_labels:
+            result = self._run(self._runner, image, io.output)
+            same = result.size == np.prod(io.image_size)
+            return result.reshape(io.image_size) if same else self._of_rank(result.squeeze(), 2)
+        scores = self._run_scores(self._runner, image, io.output)
         # A network without its last resize: between coarse scores lie finer borders than between coarse labels.
-        return resizing.resize_scores(scores, rules.image_size).argmax(-1)
+        return resizing.resize_scores(scores, io.image_size).argmax(-1)
 
     def probabilities(self, image):
         """Probabilities `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB.
@@ -106,23 +106,23 @@ class TFLiteNetwork:
             ModelError: the file returns labels that are not the argmax of scores in it; or it would need more than
                 4 GiB to preserve its inner tensors.
         """
-        rules = self._contract
-        if not rules.returns_labels:
-            scores = self._run_scores(self._runner, image, rules.output)
-        elif rules.scores is not None:
+        io = self._io
+        if not io.returns_labels:
+            scores = self._run_scores(self._runner, image, io.output)
+        elif io.scores is not None:
             if self._scores_runner is None:
                 self._check_memory()
-                self._scores_runner = self._open({_SCORES: rules.scores})
+                self._scores_runner = self._open({_SCORES: io.scores})
             scores = self._run_scores(self._scores_runner, image, _SCORES)
         else:
             raise ModelError(
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
             )
-        return resizing.resize_scores(_probabilities(scores), rules.image_size)
+        return resizing.resize_scores(_probabilities(scores), io.image_size)
 
 
 class LogitsNetwork:
-    """A function from a normalised photo to its logits.
+    """A function from a normalized photo to its logits.
 
     Args:
         function: called with `[1, H, W, 3]` float, see `keras_bisenet.normalize`; gives `[1, H, W, C]`.

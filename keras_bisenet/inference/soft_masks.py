@@ -1,4 +1,4 @@
-"""Where the parts of a face are, as masks with soft edges: what a network says, fitted to the photo.
+"""Where the parts of a face are, as masks with soft edges: the labels of a network, fitted to the photo.
 
 The fit is the guided filter: K. He, J. Sun, X. Tang, "Guided Image Filtering", ECCV 2010. What a function is given it
 leaves as it is.
@@ -28,7 +28,7 @@ _DOUBT = 0.3
 
 # An iris is 11.7 mm wide, the opening of an eye about 29 mm: the share, and how much it may differ.
 _IRIS = (0.4, 0.5)
-# Variance of RGB 0..255 below which the guided filter sees no edge. (On 0..1 OpenCV's takes all colours for one.)
+# Variance of RGB 0..255 below which the guided filter sees no edge. (On 0..1 OpenCV's takes all colors for one.)
 _EDGE = 3.0**2
 
 
@@ -36,7 +36,7 @@ def part_masks(parsed, size=None, class_names=LABELS):
     """The masks of `PARTS`, and of the whole face.
 
     Args:
-        parsed: what a network says of a photo: class ids `[H, W]`, any integer type; or probabilities `[H, W, C]`,
+        parsed: the output of a network for a photo: class ids `[H, W]`, any integer type; or probabilities `[H, W, C]`,
             which give softer edges.
         size: (height, width) to scale the masks to (bilinear), or None.
         class_names: of the network, in the order of its ids.

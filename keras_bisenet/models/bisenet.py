@@ -19,9 +19,9 @@ HEADS = ("logits", "logits16", "logits32")
 
 @keras.saving.register_keras_serializable(package="keras_bisenet")
 class BiSeNet(keras.Model):
-    """BiSeNet with a ResNet backbone: normalised photos in, logits of three heads out, all at full size.
+    """BiSeNet with a ResNet backbone: normalized photos in, logits of three heads out, all at full size.
 
-    Input: `[N, H, W, 3]` float RGB, normalised by `keras_bisenet.normalize`; any H, W >= 32.
+    Input: `[N, H, W, 3]` float RGB, normalized by `keras_bisenet.normalize`; any H, W >= 32.
     Output: dict with the keys `HEADS`, each `[N, H, W, num_classes]` float logits. `logits` is the result; the other
     two are auxiliary heads for training.
 

@@ -44,7 +44,7 @@ def conv(x, filters, kernel_size, strides=1, *, name):
 def _kernel_initializer():
     """`torch.nn.init.kaiming_normal_(a=1)`, which the original starts from: variance 1 / fan_in, not truncated.
 
-    One for each layer: a Keras initialiser that is asked twice gives the same numbers twice.
+    One for each layer: a Keras initializer that is asked twice gives the same numbers twice.
     """
     return keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="untruncated_normal")
 
@@ -75,10 +75,10 @@ def max_pool(x):
 
 @keras.saving.register_keras_serializable(package="keras_bisenet")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation as PyTorch computes it.
+    """Batch normalization as PyTorch computes it.
 
     It differs from its parent in two ways: the moving variance averages the unbiased variance of each batch (divided
-    by n - 1, where the batch itself is normalised by n), and float64 is kept on every backend (Keras computes in
+    by n - 1, where the batch itself is normalized by n), and float64 is kept on every backend (Keras computes in
     float32 on torch and JAX).
     """
 
@@ -131,13 +131,13 @@ class BatchNorm(keras.layers.BatchNormalization):
 
         context = tf.distribute.get_replica_context()
         # E(x^2) - E(x)^2 loses digits where the mean is large, so it is taken around a mean that all replicas know.
-        centre = tf.stop_gradient(ops.cast(self.moving_mean, x.dtype))
-        x -= centre
+        center = tf.stop_gradient(ops.cast(self.moving_mean, x.dtype))
+        x -= center
         count = tf.fill(x.shape[-1:], tf.cast(tf.size(x) // x.shape[-1], x.dtype))
         sums = tf.stack([tf.reduce_sum(x, axis=(0, 1, 2)), tf.reduce_sum(tf.square(x), axis=(0, 1, 2)), count])
         total, squares, count = tf.unstack(context.all_reduce("SUM", sums))
         mean = total / count
-        return mean + centre, tf.maximum(squares / count - tf.square(mean), 0), count
+        return mean + center, tf.maximum(squares / count - tf.square(mean), 0), count
 
     def _update(self, average, value):
         # As plain tensors: a Keras variable times 0.9 rounds 0.9 to float32 on torch, even in float64.
@@ -178,7 +178,7 @@ class _ResizeLike(keras.layers.Layer):
 class NearestResize(_ResizeLike):
     """`torch.nn.functional.interpolate(mode="nearest")`: output i reads input `floor(i * in / out)`.
 
-    Called with `[images, reference]`, both `[N, H, W, C]`; keeps dtype. (`tf.image.resize` samples at pixel centres
+    Called with `[images, reference]`, both `[N, H, W, C]`; keeps dtype. (`tf.image.resize` samples at pixel centers
     and differs at odd sizes; `UpSampling2D` becomes a 5-D reshape that mobile GPUs refuse.)
     """
 

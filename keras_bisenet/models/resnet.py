@@ -13,7 +13,7 @@ def features(x, backbone="resnet18"):
     """Builds the backbone on `x`. Its layers are named after torchvision's, behind `backbone_`.
 
     Args:
-        x: normalised images `[N, H, W, 3]`.
+        x: normalized images `[N, H, W, 3]`.
         backbone: a key of `BLOCKS`.
 
     Returns:

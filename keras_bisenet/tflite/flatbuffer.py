@@ -25,7 +25,7 @@ _VALUES_STAY = ("CAST", "DEQUANTIZE", "EXPAND_DIMS", "QUANTIZE", "RESHAPE", "SQU
 
 
 def read(path):
-    """Reads a file that somebody gives.
+    """Reads, validates and describes a file.
 
     Returns:
         Its bytes, and their description by `describe_model`.
@@ -38,7 +38,7 @@ def read(path):
 
 
 def load(path):
-    """Reads a file that somebody gives, and makes sure that it is sound.
+    """Reads and validates a file.
 
     Returns:
         Its bytes, and what `unpack` makes of them.
@@ -62,7 +62,7 @@ def load(path):
         model = unpack(content)
         validate.check(model, len(content))
         signature_names(model)
-    except validate.UnsoundError as error:
+    except validate.InvalidModelError as error:
         raise ModelError(f"{path}: {error}: is it a network for photos, and whole?") from error
     except Exception as error:  # the reader trusts the offsets in the file, and a wrong one fails in any way
         raise ModelError(f"{path}: is truncated or damaged; export it again") from error
@@ -316,7 +316,7 @@ def describe_model(model):
 
 
 def _text(name):
-    """A name as str: `unpack` gives bytes, whoever builds a model str or None."""
+    """A name as str: `unpack` gives bytes; a model built in Python has str or None."""
     return name.decode() if isinstance(name, bytes) else name or ""
 
 

@@ -1,4 +1,4 @@
-"""TFLite Metadata: what a `.tflite` file says about itself, to people and to the libraries that open it.
+"""TFLite Metadata: how a `.tflite` file describes itself to people and to the libraries that open it.
 
 A flatbuffer inside the file describes the model and each of its tensors; the labels lie in a zip archive behind the
 file, as `labels.txt` (`unzip model.tflite` gives it). MediaPipe Tasks, the TFLite Task Library and Netron read them;
@@ -53,7 +53,7 @@ class ModelInfo:
     Attributes:
         labels: names of the classes, in the order of the channels.
         checkpoint_sha256: SHA-256 of the checkpoint that the weights come from, hexadecimal.
-        author: who made the model; empty if nobody is to be named.
+        author: of the model; may be empty.
         license: the terms of the weights; empty if there are none to tell.
         name, description, version: of the model.
     """
@@ -135,7 +135,7 @@ def read(content, model=None):
 
 
 def of_others(content, model):
-    """What the metadata of anybody's file says about feeding it and about its classes.
+    """The normalization and the classes in the metadata of a file, ours or a third-party one.
 
     Args:
         content: bytes of a `.tflite` file.
@@ -159,7 +159,7 @@ def of_others(content, model):
             for file in tensor.get("associated_files", ()):
                 if file.get("type") in (_AXIS_LABELS, _VALUE_LABELS):
                     result["labels"] = tuple(_read_file(content, file["name"]).splitlines())
-    except Exception:  # a file of somebody else may be damaged in any way; it runs without all the same
+    except Exception:  # third-party metadata may be damaged in any way, and the file runs without them
         return {}
     return result
 
@@ -210,12 +210,12 @@ def _image(tensor):
     values = {"name": tensor["name"], "content": _picture(_RGB)}
     if tensor["dtype"] != "float32":
         # Without a process unit readers put in the photo as it is.
-        description = "Photo in RGB, 0 to 255. The model normalises it."
+        description = "Photo in RGB, 0 to 255. The model normalizes it."
         return values | {"description": description, "stats": {"max": [255], "min": [0]}}
     # In the schema's terms: what a reader does with values of 0 to 255.
     mean, std = 255 * np.array(MEAN), 255 * np.array(STD)
     return values | {
-        "description": "Photo in RGB, normalised with ImageNet's mean and standard deviation.",
+        "description": "Photo in RGB, normalized with ImageNet's mean and standard deviation.",
         "process_units": [{"options_type": _NORMALIZATION_OPTIONS, "options": {"mean": mean, "std": std}}],
         "stats": {"max": (255 - mean) / std, "min": -mean / std},
     }

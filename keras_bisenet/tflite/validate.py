@@ -1,8 +1,8 @@
-"""Whether a `.tflite` file of anybody's is sound: what it points at is there, and its numbers are within bounds.
+"""Validates `.tflite` files: their references point into the file, and their numbers are within bounds.
 
 LiteRT is native code. It makes sure that a file is a flatbuffer, but trusts much of what stands in it: a padding or a
 tensor that does not exist can end the process. What the file alone tells is told here, before anything is allocated.
-That is no proof: whoever opens files of strangers does so in a process of its own, with limits, that may end.
+That is no proof: open files of strangers in a process of its own, with limits on memory and time.
 """
 
 import math
@@ -52,7 +52,7 @@ _CLASSES = {"SPLIT": schema.SplitOptionsT, "STRIDED_SLICE": schema.StridedSliceO
 # Ops that divide by the scales of 8-bit numbers.
 _SCALED = ("ADD", "SUB", "SQUARED_DIFFERENCE", "EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL")
 _SHAPE_STAYS = ("CAST", "DEQUANTIZE", "QUANTIZE")
-# Ops whose second input, if it is a constant, says how large their output is.
+# Ops whose second input, if it is a constant, gives the size of their output.
 _PADS = ("MIRROR_PAD", "PAD", "PADV2")
 _RESIZES = ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
 # Ops whose inputs from the third on may be left out.
@@ -66,8 +66,8 @@ _OPTIONS = {
 }
 
 
-class UnsoundError(ValueError):
-    """A file is not sound. The message says what was found and what was expected, without the name of the file."""
+class InvalidModelError(ValueError):
+    """A file is invalid. The message says what was found and what was expected, without the name of the file."""
 
 
 def check_counts(content):
@@ -79,14 +79,14 @@ def check_counts(content):
         content: bytes of the file.
 
     Raises:
-        UnsoundError: there is too much of something.
+        InvalidModelError: there is too much of something.
         Exception: an offset is wrong.
     """
     model = schema.Model.GetRootAs(content, 0)
     if model.SubgraphsLength() != 1:
-        raise UnsoundError(f"has {model.SubgraphsLength()} subgraphs; expected 1")
+        raise InvalidModelError(f"has {model.SubgraphsLength()} subgraphs; expected 1")
     if model.ExternalBuffersLength() or model.ExternalBufferGroupsLength():
-        raise UnsoundError("has its weights in other files; expected them in it")
+        raise InvalidModelError("has its weights in other files; expected them in it")
     graph = model.Subgraphs(0)
     named = [
         ("operator codes", model.OperatorCodesLength(), lambda i: model.OperatorCodes(i).CustomCode()),
@@ -116,14 +116,14 @@ def check_counts(content):
         tensor = graph.Tensors(i)
         _check_most("sides of a tensor", tensor.ShapeLength(), MAX_RANK)
         if tensor.Sparsity() is not None or tensor.VariantTensorsLength():
-            raise UnsoundError("has sparse or variant tensors; expected dense ones")
+            raise InvalidModelError("has sparse or variant tensors; expected dense ones")
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
         tensors += operator.InputsLength() + operator.OutputsLength()
         _check_most("inputs and outputs of ops", tensors, 10 * MAX_ITEMS)
         # Of all options these alone hold text.
         if operator.BuiltinOptionsType() == schema.BuiltinOptions.VarHandleOptions or operator.BuiltinOptions2Type():
-            raise UnsoundError("has ops with variables, or of StableHLO; expected those of a network for photos")
+            raise InvalidModelError("has ops with variables, or of StableHLO; expected those of a network for photos")
 
 
 def check(model, size):
@@ -134,7 +134,7 @@ def check(model, size):
         size: bytes of the file.
 
     Raises:
-        UnsoundError: something does.
+        InvalidModelError: something does.
     """
     (graph,) = model.subgraphs
     codes = [_code_name(code) for code in model.operatorCodes or ()]
@@ -144,7 +144,7 @@ def check(model, size):
     for index in graph.inputs:
         _check_index("inputs", "tensor", index, len(sizes))
         if computed[index]:
-            raise UnsoundError(f"has tensor {index} as an input, which is a constant or is there twice")
+            raise InvalidModelError(f"has tensor {index} as an input, which is a constant or is there twice")
         computed[index] = True
     for number, operator in enumerate(graph.operators):
         _check_index("ops", "operator code", operator.opcodeIndex, len(codes))
@@ -154,18 +154,18 @@ def check(model, size):
     for index in graph.outputs:
         _check_index("outputs", "tensor", index, len(sizes))
         if not computed[index]:
-            raise UnsoundError(f"returns tensor {index}, which nothing computes")
+            raise InvalidModelError(f"returns tensor {index}, which nothing computes")
     _check_memory(graph, sizes, constant)
 
 
 def _check_most(what, count, most):
     if count > most:
-        raise UnsoundError(f"has {count} {what}; expected at most {most}")
+        raise InvalidModelError(f"has {count} {what}; expected at most {most}")
 
 
 def _check_index(where, what, index, count):
     if not 0 <= index < count:
-        raise UnsoundError(f"names {what} {index} in its {where}, and has {count}")
+        raise InvalidModelError(f"names {what} {index} in its {where}, and has {count}")
 
 
 def _code_name(code):
@@ -174,9 +174,9 @@ def _code_name(code):
     name = OP_NAMES.get(number)
     if name == "CUSTOM":
         custom = (code.customCode or b"").decode(errors="replace")
-        raise UnsoundError(f"uses the custom op {shown(custom)}; expected built-in ones")
+        raise InvalidModelError(f"uses the custom op {shown(custom)}; expected built-in ones")
     if name is None or name in _STRANGE or name.startswith("STABLEHLO_"):
-        raise UnsoundError(f"uses the op {name or number}; expected those of a network for photos")
+        raise InvalidModelError(f"uses the op {name or number}; expected those of a network for photos")
     return name
 
 
@@ -192,22 +192,24 @@ def _check_tensor(tensor, buffers, file_size):
     name = shown(tensor.name.decode())
     _check_index("tensors", "buffer", tensor.buffer, len(buffers))
     if tensor.type not in _BITS:
-        raise UnsoundError(f"has tensor {name} of type {tensor.type}; expected numbers")
+        raise InvalidModelError(f"has tensor {name} of type {tensor.type}; expected numbers")
     shape = tensor.shape.tolist()
     signature = shape if tensor.shapeSignature is None else tensor.shapeSignature.tolist()
     is_open = [new != old for new, old in zip(signature, shape, strict=True)]
     if min(shape, default=0) < 0 or any(
         side != -1 for side, differs in zip(signature, is_open, strict=True) if differs
     ):
-        raise UnsoundError(f"has tensor {name} of shape {shape}, signature {signature}; expected sides of 0 or more")
+        raise InvalidModelError(
+            f"has tensor {name} of shape {shape}, signature {signature}; expected sides of at least 0"
+        )
     size = (math.prod(shape) * _BITS[tensor.type] + 7) // 8
     _check_most(f"bytes in tensor {name}", size, MAX_BYTES)
     buffer = buffers[tensor.buffer]
     stored = _stored(buffer)
     if stored is not None and stored != size:
-        raise UnsoundError(f"has {stored} bytes for tensor {name} of shape {shape}; expected {size}")
+        raise InvalidModelError(f"has {stored} bytes for tensor {name} of shape {shape}; expected {size}")
     if buffer.offset > 1 and buffer.offset + buffer.size > file_size:
-        raise UnsoundError(f"has tensor {name} end at byte {buffer.offset + buffer.size}, and has {file_size}")
+        raise InvalidModelError(f"has tensor {name} end at byte {buffer.offset + buffer.size}, and has {file_size}")
     _check_quantization(name, shape, tensor.type, tensor.quantization)
     return size
 
@@ -218,14 +220,14 @@ def _check_quantization(name, shape, kind, parameters):
     scale, zero_point = parameters.scale, parameters.zeroPoint
     count, axis = len(scale), parameters.quantizedDimension
     if count > 1 and not (0 <= axis < len(shape) and count == shape[axis]):
-        raise UnsoundError(f"has {count} scales for tensor {name} of shape {shape}; expected one for each channel")
+        raise InvalidModelError(f"has {count} scales for tensor {name} of shape {shape}; expected one for each channel")
     if zero_point is None or len(zero_point) not in (1, count):
-        raise UnsoundError(f"has scales for tensor {name}, but not as many zero points")
+        raise InvalidModelError(f"has scales for tensor {name}, but not as many zero points")
     if not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise UnsoundError(f"has scales for tensor {name} that are no positive numbers")
+        raise InvalidModelError(f"has scales for tensor {name} that are no positive numbers")
     low, high = _LIMITS.get(kind, (-(2**31), 2**31 - 1))
     if zero_point.min() < low or zero_point.max() > high:
-        raise UnsoundError(f"has a zero point for tensor {name} that its type does not hold")
+        raise InvalidModelError(f"has a zero point for tensor {name} that its type does not hold")
 
 
 def _check_operator(called, operator, name, computed):
@@ -236,20 +238,20 @@ def _check_operator(called, operator, name, computed):
             continue
         _check_index(f"{called} inputs", "tensor", index, len(computed))
         if not computed[index]:
-            raise UnsoundError(f"has {called} take tensor {index} before it is computed")
+            raise InvalidModelError(f"has {called} take tensor {index} before it is computed")
     if len(inputs) < _INPUTS.get(name, 1) or not outputs:
-        raise UnsoundError(f"has {called} with {len(inputs)} inputs and {len(outputs)} outputs")
+        raise InvalidModelError(f"has {called} with {len(inputs)} inputs and {len(outputs)} outputs")
     if not isinstance(operator.builtinOptions, _CLASSES.get(name, object)):
-        raise UnsoundError(f"has {called} without its options")
+        raise InvalidModelError(f"has {called} without its options")
     for index in outputs:
         _check_index(f"{called} outputs", "tensor", index, len(computed))
         if computed[index]:
-            raise UnsoundError(f"has {called} compute tensor {index}, which is there already")
+            raise InvalidModelError(f"has {called} compute tensor {index}, which is there already")
         computed[index] = True
     for option, (low, high) in _OPTIONS.items():
         value = getattr(operator.builtinOptions, option, low)
         if not low <= value <= high:
-            raise UnsoundError(f"has {called} with {option} {value}; expected {low} to {high}")
+            raise InvalidModelError(f"has {called} with {option} {value}; expected {low} to {high}")
 
 
 def _check_tensors(called, operator, name, model):
@@ -261,7 +263,7 @@ def _check_tensors(called, operator, name, model):
         for tensor in (first, *others, output):
             scale = None if tensor.quantization is None else tensor.quantization.scale
             if tensor.type in _LIMITS and (scale is None or not len(scale)):
-                raise UnsoundError(f"has {called} take 8-bit numbers without a scale")
+                raise InvalidModelError(f"has {called} take 8-bit numbers without a scale")
     expected = None
     if name in _SHAPE_STAYS:
         expected = first.shape
@@ -273,7 +275,7 @@ def _check_tensors(called, operator, name, model):
             expected = [first.shape[0], *numbers, first.shape[3]]
     if expected is not None and list(output.shape) != list(expected):
         found, expected = ([int(side) for side in shape] for shape in (output.shape, expected))
-        raise UnsoundError(f"has {called} give the shape {found}; expected {expected}")
+        raise InvalidModelError(f"has {called} give the shape {found}; expected {expected}")
 
 
 def _constant(model, tensor):

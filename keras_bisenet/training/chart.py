@@ -30,13 +30,13 @@ def _draw_matrix(axes, scores, names):
     percent = np.where(pixels > 0, 100 * scores.matrix / np.maximum(pixels, 1), np.nan)
     found = np.eye(len(names), dtype=bool)
     # Two scales: what was taken for another class would be lost beside what was found.
-    for cells, colours in ((found, "Greens"), (~found, "Oranges")):
+    for cells, colors in ((found, "Greens"), (~found, "Oranges")):
         shown = np.where(cells & (percent >= 0.05), percent, np.nan)
-        axes.imshow(shown, colours, norm=PowerNorm(0.5, 0, 130), aspect="auto")
+        axes.imshow(shown, colors, norm=PowerNorm(0.5, 0, 130), aspect="auto")
     for row, column in np.argwhere((percent >= 0.5) | (found & (pixels > 0))):
         value = percent[row, column]
-        colour = "white" if value > 60 else "black"
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+        color = "white" if value > 60 else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=color)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted as")

@@ -20,11 +20,15 @@ def _is_range(pair):
 
 # (fields of a TrainConfig or its Augmentation, whether a value fits, what is expected)
 _RULES = (
-    (("learning_rate", "warmup_start", "fast"), lambda value: 0 < value < math.inf, "a number above 0"),
-    (("weight_decay", "power", "rare", "rotation"), lambda value: 0 <= value < math.inf, "a number of at least 0"),
+    (("learning_rate", "warmup_start", "head_lr_multiplier"), lambda value: 0 < value < math.inf, "a number above 0"),
+    (
+        ("weight_decay", "power", "rare_class_threshold", "rotation"),
+        lambda value: 0 <= value < math.inf,
+        "a number of at least 0",
+    ),
     (("brightness", "contrast", "saturation"), lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     (("ohem_threshold", "ohem_share"), lambda value: 0 < value <= 1, "a number above 0, at most 1"),
-    (("average", "momentum"), lambda value: 0 <= value < 1, "0 for none, or a decay under 1"),
+    (("ema_decay", "momentum"), lambda value: 0 <= value < 1, "0 for none, or a decay under 1"),
     (("num_classes",), lambda value: value <= IGNORE, f"at most {IGNORE}, as labels have 8 bits"),
     (("precision",), PRECISIONS.__contains__, f"one of {', '.join(PRECISIONS)}"),
     (("backbone",), BLOCKS.__contains__, f"one of {', '.join(BLOCKS)}"),
@@ -47,17 +51,19 @@ class TrainConfig:
         accumulate: batches whose gradients are averaged for one step of the weights.
         steps: number of steps.
         learning_rate, momentum, weight_decay: of the SGD, see `optimizer.SGD`.
-        fast: factor of the learning rate for fusion and heads.
+        head_lr_multiplier: factor of the learning rate of the fusion module and the heads.
         warmup_steps, warmup_start, power: see `schedules.learning_rate`.
         ohem_threshold, ohem_share: see `losses.ohem_cross_entropy`.
-        average: decay of the averaged weights, which are evaluated and kept; 0 for none.
+        ema_decay: decay of the moving average of the weights, which is evaluated and kept; 0 for none.
         precision: one of `PRECISIONS`; `"mixed_float16"` scales the loss.
         freeze: beginnings of the names of layers that stay as they are, such as `("backbone",)`.
         augmentation: see `Augmentation`.
-        distil: learn what the network says at the start of the run, see `losses.distillation`, instead of the labels.
-        rare: share of photos under which a class counts as rare and is shown more often; 0 for none.
+        distil: learn the logits that the network has at the start of the run instead of the labels, see
+            `losses.distillation`.
+        rare_class_threshold: share of photos below which a class counts as rare: photos that show it are drawn more
+            often, see `pipeline.repeat_factors`; 0 for none.
         quantize_aware: round to 8 bits where the int8 export does, see `quantize_aware`.
-        repair_sides: exchange left and right labels of training faces that have them on the wrong side, see
+        fix_left_right: exchange left and right labels of training faces that have them on the wrong side, see
             `keras_bisenet.data.sides`.
         seed: of weights, order and augmentation.
         evaluate_every, checkpoint_every: in steps.
@@ -73,20 +79,20 @@ class TrainConfig:
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    fast: float = 10.0
+    head_lr_multiplier: float = 10.0
     warmup_steps: int = 1000
     warmup_start: float = 1e-5
     power: float = 0.9
     ohem_threshold: float = 0.7
     ohem_share: float = 1 / 16
-    average: float = 0.0
+    ema_decay: float = 0.0
     precision: str = "float32"
     freeze: tuple[str, ...] = ()
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     quantize_aware: bool = False
     distil: bool = False
-    rare: float = 0.0
-    repair_sides: bool = False
+    rare_class_threshold: float = 0.0
+    fix_left_right: bool = False
     seed: int = 0
     evaluate_every: int = 1000
     checkpoint_every: int = 200
@@ -117,10 +123,10 @@ CELEBAMASK_1K_SMALL = TrainConfig(
     steps=2000,
     warmup_steps=200,
     warmup_start=1e-4,
-    average=0.998,
+    ema_decay=0.998,
     augmentation=Augmentation(scale=(0.4, 0.9), rotation=15.0, brightness=0.3, contrast=0.3, saturation=0.3),
-    rare=0.3,
-    repair_sides=True,
+    rare_class_threshold=0.3,
+    fix_left_right=True,
     evaluate_every=500,
 )
 CELEBAMASK_1K = dataclasses.replace(
@@ -139,7 +145,7 @@ FINE_TUNE = TrainConfig(
     steps=2000,
     learning_rate=0.002,
     warmup_steps=100,
-    average=0.998,
+    ema_decay=0.998,
     augmentation=Augmentation(rotation=10.0, brightness=0.3, contrast=0.3, saturation=0.3),
     evaluate_every=200,
     patience=5,
@@ -153,9 +159,9 @@ QUANTIZE_AWARE = TrainConfig(
     steps=150,
     learning_rate=6e-4,
     weight_decay=0.0,
-    fast=1.0,
+    head_lr_multiplier=1.0,
     warmup_steps=10,
-    average=0.98,
+    ema_decay=0.98,
     augmentation=CELEBAMASK_1K.augmentation,
     quantize_aware=True,
     distil=True,

@@ -19,8 +19,8 @@ def save_curve(path, steps, evaluations):
     losses.set_ylabel("loss, three heads", color="tab:blue")
     losses.set_ylim(bottom=0)
     rate = losses.twinx()
-    rate.plot(steps["step"], steps["learning_rate"], color="tab:grey", linewidth=1)
-    rate.set_ylabel("learning rate", color="tab:grey")
+    rate.plot(steps["step"], steps["learning_rate"], color="tab:gray", linewidth=1)
+    rate.set_ylabel("learning rate", color="tab:gray")
     for name, label in (("mean_iou", "mean IoU"), ("mean_f1", "mean F1"), ("pixel_accuracy", "pixel accuracy")):
         scores.plot(evaluations["step"], evaluations[name], marker="o", label=label)
     scores.set_xlabel("step")

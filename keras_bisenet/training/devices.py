@@ -92,7 +92,7 @@ def from_chief(strategy, state):
 def together():
     """Around a whole run: gives the `strategy`, and starts this process anew when it lost another worker.
 
-    The new process takes the place of the old one, waits for all workers and goes on from the last checkpoint.
+    The new process takes the place of the old one, waits for all workers and continues from the last checkpoint.
 
     Raises:
         TrainingError: `TF_CONFIG` is not as expected, or other workers were lost too often.
@@ -113,7 +113,7 @@ def _start_over(reason, restarts):
     if restarts >= RESTARTS:
         raise TrainingError(
             f"lost another worker {restarts + 1} times in a row, now by: {reason}; see what the others say, and start "
-            "all of them again: the run goes on from its last checkpoint"
+            "all of them again: the run resumes from its last checkpoint"
         )
     print(f"lost another worker: {reason}; starting over from the last checkpoint", file=sys.stderr, flush=True)
     sys.stdout.flush()

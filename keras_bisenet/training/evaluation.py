@@ -1,4 +1,4 @@
-"""Compares what a network says with labelled photos."""
+"""Compares predicted labels with labeled photos."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from keras_bisenet.utils import images
 
 
 def evaluate(predict, examples, num_classes):
-    """Runs a predictor over labelled photos, one after another.
+    """Runs a predictor over labeled photos, one after another.
 
     Args:
         predict: called with a photo, `[H, W, 3]` uint8 RGB, gives its labels `[H, W]`, integers.

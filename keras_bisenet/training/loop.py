@@ -27,7 +27,7 @@ class Start:
     """The weights that a run begins with.
 
     Attributes:
-        name: what they are, for the record and for comparing a run that goes on.
+        name: what they are, for the record, and to compare with when a run is resumed.
         weights: dict, Keras path -> array. Layers that are not in it begin at random.
     """
 
@@ -66,16 +66,16 @@ class _Progress:
 
 
 def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, skip_bad=False):
-    """Trains a BiSeNet on a labelled folder, or goes on with a run that was interrupted.
+    """Trains a BiSeNet on a labeled folder, or resumes a run that was interrupted.
 
-    The folder of the run holds `config.json`, `state.npz` (to go on from), `best.keras` (highest mean IoU on the
+    The folder of the run holds `config.json`, `state.npz` (to resume from), `best.keras` (highest mean IoU on the
     validation split), `last.keras` (at the end), `steps.csv`, `evaluations.csv`, `tensorboard/` and `predictions/`.
 
     Several workers call it with the same arguments. All of them read the data; the folder of the run is the chief's.
 
     Args:
         config: `TrainConfig`.
-        workdir: folder of the run; one that holds the same run goes on from its last checkpoint. The run has it for
+        workdir: folder of the run; one that holds the same run is resumed from its last checkpoint. The run has it for
             itself.
         data_dir: see `keras_bisenet.data.folder`; the splits `train` and `val` are used.
         start: `Start`; None for random weights.
@@ -106,7 +106,7 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
             examples, skipped = folder.check(folder.read_split(data_dir, split), config.num_classes, skip_bad)
             if skipped:
                 tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
-            splits[split] = pipeline.Examples(examples, config.repair_sides and split == "train")
+            splits[split] = pipeline.Examples(examples, config.fix_left_right and split == "train")
         trainer = Trainer(_model(config, start, strategy), config, strategy)
         progress = _Progress(config.num_classes)
         fresh = trainer.state() | progress.state()
@@ -141,7 +141,7 @@ def global_batches(config, examples, strategy, step=0):
     Returns:
         Iterable without end.
     """
-    factors = pipeline.repeat_factors(examples, config.num_classes, config.rare)
+    factors = pipeline.repeat_factors(examples, config.num_classes, config.rare_class_threshold)
 
     def shard(context):
         return pipeline.batches(
@@ -167,8 +167,8 @@ class _Run:
         self.config, self.files, self.splits, self.trainer, self.progress = config, files, splits, trainer, progress
         self.worker, self.workers = devices.place(trainer.strategy)
         self.reports = reports.Reports(files, trainer.completed, config.num_classes) if files else None
-        self.judge = BiSeNet(config.num_classes, config.backbone)
-        self.unproven = None
+        self.evaluated = BiSeNet(config.num_classes, config.backbone)
+        self.unsaved = None
 
     def run(self):
         config, trainer = self.config, self.trainer
@@ -194,23 +194,23 @@ class _Run:
                 if evaluate:
                     self._evaluate(step)
                 if self.files and (evaluate or step % config.checkpoint_every == 0):
-                    self.unproven = trainer.state() | self.progress.state()
+                    self.unsaved = trainer.state() | self.progress.state()
                     since = time.perf_counter()
         if self._patience_lost():
             tqdm.write(f"stopped at step {trainer.completed}: no better mean IoU since step {self.progress.best_step}")
         self._save_proven()
         self._put_result()
         if self.files:
-            self.files.save_model(LAST, self.judge)
+            self.files.save_model(LAST, self.evaluated)
         # A worker that leaves earlier could not help the chief to start over.
         devices.sum_over_workers(trainer.strategy, 0)
         return self.progress.scores
 
     def _save_proven(self):
         """Writes the state of the last checkpoint, now that a step or an evaluation from it gave numbers."""
-        if self.unproven:
-            self.files.save_state(self.unproven)
-            self.unproven = None
+        if self.unsaved:
+            self.files.save_state(self.unsaved)
+            self.unsaved = None
 
     def _silent(self):
         """For tqdm: None for a bar on a terminal only."""
@@ -229,14 +229,14 @@ class _Run:
         return bool(self.config.patience) and self.progress.without_better >= self.config.patience
 
     def _put_result(self):
-        for variable, value in zip(self.judge.variables, self.trainer.result(), strict=True):
+        for variable, value in zip(self.evaluated.variables, self.trainer.result(), strict=True):
             variable.assign(value)
 
     def _evaluate(self, step):
         self._put_result()
         scores, pictures = self._score(step)
         if self.progress.add(step, scores) and self.files:
-            self.files.save_model(BEST, self.judge)
+            self.files.save_model(BEST, self.evaluated)
         if self.reports:
             self.reports.evaluation(step, scores, pictures)
 
@@ -262,5 +262,5 @@ class _Run:
     @tf.function(reduce_retracing=True)
     def _predict(self, photos):
         """Labels `[1, H, W]` int32, and whether all logits are numbers."""
-        logits = self.judge(normalize(photos), training=False)["logits"]
+        logits = self.evaluated(normalize(photos), training=False)["logits"]
         return tf.argmax(logits, axis=-1, output_type=tf.int32), tf.reduce_all(tf.math.is_finite(logits))

@@ -80,7 +80,7 @@ def ohem_cross_entropy(logits, labels, threshold=0.7, minimum_share=1 / 16):
 
 
 def distillation(logits, taught):
-    """Mean Kullback-Leibler divergence of what a network says of each pixel from what its teacher says.
+    """Mean Kullback-Leibler divergence of the class probabilities of a network from those of its teacher, over pixels.
 
     sum over classes of q log(q / p), with p and q the softmax of `logits` and `taught`. (Hinton et al., "Distilling the
     Knowledge in a Neural Network", 2015, arXiv:1503.02531, at temperature 1; less the teacher's entropy, so that it is

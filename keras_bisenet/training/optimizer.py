@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 # Layers of the feature fusion and of the heads, which begin untrained.
-FAST_LAYERS = ("ffm", "conv_out")
+HEAD_LAYERS = ("ffm", "conv_out")
 
 
 class SGD:
@@ -13,23 +13,25 @@ class SGD:
         v <- momentum * v + g + decay * w
         w <- w - rate * v
     Keras multiplies the rate into v instead, which differs as soon as the rate changes. The rate is multiplied by
-    `fast` for `FAST_LAYERS`; only kernels decay, as in the original.
+    `head_lr_multiplier` for `HEAD_LAYERS`; only kernels decay, as in the original.
 
     Args:
         variables: trainable Keras variables.
         momentum: between 0 and 1.
         weight_decay: L2 factor.
-        fast: factor of the rate for `FAST_LAYERS`.
+        head_lr_multiplier: factor of the rate for `HEAD_LAYERS`.
 
     Attributes:
         velocities: v of each variable, `tf.Variable`s.
     """
 
-    def __init__(self, variables, momentum=0.9, weight_decay=5e-4, fast=10.0):
+    def __init__(self, variables, momentum=0.9, weight_decay=5e-4, head_lr_multiplier=10.0):
         self._momentum = momentum
         self.variables = list(variables)
         self._decays = [weight_decay if variable.path.endswith("/kernel") else 0.0 for variable in self.variables]
-        self._factors = [fast if variable.path.startswith(FAST_LAYERS) else 1.0 for variable in self.variables]
+        self._factors = [
+            head_lr_multiplier if variable.path.startswith(HEAD_LAYERS) else 1.0 for variable in self.variables
+        ]
         self.velocities = [tf.Variable(tf.zeros_like(variable.value), trainable=False) for variable in self.variables]
 
     def apply(self, gradients, rate, keep):

@@ -19,7 +19,7 @@ class Reports:
 
     Args:
         workdir: `Workdir`.
-        step: the step from which the run goes on.
+        step: the step from which the run continues.
         num_classes: classes of the network.
     """
 

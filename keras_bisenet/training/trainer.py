@@ -43,8 +43,10 @@ class Trainer:
         with self.strategy.scope():
             self._network = quantize_aware(model) if config.quantize_aware else model
             self._teacher = _twin(model) if config.distil else None
-            self.optimizer = SGD(model.trainable_variables, config.momentum, config.weight_decay, config.fast)
-            self.average = Average(model.variables) if config.average else None
+            self.optimizer = SGD(
+                model.trainable_variables, config.momentum, config.weight_decay, config.head_lr_multiplier
+            )
+            self.average = Average(model.variables) if config.ema_decay else None
             self.loss_scale = tf.Variable([INITIAL_LOSS_SCALE, 0.0], trainable=False)
             self._sums = []
             if config.accumulate > 1:
@@ -81,7 +83,7 @@ class Trainer:
             `[3]` array: the loss of each head, averaged over what was accumulated.
         """
         rate = tf.constant(self.learning_rate(), tf.float64)
-        decay = tf.constant(schedules.average_decay(self.completed, self.config.average), tf.float64)
+        decay = tf.constant(schedules.average_decay(self.completed, self.config.ema_decay), tf.float64)
         losses = 0
         for _ in range(self.config.accumulate - 1):
             losses += self._accumulate(*next(batches)).numpy()
@@ -166,7 +168,7 @@ class Trainer:
         strategy.extended.update(self.loss_scale, update, args=(keep,), group=False)
 
     def state(self):
-        """Everything that a run needs to go on, as arrays by name; `restore` takes it."""
+        """The state that a run is resumed from, as arrays by name; `restore` takes it."""
         state = {f"weights/{variable.path}": variable.numpy() for variable in self.model.variables}
         for variable, velocity in zip(self.optimizer.variables, self.optimizer.velocities, strict=True):
             state[f"velocity/{variable.path}"] = velocity.numpy()

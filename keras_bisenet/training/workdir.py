@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, the state to go on from, the best network and the logs."""
+"""The folder of a run: its configuration, the training state, the best network and the logs."""
 
 import contextlib
 import csv
@@ -26,10 +26,10 @@ class Workdir:
 
     Args:
         path: folder, made if need be.
-        description: JSON-like dict that must be equal when the run goes on: the configuration, the data, the start.
+        description: JSON-like dict that must be equal when the run is resumed: the configuration, the data, the start.
 
     Raises:
-        TrainingError: the folder holds another run (what differs is said), or cannot be written to.
+        TrainingError: the folder holds another run (the message lists the differences), or cannot be written to.
     """
 
     def __init__(self, path, description):
@@ -86,15 +86,15 @@ class Workdir:
         try:
             yield
         except (OSError, tf.errors.ResourceExhaustedError) as error:
-            # TensorFlow says of a full disk that it could not initialise a writer.
+            # TensorFlow reports a full disk as a writer that could not be initialized.
             reason = getattr(error, "strerror", os.strerror(errno.ENOSPC)) or str(error)
             raise TrainingError(
-                f"cannot write to {self.path}: {reason}; free it and start again: the run goes on from its last "
+                f"cannot write to {self.path}: {reason}; free it and start again: the run resumes from its last "
                 "checkpoint"
             ) from error
 
     def save_state(self, state):
-        """Writes the arrays of a state; the run goes on from the last one written."""
+        """Writes the arrays of a state; the run is resumed from the last one written."""
 
         def save(path):
             with path.open("wb") as file:

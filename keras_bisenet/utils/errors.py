@@ -41,7 +41,7 @@ class ImageError(UserError):
 
 
 class DataError(UserError):
-    """A folder of labelled photos cannot be used."""
+    """A folder of labeled photos cannot be used."""
 
 
 class TrainingError(UserError):

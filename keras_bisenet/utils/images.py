@@ -18,8 +18,8 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Whatever a file is called, it is read as one of these. Pillow knows more, and would run Ghostscript on one of them.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
-# Pillow warns of damages that nobody can act on, and of sizes that are within the limit. Behind all filters that there
-# are, so that whoever wants to hear of them does.
+# Pillow warns of damage that no reader can mend, and of sizes that are within the limit. Appended, so that a filter of
+# the caller's comes first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 
@@ -112,7 +112,7 @@ def as_photo(photo):
 
     Args:
         photo: path of an image file, `PIL.Image.Image`, or uint8 array: `[H, W, 3]` RGB, or `[H, W]` or `[H, W, 1]`
-            grey.
+            gray.
 
     Raises:
         ImageError: it is none of these, or cannot be read.
@@ -127,7 +127,7 @@ def as_photo(photo):
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3) or not array.size:
         raise ImageError(
             f"the photo is a {type(photo).__name__}, {array.dtype} {list(np.shape(photo))}; expected a path, a Pillow "
-            "image, or uint8 [H, W, 3] RGB of 0 to 255, not normalised"
+            "image, or uint8 [H, W, 3] RGB of 0 to 255, not normalized"
         )
     return np.broadcast_to(array, (*array.shape[:2], 3))
 

@@ -5,7 +5,7 @@ import pathlib
 
 import filelock
 
-# Lies in a folder while a process has it. A killed process leaves it behind, which then keeps nobody out.
+# Lies in a folder while a process has it. A killed process leaves it behind, unlocked.
 NAME = ".keras_bisenet.lock"
 
 

@@ -45,7 +45,7 @@ def resize_scores(scores, size):
 
 
 def resize_labels(labels, size):
-    """Resizes labels by nearest neighbours: a pixel takes the label under its centre.
+    """Resizes labels by nearest neighbors: a pixel takes the label under its center.
 
     Args:
         labels: `[H, W]`.
@@ -64,11 +64,11 @@ def _triangle(old, new):
     """For each new pixel, the first old one that it is made of, and the weights `[new, taps]` from there on."""
     scale = old / new
     reach = max(scale, 1.0)
-    centres = (np.arange(new) + 0.5) * scale
-    first = np.maximum((centres - reach + 0.5).astype(np.int64), 0)
-    last = np.minimum((centres + reach + 0.5).astype(np.int64), old)
+    centers = (np.arange(new) + 0.5) * scale
+    first = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
+    last = np.minimum((centers + reach + 0.5).astype(np.int64), old)
     taps = first[:, np.newaxis] + np.arange((last - first).max())
-    weights = np.maximum(1.0 - np.abs(taps - centres[:, np.newaxis] + 0.5) / reach, 0.0)
+    weights = np.maximum(1.0 - np.abs(taps - centers[:, np.newaxis] + 0.5) / reach, 0.0)
     weights[taps >= last[:, np.newaxis]] = 0.0
     return first, weights / weights.sum(axis=1, keepdims=True)
 

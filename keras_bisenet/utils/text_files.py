@@ -1,4 +1,4 @@
-"""Reads text that may come from anybody: what is in memory at a time is bounded, and so is what messages show of it."""
+"""Reads untrusted text: the memory it takes is bounded, and so is what messages show of it."""
 
 import json
 import pathlib
@@ -63,7 +63,7 @@ def _items(value):
 
 
 def shown(value, most=60):
-    """A value that somebody else has written, in one line for a message: names as they are, all else as Python has it.
+    """An untrusted value in one line, for a message: names as they are, all else as Python has it.
 
     Args:
         value: anything.

@@ -75,7 +75,7 @@ def _start_forkserver():
 
 
 def _start():
-    """An interruption is the parent's to handle; if that is killed, its workers must not go on for ever."""
+    """The parent handles an interruption; if it is killed, its workers end too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch():

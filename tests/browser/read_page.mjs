@@ -1,4 +1,4 @@
-// Shows a page in both colour schemes at several widths: node read_page.mjs CHROMIUM FILE WIDTH... > results.json
+// Shows a page in both color schemes at several widths: node read_page.mjs CHROMIUM FILE WIDTH... > results.json
 //
 // results: [{
 //   "width", "scheme": "light" or "dark",

@@ -112,7 +112,7 @@ const SCENES = {
     return { status: await texts(page, "#status", "#speed") };
   },
 
-  // With the keyboard alone: what each Tab reaches, then a part, the opacity and a colour.
+  // With the keyboard alone: what each Tab reaches, then a part, the opacity and a color.
   async keyboard(page) {
     const focused = () =>
       page.evaluate(() => {

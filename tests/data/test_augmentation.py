@@ -11,7 +11,7 @@ from keras_bisenet.data.augmentation import Augmentation, augment
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS
 
 NEUTRAL = Augmentation(scale=(1.0, 1.0), rotation=0.0, flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
-# What lies outside the photo: the mean colour of ImageNet (torchvision's), and no label.
+# What lies outside the photo: the mean color of ImageNet (torchvision's), and no label.
 MEAN, IGNORE = np.array([0.485, 0.456, 0.406]) * 255, 255
 
 
@@ -23,7 +23,7 @@ def change(image, label, seed=0, size=None, num_classes=5, **changes):
 
 
 def photo(height=45, width=62, seed=0, classes=5):
-    """Coloured noise, smooth enough to be sampled between its pixels, and labels in blocks."""
+    """Colored noise, smooth enough to be sampled between its pixels, and labels in blocks."""
     random = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(random.normal(size=(height, width, 3)), (2, 2, 0))
     image = (127 + 60 * noise / noise.std()).clip(0, 255).round().astype(np.uint8)
@@ -32,7 +32,7 @@ def photo(height=45, width=62, seed=0, classes=5):
 
 
 def coordinates(height, width):
-    """A photo whose colours say where a pixel lies: 4 * row, 4 * column, 240."""
+    """A photo whose colors say where a pixel lies: 4 * row, 4 * column, 240."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([4 * rows, 4 * columns, np.full_like(rows, 240)], -1).astype(np.uint8)
 
@@ -44,7 +44,7 @@ def movement(shape, seed, size, **changes):
     assert len(places) > 50
     source = image[tuple(places.T)][:, :2] / 4
     result, *_ = np.linalg.lstsq(np.c_[places, np.ones(len(places))], source, rcond=None)
-    # It is affine: nothing is left but what the colours round.
+    # It is affine: nothing is left but what the colors round.
     assert np.abs(np.c_[places, np.ones(len(places))] @ result - source).max() < 0.25
     return result.T
 
@@ -127,7 +127,7 @@ def test_photo_and_labels_are_sampled_as_scipy_does(changes, seed, shape, size):
     sampling = {"matrix": matrix[:, :2], "offset": matrix[:, 2], "output_shape": size, "mode": "grid-constant"}
     for channel in range(3):
         expected = ndimage.affine_transform(image[..., channel].astype(float), order=1, cval=MEAN[channel], **sampling)
-        # The map was read from rounded colours, and is wrong by up to a twentieth of a pixel. Half a pixel: 12.
+        # The map was read from rounded colors, and is wrong by up to a twentieth of a pixel. Half a pixel: 12.
         error = np.abs(result_image[..., channel] - expected)
         assert error.mean() < 1.2
         assert error.max() < 8
@@ -141,13 +141,13 @@ def test_photo_and_labels_stay_together():
     image = np.stack([40 * label] * 3, -1)
     for seed in range(10):
         result, labels = change(image, label, seed, (48, 40), scale=(0.5, 2.0), rotation=45.0, flip=True)
-        # Colours that are not mixed, but for the odd one: 0 and 160 may make 80.
+        # Colors that are not mixed, but for the odd one: 0 and 160 may make 80.
         certain = np.isin(result[..., 0], 40 * np.arange(5)) & (labels != IGNORE)
         assert certain.mean() > 0.15
         assert (40 * labels == result[..., 0])[certain].mean() > 0.98
 
 
-def test_outside_the_photo_is_the_mean_colour_without_a_label():
+def test_outside_the_photo_is_the_mean_color_without_a_label():
     image, label = np.full((20, 30, 3), 250, np.uint8), np.zeros((20, 30), np.uint8)
     for seed in range(10):
         result, labels = change(image, label, seed, (40, 44), scale=(0.5, 0.5))
@@ -172,7 +172,7 @@ def test_the_window_lies_in_a_larger_photo_and_around_a_smaller_one():
         assert len(columns) == 100
         first_columns.append(columns[0])
         matrix = movement((30, 50), seed, (40, 120), scale=(2.0, 2.0))
-        # The edge of a pixel lies half a pixel before its centre; the photo's first edge is at -0.5.
+        # The edge of a pixel lies half a pixel before its center; the photo's first edge is at -0.5.
         first_rows.append(2 * (matrix @ (-0.5, 0, 1) + 0.5)[0])
     for first in (first_rows, first_columns):
         assert -0.2 <= min(first) <= 3
@@ -181,7 +181,7 @@ def test_the_window_lies_in_a_larger_photo_and_around_a_smaller_one():
 
 
 def factor(name, seed, reach):
-    """The factor that is drawn for one change of colour: how far it spreads the difference of red and green."""
+    """The factor that is drawn for one change of color: how far it spreads the difference of red and green."""
     image = np.full((8, 61, 3), 100, np.uint8)
     image[..., 0] = 70 + np.arange(61)
     result, _ = change(image, np.zeros((8, 61), np.uint8), seed, **{name: reach})
@@ -197,7 +197,7 @@ ENHANCERS = {
 
 
 @pytest.mark.parametrize("name", ENHANCERS)
-def test_a_change_of_colour_is_pillows(name):
+def test_a_change_of_color_is_pillows(name):
     image, label = photo()
     factors = [factor(name, seed, 0.5) for seed in range(20)]
     assert 0.49 < min(factors) < 0.7 < 1.3 < max(factors) < 1.51
@@ -210,7 +210,7 @@ def test_a_change_of_colour_is_pillows(name):
         np.testing.assert_array_equal(labels, label)
 
 
-def test_all_changes_of_colour_one_after_another():
+def test_all_changes_of_color_one_after_another():
     image, label = photo()
     for seed in range(8):
         expected = Image.fromarray(image)
@@ -229,8 +229,8 @@ def test_equal_seeds_give_equal_results_and_others_others():
         seed: [part.numpy() for part in augment(image, label, seed, size, augmentation, 5)]
         for seed in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40)]
     }
-    for seed, (colours, labels) in results.items():
+    for seed, (colors, labels) in results.items():
         again = augment(image, label, seed, size, augmentation, 5)
-        np.testing.assert_array_equal(again[0], colours)
+        np.testing.assert_array_equal(again[0], colors)
         np.testing.assert_array_equal(again[1], labels)
-        assert sum(np.array_equal(colours, other) for other, _ in results.values()) == 1
+        assert sum(np.array_equal(colors, other) for other, _ in results.values()) == 1

@@ -1,4 +1,4 @@
-"""The CelebAMask-HQ download becomes labelled photos, whatever happens on the way."""
+"""The CelebAMask-HQ download becomes labeled photos, whatever happens on the way."""
 
 import io
 import json
@@ -294,7 +294,7 @@ def test_a_killed_worker_is_said_and_the_next_run_goes_on(large, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 1
     assert errors.splitlines()[-1] == (
-        "error: a worker process was ended, for want of memory perhaps; run again, which goes on"
+        "error: a worker process was ended, for want of memory perhaps; run it again to resume"
     )
     wait_until_gone(str(tmp_path))
     prepare(source, tmp_path, 256, 10, 10)
@@ -308,7 +308,7 @@ def test_an_interruption_is_one_line(large, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "error: interrupted; run again, which goes on"
+    assert errors.splitlines()[-1] == "error: interrupted; run it again to resume"
     assert "Traceback" not in errors
     wait_until_gone(str(tmp_path))
 
@@ -466,7 +466,7 @@ def test_label_maps_from_elsewhere_are_not_mixed_with_ours(source, tmp_path):
 def test_a_file_in_the_place_of_the_folder(source, tmp_path):
     (tmp_path / "out").write_text("")
     assert refusal(prepare, source, tmp_path / "out") == (
-        f"cannot write to {tmp_path}/out: Not a directory; free it and run again, which goes on"
+        f"cannot write to {tmp_path}/out: Not a directory; free it and run it again to resume"
     )
 
 
@@ -494,7 +494,7 @@ def small_disk(tmp_path):
 def test_full_disk(source, small_disk, tmp_path):
     prepare(source, tmp_path / "whole", size=64)
     assert refusal(prepare, source, small_disk, size=64) == (
-        f"cannot write to {small_disk}: No space left on device; free it and run again, which goes on"
+        f"cannot write to {small_disk}: No space left on device; free it and run it again to resume"
     )
     left = {name: data for name, data in content(small_disk).items() if ".partial-" not in name}
     assert left.items() <= content(tmp_path / "whole").items()

@@ -1,4 +1,4 @@
-"""Labelled photos are read as they are, and what cannot be trained on is named."""
+"""Labeled photos are read as they are, and what cannot be trained on is named."""
 
 import io
 import itertools
@@ -140,8 +140,8 @@ def test_a_label_is_read_as_it_is(data):
     np.testing.assert_array_equal(result, LABEL)
 
 
-def greyscale_png(label, bits):
-    """A greyscale PNG of `bits` a pixel, uncompressed. Pillow writes none of 2 or 4 bits."""
+def grayscale_png(label, bits):
+    """A grayscale PNG of `bits` a pixel, uncompressed. Pillow writes none of 2 or 4 bits."""
     height, width = label.shape
     planes = np.unpackbits(label[..., np.newaxis], -1)[..., 8 - bits :].reshape(height, -1)
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in planes)
@@ -162,12 +162,12 @@ LABELS_THAT_ARE_NONE = {
     "palette PNG": encoded(LABEL, mode="P"),
     "RGB PNG": encoded(LABEL, mode="RGB"),
     "RGBA PNG": encoded(LABEL, mode="RGBA"),
-    "grey and alpha PNG": encoded(LABEL, mode="LA"),
+    "gray and alpha PNG": encoded(LABEL, mode="LA"),
     "black and white PNG": encoded(LABEL, mode="1"),
     "16-bit PNG": encoded(LABEL.astype(np.uint16)),
-    "2-bit greyscale PNG": greyscale_png(LABEL % 4, 2),
-    "4-bit greyscale PNG": greyscale_png(LABEL % 16, 4),
-    "8-bit greyscale JPEG": encoded(LABEL, "JPEG"),
+    "2-bit grayscale PNG": grayscale_png(LABEL % 4, 2),
+    "4-bit grayscale PNG": grayscale_png(LABEL % 16, 4),
+    "8-bit grayscale JPEG": encoded(LABEL, "JPEG"),
 }
 
 
@@ -176,12 +176,12 @@ def test_labels_of_another_kind(tmp_path, kind):
     path = tmp_path / "a.png"
     path.write_bytes(LABELS_THAT_ARE_NONE[kind])
     assert refusal(folder.read_label, path) == (
-        f"{path}: label is a {kind}; expected an 8-bit greyscale PNG whose pixels are class numbers; save those in one"
+        f"{path}: label is a {kind}; expected an 8-bit grayscale PNG whose pixels are class numbers; save those in one"
     )
 
 
 def test_the_label_put_together_by_hand_is_one_at_8_bits(tmp_path):
-    (tmp_path / "a.png").write_bytes(greyscale_png(LABEL, 8))
+    (tmp_path / "a.png").write_bytes(grayscale_png(LABEL, 8))
     np.testing.assert_array_equal(folder.read_label(tmp_path / "a.png"), LABEL)
 
 
@@ -212,7 +212,7 @@ def test_corrupt_files(data, kind, damage):
 def test_a_flipped_bit_in_a_pixel(tmp_path):
     """The pixels lie in the file as they are: nothing but the checksum can tell."""
     path = tmp_path / "a.png"
-    content = bytearray(greyscale_png(LABEL, 8))
+    content = bytearray(grayscale_png(LABEL, 8))
     content[content.index(LABEL[1].tobytes())] ^= 1
     path.write_bytes(content)
     assert refusal(folder.read_label, path) == f"{path}: corrupt or no image; expected one that opens; replace it"
@@ -251,7 +251,7 @@ def test_sizes_that_differ(data):
     Image.fromarray(LABEL.T.copy()).save(data / "labels" / "a.png")
     assert refusal(folder.check, folder.read_split(data, "train"), 19) == (
         f"{data}/labels/a.png: is 5x3, its image 3x5; expected the same; resize one of them, a label by nearest "
-        "neighbour, or leave all such out with --skip_bad"
+        "neighbor, or leave all such out with --skip_bad"
     )
 
 

@@ -23,7 +23,7 @@ def make(folder, number, photo, label):
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    """Five photos of 40x48, each of one grey and one class: 10 times its number, and its number."""
+    """Five photos of 40x48, each of one gray and one class: 10 times its number, and its number."""
     folder = tmp_path_factory.mktemp("examples")
     return [make(folder, n, np.full((40, 48, 3), 10 * n, np.uint8), np.full((40, 48), n, np.uint8)) for n in range(5)]
 
@@ -125,7 +125,7 @@ def test_sides_are_repaired_only_if_asked_for(tmp_path):
     label[2, 1:3], label[2, 5:7] = 4, 5  # the person's left eye on the left of the photo
     example = make(tmp_path, 0, np.zeros((8, 8, 3), np.uint8), label)
     np.testing.assert_array_equal(pipeline.Examples([example])[0][1], label)
-    np.testing.assert_array_equal(pipeline.Examples([example], repair_sides=True)[0][1], label[:, ::-1])
+    np.testing.assert_array_equal(pipeline.Examples([example], fix_left_right=True)[0][1], label[:, ::-1])
 
 
 def test_photos_are_read_as_everywhere_else(tmp_path):

@@ -26,7 +26,7 @@ class Reference:
 
     def __init__(self, backbone):
         state = random_state(backbone, num_classes=7)
-        self.architecture = weight_port.recognise(state)
+        self.architecture = weight_port.recognize(state)
         self.model = BiSeNet(7, backbone)
         weight_port.apply(state, self.model.variables, self.architecture)
         self.network = copy.deepcopy(torch_network.Reference(state, self.architecture).network).double()
@@ -46,7 +46,7 @@ class Reference:
         for node in graph.nodes:
             inputs = [found[graph.producer(x).name] for x in node.inputs if graph.producer(x) is not None]
             if rounding_points.is_conv(node):
-                found[node.name] = modules[self.architecture.dialect.module(node.name)].permute(0, 2, 3, 1).numpy()
+                found[node.name] = modules[self.architecture.layout.module(node.name)].permute(0, 2, 3, 1).numpy()
             elif node.kind == "Cast":
                 found[node.name] = photo[np.newaxis].astype(np.float64)
             else:
@@ -162,7 +162,7 @@ def test_divided():
 
 def test_variations():
     photos = calibration.variations((64, 96), 12)
-    assert photos.source == "crops and colour variations of the bundled photo"
+    assert photos.source == "crops and color variations of the bundled photo"
     assert photos.skipped == ()
     assert [(image.shape, image.dtype) for image in photos.images] == [((64, 96, 3), np.uint8)] * 12
     for image, again in zip(photos.images, calibration.variations((64, 96), 12).images, strict=True):
@@ -172,18 +172,18 @@ def test_variations():
     assert len(calibration.variations((32, 32)).images) == calibration.COUNT
 
 
-def test_variations_differ_in_place_and_colour_and_are_mirrored():
+def test_variations_differ_in_place_and_color_and_are_mirrored():
     photos = np.stack(calibration.variations((64, 96), 24).images).astype(np.float64)
-    grey = photos.mean(-1)
-    light = grey.mean((1, 2))
-    contrast, colour = grey.std((1, 2)) / light, photos.std(-1).mean((1, 2)) / light
+    gray = photos.mean(-1)
+    light = gray.mean((1, 2))
+    contrast, color = gray.std((1, 2)) / light, photos.std(-1).mean((1, 2)) / light
     # The darkest and the lightest, and so on. Crops alone differ by factors of 1.3, 1.8 and 2.2.
     assert light.max() > 1.6 * light.min()
     assert contrast.max() > 2 * contrast.min()
-    assert colour.max() > 2.5 * colour.min()
+    assert color.max() > 2.5 * color.min()
     bundled = images.read(images.BUNDLED, (64, 96)).mean(-1)
     similar = np.array(
-        [[np.corrcoef(image.ravel(), side.ravel())[0, 1] for side in (bundled, bundled[:, ::-1])] for image in grey]
+        [[np.corrcoef(image.ravel(), side.ravel())[0, 1] for side in (bundled, bundled[:, ::-1])] for image in gray]
     )
     # Some are nearly the whole photo, some a small part; about half are mirrored.
     assert similar.max(0).min() > 0.9
@@ -195,12 +195,12 @@ SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
 
 
 def write_photos(folder, count):
-    """Photos of one colour each, named after it."""
-    for colour in range(10, 10 + count):
-        Image.new("RGB", (48, 48), (colour, colour, colour)).save(folder / f"{colour}.png")
+    """Photos of one color each, named after it."""
+    for color in range(10, 10 + count):
+        Image.new("RGB", (48, 48), (color, color, color)).save(folder / f"{color}.png")
 
 
-def colours(photos):
+def colors(photos):
     return [int(photo[0, 0, 0]) for photo in photos.images]
 
 
@@ -211,17 +211,17 @@ def test_seed_chooses_among_the_photos_of_a_folder(tmp_path):
     assert photos.source == str(tmp_path)
     assert photos.skipped == ()
     assert [(image.shape, image.dtype) for image in photos.images] == [((*SIZE, 3), np.uint8)] * 5
-    assert len(set(colours(photos))) == 5
-    assert colours(photos) == colours(calibration.from_folder(tmp_path, SIZE, count=5))
-    others = {tuple(colours(calibration.from_folder(tmp_path, SIZE, count=5, seed=seed))) for seed in range(1, 6)}
-    assert len(others | {tuple(colours(photos))}) == 6
+    assert len(set(colors(photos))) == 5
+    assert colors(photos) == colors(calibration.from_folder(tmp_path, SIZE, count=5))
+    others = {tuple(colors(calibration.from_folder(tmp_path, SIZE, count=5, seed=seed))) for seed in range(1, 6)}
+    assert len(others | {tuple(colors(photos))}) == 6
     # Not always the first by name.
     assert max(max(chosen) for chosen in others) > 24
 
 
 def test_all_photos_of_a_small_folder_are_taken(tmp_path):
     write_photos(tmp_path, 7)
-    assert sorted(colours(calibration.from_folder(tmp_path, SIZE))) == list(range(10, 17))
+    assert sorted(colors(calibration.from_folder(tmp_path, SIZE))) == list(range(10, 17))
     write_photos(tmp_path, calibration.COUNT + 3)
     assert len(calibration.from_folder(tmp_path, SIZE).images) == calibration.COUNT
 
@@ -233,7 +233,7 @@ def test_unreadable_photos_are_skipped_and_named(tmp_path):
     (tmp_path / "truncated.png").write_bytes(images.BUNDLED.read_bytes()[:50_000])
     (tmp_path / "folder.png").mkdir()
     photos = calibration.from_folder(tmp_path, SIZE)
-    assert sorted(colours(photos)) == list(range(10, 16))
+    assert sorted(colors(photos)) == list(range(10, 16))
     assert photos.skipped == ("empty.png", "folder.png", "text.jpg", "truncated.png")
     # A photo that cannot be read is made up for by another.
     for seed in range(5):

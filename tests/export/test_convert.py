@@ -47,7 +47,7 @@ LABELS = [{"name": "labels", "shape": [1, *SIZE], "dtype": "uint8"}]
 
 class Network:
     def __init__(self, state):
-        architecture = weight_port.recognise(state)
+        architecture = weight_port.recognize(state)
         self.model = BiSeNet(architecture.num_classes, architecture.backbone)
         weight_port.apply(state, self.model.variables, architecture)
         self.reference = torch_network.Reference(state, architecture)
@@ -594,7 +594,7 @@ import weight_port
 from keras_bisenet import BiSeNet, normalize
 state = weight_port.load(sys.argv[1])
 model = BiSeNet()
-weight_port.apply(state, model.variables, weight_port.recognise(state))
+weight_port.apply(state, model.variables, weight_port.recognize(state))
 logits = model(normalize(np.zeros((1, 32, 32, 3), np.uint8)), training=False)["logits"]
 print(tuple(logits.shape))
 from keras_bisenet.export import convert

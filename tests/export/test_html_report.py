@@ -186,8 +186,8 @@ def test_says_where_it_comes_from(job):
     assert shlex.split(job.report["command"]) == job.command
     assert job.report["command"] in job.page.text
     checkpoint = job.report["checkpoint"]
-    assert checkpoint["licence"] == "non-commercial research only (CelebAMask-HQ agreement)"
-    for key in ("path", "sha256", "layout", "backbone", "licence"):
+    assert checkpoint["license"] == "non-commercial research only (CelebAMask-HQ agreement)"
+    for key in ("path", "sha256", "layout", "backbone", "license"):
         assert checkpoint[key] in job.page.text, key
     assert f"{checkpoint['parameters']:,}" in job.page.text
     seconds = {row[0]: row[1] for row in job.page.table("step", "seconds")}
@@ -361,7 +361,7 @@ def figures(files=("bisenet.keras", "face_parsing_int8.tflite"), names=("keras",
             "backbone": "resnet18",
             "classes": 19,
             "parameters": 1,
-            "licence": "",
+            "license": "",
         },
         "options": {
             "target": "litert",

@@ -20,7 +20,7 @@ SIZE = (512, 512)
 def ported():
     """The default network for one size, the bundled photo, and PyTorch's labels of it."""
     state = weight_port.load(DEFAULT_CHECKPOINT)
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = BiSeNet(input_shape=(*SIZE, 3))
     weight_port.apply(state, model.variables, architecture)
     photo = images.read(images.BUNDLED, SIZE)

@@ -43,7 +43,7 @@ SHA256 = "0123456789abcdef" * 4
 def small():
     """Makes files of a random network."""
     model = narrow((4,) * 8, 3)
-    info = metadata.ModelInfo(("a", "b", "c"), SHA256, "an author", "a licence", "a model", "Does it.", "1.2.3")
+    info = metadata.ModelInfo(("a", "b", "c"), SHA256, "an author", "a license", "a model", "Does it.", "1.2.3")
     return functools.cache(lambda **options: convert.to_tflite(model, (64, 96), **options, info=info))
 
 
@@ -94,7 +94,7 @@ def test_model(small):
     model = described(small())
     assert model.name == b"a model"
     assert model.description == f"Does it. SHA-256 of the checkpoint: {SHA256}".encode()
-    assert (model.version, model.author, model.license) == (b"1.2.3", b"an author", b"a licence")
+    assert (model.version, model.author, model.license) == (b"1.2.3", b"an author", b"a license")
     assert model.minParserVersion == b"1.0.0"
     assert len(model.subgraphMetadata) == 1
 
@@ -102,7 +102,7 @@ def test_model(small):
 def test_uint8_image(small):
     (image,) = described(small()).subgraphMetadata[0].inputTensorMetadata
     assert image.name == b"image"
-    assert image.description == b"Photo in RGB, 0 to 255. The model normalises it."
+    assert image.description == b"Photo in RGB, 0 to 255. The model normalizes it."
     assert image.content.contentProperties.colorSpace == schema.ColorSpaceType.RGB
     assert image.processUnits is None
     assert (image.stats.min, image.stats.max) == ([0], [255])
@@ -204,7 +204,7 @@ class Segmenter:
 def trained():
     state = weight_port.load(DEFAULT_CHECKPOINT)
     model = BiSeNet(len(LABELS))
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     return model
 
 
@@ -247,7 +247,7 @@ def stretched(photo, size):
     """A photo at another size, the way OpenCV's warpPerspective does it for MediaPipe.
 
     Output x reads input `x * in / out`, rounded to 1/32 of a pixel: the aspect ratio is not kept, and the picture moves
-    by up to half a pixel against a resize that aligns pixel centres.
+    by up to half a pixel against a resize that aligns pixel centers.
     """
     low, high, weights = [], [], []
     for old, new in zip(photo.shape, size, strict=False):
@@ -272,7 +272,7 @@ def test_photo_of_another_size(segmenter, size):
     """MediaPipe stretches the photo and brings the masks back to its size.
 
     Labels come from logits that are interpolated with aligned corners, confidence masks from probabilities that are
-    interpolated with aligned pixel centres.
+    interpolated with aligned pixel centers.
     """
     photo = images.read(images.BUNDLED, size)
     labels, masks = segmenter(photo)
@@ -302,8 +302,8 @@ def test_probabilities_are_passed_on(trained, tmp_path):
     np.testing.assert_array_equal(labels, masks.argmax(-1))
 
 
-def test_normalised_input_is_refused(trained, tmp_path):
-    """Why the file takes uint8: MediaPipe cannot normalise each channel with numbers of its own."""
+def test_normalized_input_is_refused(trained, tmp_path):
+    """Why the file takes uint8: MediaPipe cannot normalize each channel with numbers of its own."""
     segmenter = Segmenter(tmp_path / "face_parsing.tflite", trained, (96, 160), input_type="float32", output="logits")
     with pytest.raises(NotImplementedError, match="Per-channel image normalization is not available"):
         segmenter.open()

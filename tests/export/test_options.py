@@ -2,21 +2,21 @@
 
 import pytest
 
-from keras_bisenet.export.options import ExportSpec, resolve
+from keras_bisenet.export.options import ExportOptions, resolve
 from keras_bisenet.utils.errors import ExportError
 
 SIZE = (64, 96)
 
 
 def test_each_target_fills_in_its_own():
-    assert resolve("litert", SIZE) == ExportSpec("litert", SIZE, "uint8", "labels", ("float32", "float16"))
-    assert resolve("mediapipe", SIZE) == ExportSpec("mediapipe", SIZE, "uint8", "logits", ("float32", "float16"))
-    assert resolve("saved_model", SIZE) == ExportSpec("saved_model", SIZE, "uint8", "labels", ())
+    assert resolve("litert", SIZE) == ExportOptions("litert", SIZE, "uint8", "labels", ("float32", "float16"))
+    assert resolve("mediapipe", SIZE) == ExportOptions("mediapipe", SIZE, "uint8", "logits", ("float32", "float16"))
+    assert resolve("saved_model", SIZE) == ExportOptions("saved_model", SIZE, "uint8", "labels", ())
 
 
 def test_wishes_are_kept_and_named_once():
-    spec = resolve("litert", SIZE, "float32", "all_heads", ["int8", "float32", "int8"], calibrated=True)
-    assert spec == ExportSpec("litert", SIZE, "float32", "all_heads", ("int8", "float32"))
+    resolved = resolve("litert", SIZE, "float32", "all_heads", ["int8", "float32", "int8"], calibrated=True)
+    assert resolved == ExportOptions("litert", SIZE, "float32", "all_heads", ("int8", "float32"))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ PASSES = {
 def whole_network(backbone):
     """A random network of the published widths in float64, and PyTorch's reference of it."""
     state = random_state(backbone, num_classes=7)
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = BiSeNet(7, backbone, dtype="float64")
     weight_port.apply(state, model.variables, architecture)
     return model, torch_network.Reference(state, architecture)

@@ -423,7 +423,7 @@ def test_logits_of_the_rounded_network_are_those_of_its_file():
     """Of a trained network; the one computes in float what the other computes on whole numbers."""
     state = weight_port.load(DEFAULT_CHECKPOINT)
     model = BiSeNet()
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     photos = calibration.variations((96, 160), 4).images
     deployed = deployment.deploy(model, (96, 160), output="logits")
     quantized = convert.optimize(deployed, "int8", photos)

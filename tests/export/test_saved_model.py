@@ -31,7 +31,7 @@ class Exported:
 
     def __init__(self, folder):
         self.state = weight_port.load(DEFAULT_CHECKPOINT)
-        architecture = weight_port.recognise(self.state)
+        architecture = weight_port.recognize(self.state)
         self.model = BiSeNet()
         weight_port.apply(self.state, self.model.variables, architecture)
         self.folder = saved_model.write(self.model, folder, SIZE, "probabilities")
@@ -87,22 +87,22 @@ def encode(image, kind, **options):
 def files():
     """Encoded photos of every kind that is promised: name -> content of the file."""
     photo = Image.open(images.BUNDLED).convert("RGB").crop((20, 0, 220, 180))
-    grey, deep = photo.convert("L"), np.random.default_rng(0).integers(0, 65536, (50, 60), np.uint16)
+    gray, deep = photo.convert("L"), np.random.default_rng(0).integers(0, 65536, (50, 60), np.uint16)
     cut_out = photo.copy()
     cut_out.putalpha(Image.radial_gradient("L").resize(photo.size))
     return {
         "png": encode(photo, "PNG"),
         "jpeg": encode(photo, "JPEG"),
         "progressive jpeg": encode(photo, "JPEG", progressive=True, quality=95, subsampling=0),
-        "grey jpeg": encode(grey, "JPEG"),
+        "gray jpeg": encode(gray, "JPEG"),
         "cmyk jpeg": encode(photo.convert("CMYK"), "JPEG"),
-        "grey png": encode(grey, "PNG"),
+        "gray png": encode(gray, "PNG"),
         "16-bit png": encode(Image.fromarray(deep), "PNG"),
         "rgba png": encode(cut_out, "PNG"),
-        "grey and alpha png": encode(cut_out.convert("LA"), "PNG"),
-        "grey png, one value transparent": encode(grey, "PNG", transparency=200),
+        "gray and alpha png": encode(cut_out.convert("LA"), "PNG"),
+        "gray png, one value transparent": encode(gray, "PNG", transparency=200),
         "palette png": encode(photo.quantize(200), "PNG"),
-        "palette png, one colour transparent": encode(photo.quantize(4), "PNG", transparency=1),
+        "palette png, one color transparent": encode(photo.quantize(4), "PNG", transparency=1),
         # TensorFlow gives the opaque pixels of these an alpha that is not 255.
         "1-bit png": encode(photo.convert("1"), "PNG"),
         "2-bit png": encode(photo.quantize(4), "PNG", bits=2),

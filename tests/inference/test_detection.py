@@ -22,7 +22,7 @@ FACE_PARTS = [LABELS.index(part) for part in ("skin", "l_brow", "r_brow", "l_eye
 
 
 @pytest.mark.parametrize(
-    ("points", "centre", "side", "angle"),
+    ("points", "center", "side", "angle"),
     [
         # Eyes to mouth is 30, times 3.6.
         (((40, 50), (60, 50), (42, 80), (58, 80)), (50, 53), 108, 0),
@@ -36,12 +36,12 @@ FACE_PARTS = [LABELS.index(part) for part in ("skin", "l_brow", "r_brow", "l_eye
         (((0, 0), (10, 0), (4, 10), (14, 10)), (5.4, 1), 40, math.atan2(-4, 20)),
     ],
 )
-def test_the_square_of_celeba_hq(points, centre, side, angle):
+def test_the_square_of_celeba_hq(points, center, side, angle):
     face = detection.face_of(*points)
-    assert face.centre == pytest.approx(centre)
+    assert face.center == pytest.approx(center)
     assert face.side == pytest.approx(side)
     assert face.angle == pytest.approx(angle)
-    assert [type(value) for value in (*face.centre, face.side, face.angle, face.confidence)] == [float] * 5
+    assert [type(value) for value in (*face.center, face.side, face.angle, face.confidence)] == [float] * 5
 
 
 def quad(left_eye, right_eye, mouth_left, mouth_right):
@@ -52,8 +52,8 @@ def quad(left_eye, right_eye, mouth_left, mouth_right):
     x = across - np.array([-down[1], down[0]]) * -1
     x *= max(2.0 * np.hypot(*across), 1.8 * np.hypot(*down)) / np.hypot(*x)
     y = np.array([-x[1], x[0]])
-    centre = eyes - 0.1 * down
-    return np.array([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+    center = eyes - 0.1 * down
+    return np.array([center - x - y, center - x + y, center + x + y, center + x - y])
 
 
 @given(st.lists(st.integers(-300, 300), min_size=8, max_size=8))
@@ -80,7 +80,7 @@ def test_a_square_of_the_right_size_is_cut_out_as_it_is(portrait):
 
 @pytest.mark.parametrize(("size", "tolerance"), [(32, 1.5), (75, 1.2), (128, 0), (300, 0.6)])
 def test_an_upright_face_is_cropped_and_resized(portrait, size, tolerance):
-    """But at the border, where the crop has neighbours that a photo cropped first has not."""
+    """But at the border, where the crop has neighbors that a photo cropped first has not."""
     crop = detection.cut_out(portrait, Face((120, 130), 128, 0), size)
     expected = Image.fromarray(portrait[66:194, 56:184]).resize((size, size), Image.Resampling.BILINEAR)
     inner = np.s_[size // 16 : -size // 16, size // 16 : -size // 16]
@@ -100,8 +100,8 @@ def test_beyond_the_photo_it_is_mirrored(portrait):
     np.testing.assert_array_equal(crop, np.pad(portrait, ((0, 40), (40, 0), (0, 0)), "symmetric")[180:280, :100])
 
 
-class Grey:
-    """A network that takes the grey of a pixel, in tens, for its label."""
+class Gray:
+    """A network that takes the gray of a pixel, in tens, for its label."""
 
     image_size, num_classes, class_names = (64, 64), 19, LABELS
 
@@ -111,7 +111,7 @@ class Grey:
 
 @pytest.fixture(scope="module")
 def grey_parser():
-    return FaceParser(Grey())
+    return FaceParser(Gray())
 
 
 def painted(labels):
@@ -125,9 +125,9 @@ def blocks(height=150, width=200, side=25):
 
 
 def inside(labels, face, margin=0.0):
-    """Pixels whose centre lies in the square of a face, so far from its sides."""
+    """Pixels whose center lies in the square of a face, so far from its sides."""
     rows, columns = np.indices(labels.shape) + 0.5
-    x, y = columns - face.centre[0], rows - face.centre[1]
+    x, y = columns - face.center[0], rows - face.center[1]
     across, down = (
         x * math.cos(face.angle) + y * math.sin(face.angle),
         -x * math.sin(face.angle) + y * math.cos(face.angle),
@@ -220,11 +220,11 @@ def detector():
 def test_the_face_of_a_portrait(detector, portrait):
     (face,) = detector(portrait)
     # The eyes are at (94, 101) and (136, 103), the corners of the mouth at (91, 139) and (135, 141), by eye.
-    assert face.centre == pytest.approx((115, 106), abs=3)
+    assert face.center == pytest.approx((115, 106), abs=3)
     assert face.side == pytest.approx(168, rel=0.05)
     assert face.angle == pytest.approx(0.05, abs=0.05)
     assert 0.9 < face.confidence <= 1
-    assert [type(value) for value in (*face.centre, face.side, face.angle, face.confidence)] == [float] * 5
+    assert [type(value) for value in (*face.center, face.side, face.angle, face.confidence)] == [float] * 5
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -235,9 +235,9 @@ def test_faces_are_found_the_largest_first(detector, portrait, scale):
         side *= scale
         scene[top * scale :, left * scale :][:side, :side] = images.resize(portrait, (side, side))
     large, small = detector(scene)
-    assert large.centre == pytest.approx((scale * (700 + 115 * 1.5), scale * (400 + 106 * 1.5)), abs=6 * scale)
+    assert large.center == pytest.approx((scale * (700 + 115 * 1.5), scale * (400 + 106 * 1.5)), abs=6 * scale)
     assert large.side == pytest.approx(scale * 168 * 1.5, rel=0.05)
-    assert small.centre == pytest.approx((scale * (100 + 115 / 2), scale * (300 + 106 / 2)), abs=3 * scale)
+    assert small.center == pytest.approx((scale * (100 + 115 / 2), scale * (300 + 106 / 2)), abs=3 * scale)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (19, 400), (64, 48), (300, 300)])
@@ -246,7 +246,7 @@ def test_where_no_face_is_none_is_found(detector, shape):
         assert detector(photo) == []
 
 
-@pytest.mark.parametrize("surroundings", ["grey", "noise"])
+@pytest.mark.parametrize("surroundings", ["gray", "noise"])
 def test_a_small_face_is_parsed_far_better_when_it_is_found_first(detector, portrait, surroundings):
     """A fifth as wide as the photo. Measured: 96 % of the face agree with the portrait alone, against 12 % and 1 %."""
     parser = FaceParser()

@@ -40,7 +40,7 @@ def photo():
 def expected(photo):
     """What PyTorch says of the bundled photo at the size of the network."""
     state = weight_port.load(DEFAULT_CHECKPOINT)
-    reference = torch_network.Reference(state, weight_port.recognise(state))
+    reference = torch_network.Reference(state, weight_port.recognize(state))
     return reference(ops.convert_to_numpy(normalize(images.resize(photo, (512, 512))[np.newaxis])))[0][0]
 
 
@@ -80,9 +80,9 @@ def test_all_kinds_of_photos_say_the_same(parser, photo, tmp_path):
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     turned.save(tmp_path / "turned.png", exif=exif)
     np.testing.assert_array_equal(parser(tmp_path / "turned.png"), labels)
-    grey = photo[..., 1]
-    for kind in (grey, grey[..., np.newaxis], Image.fromarray(grey)):
-        np.testing.assert_array_equal(parser(kind), parser(np.stack([grey] * 3, -1)))
+    gray = photo[..., 1]
+    for kind in (gray, gray[..., np.newaxis], Image.fromarray(gray)):
+        np.testing.assert_array_equal(parser(kind), parser(np.stack([gray] * 3, -1)))
 
 
 def test_batches(parser, photo):
@@ -237,7 +237,7 @@ def test_what_cannot_be_read_can_be_said(photo, tmp_path, expects):
 
 
 @pytest.mark.parametrize("expects", NORMALIZED)
-def test_the_range_of_a_quantised_input_tells_what_it_is(photo, tmp_path, expects):
+def test_the_range_of_a_quantized_input_tells_what_it_is(photo, tmp_path, expects):
     model = network()
     image = images.resize(photo, SIZE)
     inputs = NORMALIZED[expects](image[np.newaxis])
@@ -262,7 +262,7 @@ def test_the_range_of_a_quantised_input_tells_what_it_is(photo, tmp_path, expect
     assert np.abs(parser.probabilities(image) - ops.convert_to_numpy(ops.softmax(logits))).mean() < 0.02
 
 
-def test_a_normalisation_that_nobody_has():
+def test_a_normalization_that_nobody_has():
     with pytest.raises(ModelError) as error:
         FaceParser(normalization="0..2")
     assert str(error.value) == "normalization is '0..2'; expected one of 0..255, 0..1, -1..1, imagenet"
@@ -338,7 +338,7 @@ def test_a_file_that_takes_any_size(photo, tmp_path):
 
 
 def test_metadata_comes_first(tmp_path):
-    """A file of ours takes normalised floats and says so: without its metadata the graph would tell the same."""
+    """A file of ours takes normalized floats and says so: without its metadata the graph would tell the same."""
     model = BiSeNet(CLASSES)
     info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
     content = to_tflite(model, (32, 32), "float32", "float32", "logits", info=info)
@@ -353,7 +353,7 @@ def test_metadata_comes_first(tmp_path):
 def test_a_keras_model_sees_the_photo_at_512(photo):
     state = weight_port.load(DEFAULT_CHECKPOINT)
     model = BiSeNet()
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     parser = FaceParser(model)
     assert (parser.image_size, parser.class_names) == ((512, 512), LABELS)
     assert (parser(photo) == FaceParser()(photo)).mean() > 0.995
@@ -435,7 +435,7 @@ def test_what_is_no_photo(parser, photo, found):
     with pytest.raises(ImageError) as error:
         parser(photo)
     assert str(error.value) == (
-        f"the photo is {found}; expected a path, a Pillow image, or uint8 [H, W, 3] RGB of 0 to 255, not normalised"
+        f"the photo is {found}; expected a path, a Pillow image, or uint8 [H, W, 3] RGB of 0 to 255, not normalized"
     )
 
 

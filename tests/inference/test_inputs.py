@@ -202,7 +202,7 @@ def test_of_a_video_that_breaks_off_the_whole_pictures_come_first(tmp_path, pict
 
 
 def test_a_picture_that_breaks_off_is_left_out(tmp_path, pictures):
-    """Most codecs give one, half of it grey."""
+    """Most codecs give one, half of it gray."""
     path = videos.write(tmp_path / "a.mp4", pictures, {"movflags": "faststart"}, ("mpeg4", "yuv420p"))
     assert len(list(inputs.frames(path))) == 12
     path.write_bytes(path.read_bytes()[:-20])

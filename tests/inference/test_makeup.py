@@ -84,7 +84,7 @@ def test_a_flat_patch_takes_the_hue_and_the_asked_share_of_the_lightness(patch, 
 
 
 @pytest.mark.parametrize("patch", [(60, 50, 40), (200, 180, 20), (5, 5, 5)])
-def test_all_of_the_lightness_gives_the_colour_itself(patch):
+def test_all_of_the_lightness_gives_the_color_itself(patch):
     result = makeup.recolor(flat(patch), ones(flat(patch)), RED_BROWN, lightness=1.0)
     np.testing.assert_allclose(result, flat(RED_BROWN), atol=3)
 
@@ -338,7 +338,7 @@ def test_one_pixel(name):
         np.testing.assert_array_equal(makeup.apply(photo, masks, Look(smooth=1.0)), photo)
 
 
-def test_a_grey_photo_takes_colour():
+def test_a_grey_photo_takes_color():
     photo = np.repeat(noise((30, 30))[..., :1], 3, -1)
     result = makeup.recolor(photo, ones(photo), (0, 120, 0), 1.0)
     assert (result[..., 1] >= result[..., 0]).all()
@@ -401,7 +401,7 @@ def test_any_labels(given_arrays, color, amount, strength):
     ("text", "color"),
     [("#7a2f1d", RED_BROWN), ("#F00", (255, 0, 0)), ("crimson", (220, 20, 60)), ("RGB(1, 2, 3)", (1, 2, 3))],
 )
-def test_colours(text, color):
+def test_colors(text, color):
     assert makeup.parse_color(text) == color
 
 
@@ -412,9 +412,9 @@ def message_of(function, *arguments):
 
 
 @pytest.mark.parametrize("text", ["redd", "", "#12", "#11223344", "7a2f1d", "#" + "1" * 200])
-def test_what_is_no_colour(text):
+def test_what_is_no_color(text):
     assert message_of(makeup.parse_color, text) == (
-        f"colour is {text!r}; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'"
+        f"color is {text!r}; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'"
     )
 
 
@@ -531,7 +531,7 @@ def check_refused(tmp_path, message, *arguments):
         ([], "nothing to change; give at least one of hair, lips, eyes, brows, or smooth above 0"),
         (
             ["--hair", "redd"],
-            "colour is 'redd'; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'",
+            "color is 'redd'; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'",
         ),
         (["--hair", "red", "--strength", "1.5"], "strength is 1.5; expected a number from 0 to 1"),
         (["--smooth", "-1"], "smooth is -1.0; expected a number from 0 to 1"),
@@ -552,15 +552,15 @@ def test_labels_that_do_not_fit(tmp_path):
     Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "small.png")
     check_refused(
         tmp_path,
-        "small.png: is 10x20, the photo 240x240; expected the same; resize the labels by nearest neighbour",
+        "small.png: is 10x20, the photo 240x240; expected the same; resize the labels by nearest neighbor",
         *("--output", "a.png", "--hair", "red", "--labels", "small.png"),
     )
-    Image.fromarray(np.zeros((240, 240, 3), np.uint8)).save(tmp_path / "colours.png")
+    Image.fromarray(np.zeros((240, 240, 3), np.uint8)).save(tmp_path / "colors.png")
     check_refused(
         tmp_path,
-        "colours.png: label is a RGB PNG; expected an 8-bit greyscale PNG whose pixels are class numbers; "
+        "colors.png: label is a RGB PNG; expected an 8-bit grayscale PNG whose pixels are class numbers; "
         "save those in one",
-        *("--output", "a.png", "--hair", "red", "--labels", "colours.png"),
+        *("--output", "a.png", "--hair", "red", "--labels", "colors.png"),
     )
 
 

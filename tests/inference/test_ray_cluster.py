@@ -81,7 +81,7 @@ def test_a_full_disk(photos, small_disk):
     process = parse(photos, "--output_dir", small_disk, "--outputs", "overlay", "--engine", "ray", "--workers", "2")
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr.splitlines()[-1] == (
-        f"error: cannot write to {small_disk}: No space left on device; free it and run again, which goes on"
+        f"error: cannot write to {small_disk}: No space left on device; free it and run it again to resume"
     )
     assert "Traceback" not in process.stderr
 

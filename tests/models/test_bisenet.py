@@ -17,7 +17,7 @@ SIZES = [(64, 160), (133, 97), (161, 65), (513, 385)]
 
 
 def ported(state, dtype="float32"):
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = BiSeNet(architecture.num_classes, architecture.backbone, dtype=dtype)
     weight_port.apply(state, model.variables, architecture)
     return model, torch_network.Reference(state, architecture)

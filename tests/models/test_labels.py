@@ -16,9 +16,9 @@ def test_pairs_are_all_left_and_right_parts():
     assert named == {("l_brow", "r_brow"), ("l_eye", "r_eye"), ("l_ear", "r_ear")}
 
 
-def test_every_class_has_a_description_and_a_colour_of_its_own():
+def test_every_class_has_a_description_and_a_color_of_its_own():
     assert tuple(DESCRIPTIONS) == LABELS
     assert len(set(PALETTE)) == len(PALETTE) == len(LABELS)
-    colours = np.asarray(PALETTE, int)
-    distances = np.abs(colours[:, None] - colours[None]).sum(-1)[~np.eye(len(LABELS), dtype=bool)]
-    assert distances.min() > 60, "two colours cannot be told apart"
+    colors = np.asarray(PALETTE, int)
+    distances = np.abs(colors[:, None] - colors[None]).sum(-1)[~np.eye(len(LABELS), dtype=bool)]
+    assert distances.min() > 60, "two colors cannot be told apart"

@@ -29,10 +29,10 @@ import weight_port
 from keras_bisenet import BiSeNet
 
 state = weight_port.load(sys.argv[1])
-architecture = weight_port.recognise(state)
+architecture = weight_port.recognize(state)
 model = BiSeNet(architecture.num_classes, architecture.backbone)
-passengers = weight_port.apply(state, model.variables, architecture)
-again = weight_port.reverse(weight_port.keras_weights(model.variables), architecture.dialect, passengers)
+unmapped = weight_port.apply(state, model.variables, architecture)
+again = weight_port.reverse(weight_port.keras_weights(model.variables), architecture.layout, unmapped)
 print(again.keys() == state.keys(), weight_port.__file__)
 """
 

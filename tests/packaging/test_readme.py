@@ -93,7 +93,7 @@ def test_snippet(workplace, snippet):
 
 @pytest.fixture
 def filled(tmp_path, workplace):
-    """A checkout with all that the commands name: photos, a video, labelled photos, checkpoints, files made before."""
+    """A checkout with all that the commands name: photos, a video, labeled photos, checkpoints, files made before."""
     link(tmp_path)
     made = workplace / "build" / "face_parsing"
     files = {

@@ -21,8 +21,8 @@ from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
 from keras_bisenet.utils import images, locks
 
-CHOOSE, AGAIN = "free it or choose another folder", "free it and run again, which goes on"
-GO_ON = "free it and start again: the run goes on from its last checkpoint"
+CHOOSE, AGAIN = "free it or choose another folder", "free it and run it again to resume"
+GO_ON = "free it and start again: the run resumes from its last checkpoint"
 EXPORT = ("port_and_export.py", "--output_dir", "{out}", "--image_size", "64")
 # Step -> its command and what it advises. {given} is the folder of what it reads.
 STEPS = {

@@ -22,17 +22,17 @@ from keras_bisenet.export import convert
 from keras_bisenet.export.quantization.quantize import round_kernel
 from keras_bisenet.inference import soft_masks
 from keras_bisenet.inference.batch import results
-from keras_bisenet.inference.model_io import Contract
+from keras_bisenet.inference.model_io import ModelIO
 from keras_bisenet.labels import IGNORE, LABELS, LEFT_RIGHT_PAIRS
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.training import metrics, schedules
 from keras_bisenet.utils import images, resizing
-from weight_port.layouts import BISENET_DIALECTS
+from weight_port.layouts import BISENET_LAYOUTS
 from weight_port.port import key_map
 
 seeds = st.integers(0, 2**32 - 1)
 backbones = st.sampled_from(["resnet18", "resnet34"])
-layouts = st.sampled_from(BISENET_DIALECTS)
+layouts = st.sampled_from(BISENET_LAYOUTS)
 suffixes = st.sampled_from([".pth", ".safetensors"])
 
 
@@ -55,13 +55,13 @@ def any_bits(random, shape, dtype):
         return np.where(np.isfinite(numbers), numbers, dtype(-0.0))
 
 
-def any_widths(random, backbone, dialect, num_classes):
+def any_widths(random, backbone, layout, num_classes):
     """Keras path -> PyTorch shape: kernels of their own height and width between any numbers of channels."""
     found = {}
-    for path in key_map(shapes(backbone), dialect):
+    for path in key_map(shapes(backbone), layout):
         outputs, inputs = random.integers(1, 9, 2).tolist()
         found[path] = (outputs, inputs, *shapes(backbone)[path][:2]) if path.endswith("/kernel") else (outputs,)
-    # By its main head a network is recognised.
+    # By its main head a network is recognized.
     return found | {"conv_out_logits/kernel": (num_classes, 256, 1, 1)}
 
 
@@ -101,15 +101,15 @@ def write(path, state):
     suffixes,
 )
 def test_port_and_reverse_give_back_any_checkpoint(
-    tmp_path_factory, seed, backbone, dialect, num_classes, dtype, prefix, suffix
+    tmp_path_factory, seed, backbone, layout, num_classes, dtype, prefix, suffix
 ):
     """With all that its layout stores, and that no Keras weight holds."""
     random = np.random.default_rng(seed)
-    widths = any_widths(random, backbone, dialect, num_classes)
-    keys = key_map(widths, dialect)
+    widths = any_widths(random, backbone, layout, num_classes)
+    keys = key_map(widths, layout)
     counters = {key.replace("running_mean", "num_batches_tracked") for key in keys.values() if "running_mean" in key}
     state = {keys[path]: any_bits(random, shape, dtype) for path, shape in widths.items()}
-    state |= {key: any_bits(random, shape, dtype) for key, shape in dialect.unused.items()}
+    state |= {key: any_bits(random, shape, dtype) for key, shape in layout.unused.items()}
     # float16 and bfloat16 become float32, which holds them exactly.
     wide = np.float64 if dtype == "float64" else np.float32
     expected = {key: array.astype(wide) for key, array in state.items()}
@@ -118,26 +118,26 @@ def test_port_and_reverse_give_back_any_checkpoint(
     path = tmp_path_factory.mktemp("any") / f"any{suffix}"
     write(path, {prefix + key: array for key, array in (state | steps).items()})
     loaded = weight_port.load(path)
-    architecture = weight_port.recognise(loaded)
-    assert architecture == weight_port.Architecture(dialect, backbone, num_classes)
+    architecture = weight_port.recognize(loaded)
+    assert architecture == weight_port.Architecture(layout, backbone, num_classes)
     weights = weights_of(widths, wide)
-    passengers = weight_port.apply(loaded, weights, architecture)
-    again = weight_port.reverse(weight_port.keras_weights(weights), dialect, passengers)
+    unmapped = weight_port.apply(loaded, weights, architecture)
+    again = weight_port.reverse(weight_port.keras_weights(weights), layout, unmapped)
     same_bits(again, expected | steps)
 
 
 @settings(max_examples=20)
 @given(seeds, backbones, layouts, st.integers(2, 255), st.sampled_from(["float32", "float64"]), suffixes)
-def test_reverse_and_port_give_back_any_weights(tmp_path_factory, seed, backbone, dialect, num_classes, dtype, suffix):
+def test_reverse_and_port_give_back_any_weights(tmp_path_factory, seed, backbone, layout, num_classes, dtype, suffix):
     random = np.random.default_rng(seed)
-    widths = any_widths(random, backbone, dialect, num_classes)
+    widths = any_widths(random, backbone, layout, num_classes)
     weights, again = weights_of(widths, dtype), weights_of(widths, dtype)
     for weight in weights:
         weight.assign(any_bits(random, weight.shape, dtype))
     path = tmp_path_factory.mktemp("any") / f"any{suffix}"
-    weight_port.save(path, weight_port.reverse(weight_port.keras_weights(weights), dialect))
+    weight_port.save(path, weight_port.reverse(weight_port.keras_weights(weights), layout))
     state = weight_port.load(path)
-    weight_port.apply(state, again, weight_port.recognise(state))
+    weight_port.apply(state, again, weight_port.recognize(state))
     same_bits(weight_port.keras_weights(again), weight_port.keras_weights(weights))
 
 
@@ -199,7 +199,7 @@ def test_a_kernel_in_8_bits_is_off_by_half_a_step(kernel):
     arrays.arrays(np.float64, 3, elements=st.floats(1e-3, 1)),
     arrays.arrays(np.float64, 3, elements=st.floats(-4, 4)),
 )
-def test_a_quantised_input_is_off_by_half_a_step(seed, dtype, channels_first, scale, offset):
+def test_a_quantized_input_is_off_by_half_a_step(seed, dtype, channels_first, scale, offset):
     """Its scale and zero point are such that all pixels fit."""
     image = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
     low, high = min(offset.min(), 0.0), (255 * scale + offset).max()
@@ -207,10 +207,10 @@ def test_a_quantised_input_is_off_by_half_a_step(seed, dtype, channels_first, sc
     limits = np.iinfo(dtype)
     zero_point = round(limits.min - low / step)
     quantization = (step, zero_point)
-    contract = Contract(
+    model_io = ModelIO(
         (5, 7), None, dtype, channels_first, scale, offset, quantization, "labels", True, True, 2, None, None, True
     )
-    tensor = contract.encode(image)
+    tensor = model_io.encode(image)
     assert (tensor.dtype, tensor.shape) == (dtype, (1, 3, 5, 7) if channels_first else (1, 5, 7, 3))
     values = (np.moveaxis(tensor[0], 0, -1) if channels_first else tensor[0]).astype(np.float64)
     # The zero point is rounded, so the last level may be half a step short.

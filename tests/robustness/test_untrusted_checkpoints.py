@@ -241,7 +241,7 @@ def test_a_head_that_asks_for_a_network_of_any_size(shape):
     state = {f"{module}.weight": np.zeros(1) for module in layouts.ZLLRUNNING.modules.values()}
     state["conv_out.conv_out.weight"] = np.zeros(shape)
     with pytest.raises(CheckpointError) as error:
-        weight_port.recognise(state)
+        weight_port.recognize(state)
     assert str(error.value) == (
         f"the main head conv_out.conv_out.weight has the shape {shape}; expected (classes, 256, 1, 1)"
     )
@@ -571,7 +571,7 @@ def test_very_many_nodes_are_not_read(tmp_path):
 
 
 def test_weights_of_any_size_are_read(tmp_path):
-    """They do not count as a part of the network, in an initialiser or in a constant."""
+    """They do not count as a part of the network, in an initializer or in a constant."""
     array = np.ones((10**6, 3, 1, 1), np.float32)
     constant = helper.make_node("Constant", [], ["z"], value=numpy_helper.from_array(array, "z"))
     path = onnx_model(tmp_path, numpy_helper.from_array(array, "kernel"), nodes=[constant])

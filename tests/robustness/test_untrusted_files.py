@@ -194,7 +194,7 @@ ATTACKS = {
     set_scale: "has scales for tensor image that are no positive numbers",
     set_scales: "has 3 scales for tensor kernel of shape [4, 5, 5, 3]; expected one for each channel",
     set_place: "has tensor kernel end at byte 1099511628976, and has {size}",
-    set_signature: ("has tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]; expected sides of 0 or more"),
+    set_signature: ("has tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]; expected sides of at least 0"),
     cut_a_constant: "has 100 bytes for tensor kernel of shape [4, 5, 5, 3]; expected 1200",
     enlarge_the_photo: "has 30000000000 bytes in tensor image; expected at most 2147483648",
     make_sparse: "has sparse or variant tensors; expected dense ones",
@@ -371,8 +371,8 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width, height, colour=0, data=b"", depth=8, before=b"", after=b""):
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def png(width, height, color=0, data=b"", depth=8, before=b"", after=b""):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + before + header + after + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
@@ -416,7 +416,7 @@ def test_a_picture_of_gigapixels(tmp_path):
         ("read", png(13_000, 13_000, 2, zeros(2**20)), "cannot be read as an image"),
         ("read_label", png(13_000, 13_000, 2, zeros(2**29)), "label is a RGB PNG"),
     ],
-    ids=["text", "broken off", "label in colours"],
+    ids=["text", "broken off", "label in colors"],
 )
 def test_pictures_are_refused_before_they_are_unpacked(tmp_path, function, content, said):
     path = tmp_path / "a.png"
@@ -427,7 +427,7 @@ def test_pictures_are_refused_before_they_are_unpacked(tmp_path, function, conte
 
 
 def test_a_picture_at_the_limit_takes_little_more_than_its_pixels(tmp_path):
-    """117 million of four bits each, with a transparent colour, in 200 bytes: it took 2.3 GB."""
+    """117 million of four bits each, with a transparent color, in 200 bytes: it took 2.3 GB."""
     path = tmp_path / "a.png"
     palette = chunk(b"PLTE", bytes(48)) + chunk(b"tRNS", b"\0")
     path.write_bytes(png(7, 2**24, 3, zlib.compress(bytes(10)), depth=4, after=palette))

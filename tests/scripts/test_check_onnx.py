@@ -69,7 +69,7 @@ def checkpoint(folder, state):
 
 @pytest.fixture(scope="module")
 def torch_logits(state):
-    return torch_network.Reference(state, weight_port.recognise(state))
+    return torch_network.Reference(state, weight_port.recognize(state))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def exported(finished, folder):
 
 @pytest.fixture(scope="module")
 def keras_model(state):
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, model.variables, architecture)
     return model
@@ -247,7 +247,7 @@ def test_main_tells_a_failed_comparison(script, exported, tflite_file, tmp_path)
     arguments = [f"--checkpoint={other}", f"--onnx={exported}", f"--tflite={tflite_file}"]
     assert run_main(script, *arguments) == (
         "error: a comparison with ONNX Runtime failed, see the table above: "
-        f"is {exported} of this checkpoint, and does it take normalised RGB?"
+        f"is {exported} of this checkpoint, and does it take normalized RGB?"
     )
 
 

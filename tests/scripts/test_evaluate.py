@@ -45,14 +45,14 @@ def state():
 @pytest.fixture(scope="module")
 def reference(state):
     """Labels by PyTorch: called with `[H, W, 3]` uint8 RGB."""
-    network = torch_network.Reference(state, weight_port.recognise(state))
+    network = torch_network.Reference(state, weight_port.recognize(state))
     return lambda photo: network(keras.ops.convert_to_numpy(normalize(photo[np.newaxis])))[0][0].argmax(-1)
 
 
 @pytest.fixture(scope="module")
 def model(state):
     model = BiSeNet()
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     return model
 
 
@@ -145,7 +145,7 @@ def test_every_kind_of_model_gives_the_same_scores(job, data_dir, expected):
 
 
 def enlarged(labels):
-    """At twice the height and width, by nearest neighbours."""
+    """At twice the height and width, by nearest neighbors."""
     return labels.repeat(2, 0).repeat(2, 1)
 
 
@@ -194,7 +194,7 @@ def test_smaller_files_say_nearly_the_same(tmp_path, model, reference, precision
 
 @pytest.mark.parametrize("size", [(7, 5), (40, 3), (9, 13), (1, 20)])
 def test_labels_are_resized_as_pillow_does(size):
-    """From odd sizes: no centre of a new pixel lies between two old ones, where Pillow's rounding decides."""
+    """From odd sizes: no center of a new pixel lies between two old ones, where Pillow's rounding decides."""
     labels = np.random.default_rng(0).integers(0, 19, (9, 13)).astype(np.uint8)
     expected = Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST)
     np.testing.assert_array_equal(resizing.resize_labels(labels, size), expected)
@@ -372,7 +372,7 @@ def test_one_bad_photo_is_named(tmp_path, data_dir):
     check_refused(
         command("--data_dir", tmp_path, "--output_dir", tmp_path / "out"),
         f"error: {tmp_path}/labels/a.png: is 10x20, its image 192x256; expected the same; resize one of them, "
-        "a label by nearest neighbour (1 of 2 cannot be evaluated on)",
+        "a label by nearest neighbor (1 of 2 cannot be evaluated on)",
         tmp_path / "out",
     )
 

@@ -27,7 +27,7 @@ def trained(num_classes=19, backbone="resnet18", **options):
     """A Keras model with random weights and batch-norm statistics."""
     state = random_state(backbone, num_classes=num_classes)
     model = BiSeNet(num_classes, backbone, **options)
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     return model
 
 
@@ -85,7 +85,7 @@ def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
     # And forth again.
     state = weight_port.load(path)
     again = BiSeNet(num_classes, backbone)
-    weight_port.apply(state, again.variables, weight_port.recognise(state))
+    weight_port.apply(state, again.variables, weight_port.recognize(state))
     before, after = (weight_port.keras_weights(network.variables) for network in (model, again))
     assert before.keys() == after.keys()
     for variable, array in before.items():

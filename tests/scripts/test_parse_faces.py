@@ -323,8 +323,8 @@ def mixed(tmp_path_factory, portrait):
     image.crop((9, 9, 10, 10)).save(good / "pixel.png")
     Image.fromarray(portrait[..., 1].astype(np.uint16) * 257).save(good / "deep.png")
     image.convert("CMYK").save(good / "cmyk.jpg")
-    image.convert("L").save(good / "grey.png")
-    image.convert("LA").save(good / "grey alpha.png")
+    image.convert("L").save(good / "gray.png")
+    image.convert("LA").save(good / "gray alpha.png")
     image.convert("1").save(good / "bits.png")
     rgba = image.convert("RGBA")
     rgba.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -380,7 +380,7 @@ def test_unusual_photos_are_parsed(parsed_mixed, mixed, parser, portrait):
         else:
             assert labels.shape == (240, 240)
         if name in ("palette.png", "moving.webp", "moving.gif"):
-            # The first picture, in its colours.
+            # The first picture, in its colors.
             assert (labels == alone).mean() > 0.8
 
 
@@ -548,9 +548,7 @@ def test_ctrl_c(many, model, whole, start, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (130, "")
-    assert [line for line in stderr.splitlines() if line != GREETING] == [
-        "error: interrupted; run again, which goes on"
-    ]
+    assert [line for line in stderr.splitlines() if line != GREETING] == ["error: interrupted; run it again to resume"]
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
     assert not [name for name in content(tmp_path) if ".partial" in name]
@@ -567,7 +565,7 @@ def test_ctrl_c_while_the_workers_start(many, model, tmp_path, delay):
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr == f"{GREETING}\nerror: interrupted; run again, which goes on\n"
+    assert stderr == f"{GREETING}\nerror: interrupted; run it again to resume\n"
 
 
 def test_the_main_process_is_killed(many, model, whole, start, tmp_path):
@@ -588,7 +586,7 @@ def test_a_worker_is_killed(many, whole, start, tmp_path):
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (1, "")
     assert [line for line in stderr.splitlines() if line != GREETING] == [
-        "error: a worker process was ended, for want of memory perhaps; run again, which goes on"
+        "error: a worker process was ended, for want of memory perhaps; run it again to resume"
     ]
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
@@ -631,7 +629,7 @@ def test_a_full_disk(many, model, whole, small_disk):
     process = parse(many, *flags(out, model))
     assert (process.returncode, process.stdout) == (1, "")
     assert said(process) == [
-        f"error: cannot write to {out}: No space left on device; free it and run again, which goes on"
+        f"error: cannot write to {out}: No space left on device; free it and run it again to resume"
     ]
     check_nothing_is_half(out, whole)
     # No worker goes on with the next photo.
@@ -645,7 +643,7 @@ def test_a_full_disk(many, model, whole, small_disk):
     for folder in (out, small_disk / "new"):
         process = parse(many, *flags(folder, model))
         assert said(process) == [
-            f"error: cannot write to {folder}: Read-only file system; free it and run again, which goes on"
+            f"error: cannot write to {folder}: Read-only file system; free it and run it again to resume"
         ]
 
 
@@ -653,7 +651,7 @@ def test_a_file_in_the_place_of_the_folder(photos, model, tmp_path):
     (tmp_path / "out").write_text("")
     process = parse(photos, "--output_dir", tmp_path / "out", "--model", model)
     assert said(process) == [
-        f"error: cannot write to {tmp_path}/out: Not a directory; free it and run again, which goes on"
+        f"error: cannot write to {tmp_path}/out: Not a directory; free it and run it again to resume"
     ]
 
 

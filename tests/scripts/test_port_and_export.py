@@ -68,7 +68,7 @@ def test_report(job):
         "backbone": "resnet18",
         "classes": 19,
         "parameters": 13_300_416,
-        "licence": "non-commercial research only (CelebAMask-HQ agreement)",
+        "license": "non-commercial research only (CelebAMask-HQ agreement)",
     }
     assert report["options"] == {
         "target": "litert",
@@ -117,7 +117,7 @@ def test_preview_shows_the_photo(job):
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] > 3 * pixels.shape[0]
     hair, cloth = (108, 60, 160), (90, 200, 190)
-    assert all((pixels == colour).all(-1).sum() > 5000 for colour in (hair, cloth))
+    assert all((pixels == color).all(-1).sum() > 5000 for color in (hair, cloth))
 
 
 def test_keras_file_gives_the_labels_of_the_tflite_file(job):

@@ -122,7 +122,7 @@ def test_another_number_of_classes_replaces_the_last_layers(data, tmp_path):
 
     state = weight_port.load(ROOT / "checkpoints" / "bisenet_resnet18_celebamask1k_fp16.pth")
     default = keras_bisenet.BiSeNet()
-    weight_port.apply(state, default.variables, weight_port.recognise(state))
+    weight_port.apply(state, default.variables, weight_port.recognize(state))
     for variable, start in zip(model.variables, default.variables, strict=True):
         if variable.path.startswith("backbone_"):
             np.testing.assert_array_equal(variable.numpy(), start.numpy())

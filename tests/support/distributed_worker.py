@@ -22,7 +22,7 @@ from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.trainer import Trainer
 
 CLASSES = 3
-CONFIG = TrainConfig(num_classes=CLASSES, crop_size=64, batch_size=4, steps=3, warmup_steps=0, average=0.9)
+CONFIG = TrainConfig(num_classes=CLASSES, crop_size=64, batch_size=4, steps=3, warmup_steps=0, ema_decay=0.9)
 CASES = {
     # Of the pixels of the first batch, most are hard in one case and none in the other.
     "threshold": dataclasses.replace(CONFIG, precision="float64", ohem_threshold=0.5, accumulate=2),

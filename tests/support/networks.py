@@ -126,5 +126,5 @@ def random_state(backbone="resnet18", layout="zllrunning", num_classes=19, seed=
 
 
 def random_images(height, width, dtype="float32", seed=0, count=1):
-    """Normalised images `[count, height, width, 3]`."""
+    """Normalized images `[count, height, width, 3]`."""
     return np.random.default_rng(seed).normal(size=(count, height, width, 3)).astype(dtype)

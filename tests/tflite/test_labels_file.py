@@ -22,7 +22,7 @@ CLASSES = 11
 def keras_model():
     state = random_state(num_classes=CLASSES)
     model = BiSeNet(CLASSES)
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     return model
 
 

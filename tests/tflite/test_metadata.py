@@ -168,8 +168,8 @@ def test_nested_flatbuffers_are_aligned():
 
 
 def test_wrong_tables():
-    with pytest.raises(KeyError, match="colour"):
-        metadata_schema.pack("ImageProperties", {"colour": 1}, b"TEST")
+    with pytest.raises(KeyError, match="color"):
+        metadata_schema.pack("ImageProperties", {"color": 1}, b"TEST")
     content = metadata_schema.pack("ImageProperties", {"color_space": 1}, b"V001")
     with pytest.raises(ValueError, match=r"identifier is b'V001'; expected b'M001'"):
         metadata_schema.unpack(content, "ImageProperties", b"M001")

@@ -28,13 +28,19 @@ def test_recipes_cannot_be_changed_in_place(name):
 
 
 def test_fields_are_changed_one_by_one():
-    changes = ["steps=5", "learning_rate=1", "backbone=resnet34", "augmentation.scale=(0.5, 1.0)", "repair_sides=True"]
+    changes = [
+        "steps=5",
+        "learning_rate=1",
+        "backbone=resnet34",
+        "augmentation.scale=(0.5, 1.0)",
+        "fix_left_right=True",
+    ]
     config = resolve("original", changes, freeze=["backbone"], quantize_aware=True)
     assert config == TrainConfig(
         steps=5,
         learning_rate=1.0,
         backbone="resnet34",
-        repair_sides=True,
+        fix_left_right=True,
         freeze=("backbone",),
         quantize_aware=True,
         augmentation=dataclasses.replace(configs.ORIGINAL.augmentation, scale=(0.5, 1.0)),
@@ -56,7 +62,7 @@ def test_fields_are_changed_one_by_one():
         ("original", ["steps=1.5"], "steps is '1.5'; expected int, such as 80000"),
         ("original", ["crop_size=31"], "crop_size is 31; expected at least 32"),
         ("original", ["batch_size=0"], "batch_size is 0; expected at least 1"),
-        ("original", ["average=1"], "average is 1.0; expected 0 for none, or a decay under 1"),
+        ("original", ["ema_decay=1"], "ema_decay is 1.0; expected 0 for none, or a decay under 1"),
         (
             "original",
             ["precision=float16"],
@@ -89,7 +95,7 @@ def test_unknown_fields_are_told_with_the_known_ones(field):
         "ohem_threshold=1.5",
         "ohem_share=0",
         "ohem_share=2",
-        "rare=-1",
+        "rare_class_threshold=-1",
         "freeze=(1,)",
         "augmentation.scale=(0, 1)",
         "augmentation.scale=(2, 1)",

@@ -25,7 +25,7 @@ STEPS = 4
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """Six training and two validation pairs; the labels follow from the colours, some are unknown."""
+    """Six training and two validation pairs; the labels follow from the colors, some are unknown."""
     path = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
     for kind in ("images", "labels"):

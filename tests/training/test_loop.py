@@ -42,7 +42,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory, start):
-    """Six photos of coloured noise, labelled by the network itself."""
+    """Six photos of colored noise, labeled by the network itself."""
     path = tmp_path_factory.mktemp("data")
     model = BiSeNet(3)
     for variable in model.variables:
@@ -145,7 +145,7 @@ def test_goes_on_after_a_full_disk(data_dir, start, disk, megabytes, kept):
     with pytest.raises(TrainingError) as error:
         train_and_evaluate(config, workdir, data_dir, start)
     assert str(error.value) == (
-        f"cannot write to {workdir}: No space left on device; free it and start again: the run goes on from its last "
+        f"cannot write to {workdir}: No space left on device; free it and start again: the run resumes from its last "
         "checkpoint"
     )
     names = {path.name for path in workdir.iterdir() if path.suffix in (".keras", ".npz") or "partial" in path.name}

@@ -7,7 +7,7 @@ import tensorflow as tf
 import torch
 
 from keras_bisenet import BiSeNet
-from keras_bisenet.training.optimizer import FAST_LAYERS, SGD, Average
+from keras_bisenet.training.optimizer import HEAD_LAYERS, SGD, Average
 
 # Layer, shape and what the original does with it: factor of the rate, decay.
 LAYERS = {
@@ -48,20 +48,20 @@ def apply(optimizer, step, rate, keep=True):
     graph()
 
 
-def torch_optimizer(weights, momentum=0.9, fast=10):
+def torch_optimizer(weights, momentum=0.9, multiplier=10):
     parameters = [torch.nn.Parameter(torch.tensor(weight)) for weight in weights]
     groups = [
-        {"params": [parameter], "weight_decay": decay, "multiple": fast if factor > 1 else 1}
+        {"params": [parameter], "weight_decay": decay, "multiple": multiplier if factor > 1 else 1}
         for parameter, (_, factor, decay) in zip(parameters, LAYERS.values(), strict=True)
     ]
     return parameters, torch.optim.SGD(groups, lr=0.0, momentum=momentum)
 
 
-@pytest.mark.parametrize(("momentum", "fast"), [(0.9, 10), (0.0, 10), (0.99, 3)])
-def test_sgd_equals_pytorch_while_the_rate_changes(momentum, fast):
+@pytest.mark.parametrize(("momentum", "multiplier"), [(0.9, 10), (0.0, 10), (0.99, 3)])
+def test_sgd_equals_pytorch_while_the_rate_changes(momentum, multiplier):
     ours = variables()
-    optimizer = SGD(ours, momentum, 5e-4, fast)
-    parameters, reference = torch_optimizer([variable.numpy() for variable in ours], momentum, fast)
+    optimizer = SGD(ours, momentum, 5e-4, multiplier)
+    parameters, reference = torch_optimizer([variable.numpy() for variable in ours], momentum, multiplier)
     for rate, step in zip((1e-5, 0.3, 0.2, 0.7, 0.01, 0.0), gradients(6), strict=True):
         apply(optimizer, step, rate)
         for group in reference.param_groups:
@@ -126,7 +126,7 @@ def test_which_variables_of_the_network_decay_and_which_learn_faster():
         (10, 0.0): 8,
     }
     for (factor, decay), paths in counts.items():
-        assert all(path.startswith(FAST_LAYERS) == (factor == 10) for path in paths)
+        assert all(path.startswith(HEAD_LAYERS) == (factor == 10) for path in paths)
         assert {path.split("/")[1] for path in paths} == ({"kernel"} if decay else {"gamma", "beta"})
 
 

@@ -19,7 +19,7 @@ from keras_bisenet.utils import images
 def model():
     state = weight_port.load(DEFAULT_CHECKPOINT)
     model = BiSeNet()
-    weight_port.apply(state, model.variables, weight_port.recognise(state))
+    weight_port.apply(state, model.variables, weight_port.recognize(state))
     return model
 
 

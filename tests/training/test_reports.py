@@ -19,12 +19,12 @@ def picture(height, width, label):
 def test_a_row_is_photo_labels_and_predictions():
     sheet = reports.contact_sheet([picture(256, 100, 1)])
     assert sheet.shape == (256, 300, 3)
-    for column, colour in (
+    for column, color in (
         (50, (200, 200, 200)),
         (150, colorize(np.array([1]))[0]),
         (250, colorize(np.array([17]))[0]),
     ):
-        np.testing.assert_array_equal(sheet[128, column], colour)
+        np.testing.assert_array_equal(sheet[128, column], color)
 
 
 def test_pixels_without_a_label_are_black_in_both():

@@ -21,7 +21,7 @@ CONFIG = TrainConfig(num_classes=CLASSES, learning_rate=0.01, warmup_steps=0, st
 
 
 def batch(seed=0, count=2, height=32, width=40):
-    """uint8 photos of coloured noise, and labels that follow from the colours, a few of them unknown."""
+    """uint8 photos of colored noise, and labels that follow from the colors, a few of them unknown."""
     random = np.random.default_rng(seed)
     photos = random.integers(256, size=(count, height // 8, width // 8, 3)).repeat(8, 1).repeat(8, 2)
     labels = (photos[..., 0] > 100).astype(np.uint8) + (photos[..., 1] > 150)
@@ -46,7 +46,7 @@ def weights(model):
 @pytest.fixture(scope="module")
 def trained():
     """A trainer after twelve steps on one batch, the losses of each, and the averages and weights of the first two."""
-    trainer = make(average=0.15)
+    trainer = make(ema_decay=0.15)
     batches = itertools.repeat(batch())
     history, losses = [(weights(trainer.model), trainer.result())], []
     for _ in range(12):
@@ -75,7 +75,7 @@ def test_the_average_follows_the_weights(trained):
 
 
 def test_without_an_average_the_weights_are_the_result():
-    trainer = make(average=0.0)
+    trainer = make(ema_decay=0.0)
     assert trainer.average is None
     for variable, value in zip(trainer.model.variables, trainer.result(), strict=True):
         np.testing.assert_array_equal(value, variable.numpy())
@@ -99,7 +99,7 @@ def eagerly():
 
 @pytest.fixture(scope="module")
 def accumulating():
-    return make(precision="float64", accumulate=2, average=0.9)
+    return make(precision="float64", accumulate=2, ema_decay=0.9)
 
 
 def gradients(model, images, labels):
@@ -158,7 +158,7 @@ def test_restored_state_goes_on_as_if_nothing_had_happened(accumulating):
 
 @pytest.mark.usefixtures("eagerly")
 def test_frozen_layers_keep_their_weights_and_statistics_and_the_others_learn():
-    trainer = make(freeze=("backbone", "conv_head16_bn"), average=0.5)
+    trainer = make(freeze=("backbone", "conv_head16_bn"), ema_decay=0.5)
     before = weights(trainer.model)
     trainer.step(iter([batch()]))
     after = weights(trainer.model)
@@ -174,7 +174,7 @@ def test_frozen_layers_keep_their_weights_and_statistics_and_the_others_learn():
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_frozen_batch_norms_normalise_by_their_statistics():
+def test_frozen_batch_norms_normalize_by_their_statistics():
     """Where every batch norm is frozen, the losses are those of inference."""
     trainer = make(
         freeze=("backbone", "conv_avg", "conv_head", "arm", "ffm", "conv_out_", "conv_out16", "conv_out32_bn")
@@ -321,8 +321,14 @@ def test_batch_norm_in_bfloat16_keeps_precise_statistics():
     np.testing.assert_allclose(tf.cast(result, tf.float64), normal, rtol=0.01, atol=0.01)
 
 
-def test_a_pupil_learns_what_the_network_said_and_not_the_labels():
-    changes = {"distil": True, "quantize_aware": True, "learning_rate": 0.003, "fast": 1.0, "weight_decay": 0.0}
+def test_a_student_learns_the_logits_of_the_network_and_not_the_labels():
+    changes = {
+        "distil": True,
+        "quantize_aware": True,
+        "learning_rate": 0.003,
+        "head_lr_multiplier": 1.0,
+        "weight_decay": 0.0,
+    }
     photos, labels = batch()
     trainer, other = make(**changes), make(**changes)
     taught = weights(trainer.model)

@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     with pytest.raises(TrainingError) as error:
         files.save_state({"completed": np.array(2), "weights": np.zeros(100_000)})
     assert str(error.value) == (
-        f"cannot write to {tmp_path}: No space left on device; free it and start again: the run goes on from its last "
+        f"cannot write to {tmp_path}: No space left on device; free it and start again: the run resumes from its last "
         "checkpoint"
     )
     assert files.load_state({"completed": 0})["completed"] == 1

@@ -18,8 +18,8 @@ def test_rgb(tmp_path):
 
 
 def test_greyscale_and_palette(tmp_path):
-    Image.fromarray(COLOURS[..., 0]).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(images.read(tmp_path / "grey.png"), COLOURS[..., :1].repeat(3, -1))
+    Image.fromarray(COLOURS[..., 0]).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(images.read(tmp_path / "gray.png"), COLOURS[..., :1].repeat(3, -1))
     Image.fromarray(COLOURS).quantize(6).save(tmp_path / "palette.png")
     np.testing.assert_array_equal(images.read(tmp_path / "palette.png"), COLOURS)
 

@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("web")
     (folder / "models").mkdir()
     state = weight_port.load(DEFAULT_CHECKPOINT)
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     network = BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, network.variables, architecture)
     # The int8 file comes with the package.
@@ -192,7 +192,7 @@ def test_a_part_is_selected_with_the_keyboard(results, parsers):
 
 def test_every_control_has_a_name(results):
     snapshot = results["keyboard"]["snapshot"]
-    for control in ('combobox "Runs on"', 'slider "Opacity"', 'checkbox "Hair"', 'textbox "Colour of the lips"'):
+    for control in ('combobox "Runs on"', 'slider "Opacity"', 'checkbox "Hair"', 'textbox "Color of the lips"'):
         assert control in snapshot
     for description in DESCRIPTIONS.values():
         assert f'radio "{description} ' in snapshot
@@ -204,7 +204,7 @@ def test_a_click_selects_what_it_hits_and_another_lets_it_go(results):
 
 
 @pytest.mark.usefixtures("results")
-def test_recolouring_changes_hair_and_lips_alone(folder):
+def test_recoloring_changes_hair_and_lips_alone(folder):
     before, after, again = (read(folder / f"{name}.png")[..., :3] for name in ("before", "after", "again"))
     mask = read(folder / "recolor mask.png")
     np.testing.assert_array_equal(before, read(folder / SQUARE))
@@ -252,13 +252,13 @@ def test_the_camera_is_parsed_frame_by_frame_until_it_is_stopped(results, folder
     assert found["name"] == "camera_mask.png"
     mask = read(folder / "camera mask.png")
     assert mask.shape == (480, 480)
-    # Video halves the resolution of colours.
+    # Video halves the resolution of colors.
     photo = images.resize(images.read(images.BUNDLED), (480, 480))
     assert (mask == parsers["int8"](photo)).mean() > 0.97
 
 
 @pytest.mark.parametrize("name", SHOTS)
-def test_the_page_fits_the_window_and_its_colour_scheme(results, folder, name):
+def test_the_page_fits_the_window_and_its_color_scheme(results, folder, name):
     assert results["pictures"]["widths"][f"{name}.png"] == SHOTS[name]["width"]
     light = read(folder / f"{name}.png")[2, 2, :3].mean() > 127
     assert light != SHOTS[name].get("dark", False)

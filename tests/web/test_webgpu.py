@@ -62,7 +62,7 @@ class Run:
 
 
 def network(state):
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = BiSeNet(architecture.num_classes, architecture.backbone)
     weight_port.apply(state, model.variables, architecture)
     return model

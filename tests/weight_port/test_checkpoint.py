@@ -205,13 +205,13 @@ def test_no_state_dict(tmp_path, content, found):
 @pytest.mark.parametrize(
     "make",
     [lambda x: x.to_sparse(), lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)],
-    ids=["sparse", "quantised"],
+    ids=["sparse", "quantized"],
 )
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_tensors_that_are_no_plain_arrays(tmp_path, make):
     path = tmp_path / "c.pth"
     torch.save({"a": make(torch.eye(3))}, path)
-    assert message(path) == f"{path}: holds quantised or sparse tensors; expected plain ones, of the float network"
+    assert message(path) == f"{path}: holds quantized or sparse tensors; expected plain ones, of the float network"
 
 
 def test_safetensors_of_another_dtype(tmp_path):

@@ -29,7 +29,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def torch_logits(state):
-    return torch_network.Reference(state, weight_port.recognise(state))
+    return torch_network.Reference(state, weight_port.recognize(state))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_input_is_not_one_image(tmp_path, inputs, found):
     with pytest.raises(OnnxError) as error:
         file.image_size(SIZE)
     assert str(error.value) == (
-        f"{path}: takes {found}; expected one normalised image, float32 [1, 3, H, W] or [1, H, W, 3]"
+        f"{path}: takes {found}; expected one normalized image, float32 [1, 3, H, W] or [1, H, W, 3]"
     )
 
 

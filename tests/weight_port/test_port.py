@@ -32,9 +32,9 @@ def test_kernel_axes_of_four_different_sizes():
 @pytest.mark.parametrize("layout", ["zllrunning", "yakhyo"])
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
 @pytest.mark.parametrize("num_classes", [1, 11, 19])
-def test_recognises(layout, backbone, num_classes):
-    architecture = weight_port.recognise(random_state(backbone, layout, num_classes))
-    assert (architecture.dialect.name, architecture.backbone, architecture.num_classes) == (
+def test_recognizes(layout, backbone, num_classes):
+    architecture = weight_port.recognize(random_state(backbone, layout, num_classes))
+    assert (architecture.layout.name, architecture.backbone, architecture.num_classes) == (
         layout,
         backbone,
         num_classes,
@@ -46,10 +46,10 @@ def test_recognises(layout, backbone, num_classes):
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
 def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone):
     state = random_state(backbone, layout, num_classes=6)
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     model = model_for(architecture)
-    passengers = weight_port.apply(state, model.variables, architecture)
-    again = weight_port.reverse(weight_port.keras_weights(model.variables), architecture.dialect, passengers)
+    unmapped = weight_port.apply(state, model.variables, architecture)
+    again = weight_port.reverse(weight_port.keras_weights(model.variables), architecture.layout, unmapped)
     assert again.keys() == state.keys()
     for key, array in state.items():
         assert again[key].dtype == array.dtype, key
@@ -60,16 +60,16 @@ def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone):
 
 def test_every_tensor_is_mapped_once():
     state = random_state()
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     paths = [variable.path for variable in model_for(architecture).variables]
-    keys = key_map(paths, architecture.dialect)
+    keys = key_map(paths, architecture.layout)
     counters = {key for key in state if key.endswith("num_batches_tracked")}
     assert len(keys) == len(set(keys.values())) == len(paths)
     assert set(keys.values()) | counters == set(state)
 
 
 def test_a_model_never_seen_by_pytorch_goes_there():
-    """From one layout into the other, without passengers: the counters and the unused classifier are zero."""
+    """From one layout into the other, without unmapped tensors: the counters and the unused classifier are zero."""
     model = BiSeNet(5)
     state = weight_port.reverse(weight_port.keras_weights(model.variables), layouts.YAKHYO)
     network = torch_network.BiSeNet(5, layout="yakhyo")
@@ -83,7 +83,7 @@ def test_a_model_never_seen_by_pytorch_goes_there():
 def test_torchvision_backbone(backbone, classifier):
     network = torch_network.ResNet(backbone, classifier)
     state = {key: tensor.numpy().copy() for key, tensor in network.state_dict().items()}
-    architecture = weight_port.recognise_backbone(state)
+    architecture = weight_port.recognize_backbone(state)
     assert str(architecture) == f"a {backbone} backbone (torchvision layout)"
     model = BiSeNet(3, backbone)
     head_before = weight_port.keras_weights(model.get_layer("conv_out_logits").variables)
@@ -98,7 +98,7 @@ def error_of(state, num_classes=19, backbone="resnet18"):
     model = BiSeNet(num_classes, backbone)
     before = weight_port.keras_weights(model.variables)
     with pytest.raises(CheckpointError) as error:
-        weight_port.apply(state, model.variables, weight_port.recognise(state))
+        weight_port.apply(state, model.variables, weight_port.recognize(state))
     after = weight_port.keras_weights(model.variables)
     assert all(np.array_equal(before[path], after[path]) for path in before), "a refused checkpoint changed the model"
     return str(error.value)
@@ -142,7 +142,7 @@ def test_values_that_are_not_finite(value):
 
 def recognition_error(state):
     with pytest.raises(CheckpointError) as error:
-        weight_port.recognise(state)
+        weight_port.recognize(state)
     return str(error.value)
 
 
@@ -158,7 +158,7 @@ def test_bare_resnet():
     state = {key: tensor.numpy() for key, tensor in torch_network.ResNet("resnet18", True).state_dict().items()}
     assert recognition_error(state) == (
         "this is a bare ResNet, a backbone without the face-parsing network; expected a BiSeNet checkpoint "
-        "(to start a training from it, port it with weight_port.recognise_backbone)"
+        "(to start a training from it, port it with weight_port.recognize_backbone)"
     )
 
 
@@ -186,7 +186,7 @@ def test_without_a_main_head():
 
 def test_no_torchvision_resnet():
     with pytest.raises(CheckpointError, match=re.escape("expected the keys conv1.weight, layer1.0.conv1.weight, ...")):
-        weight_port.recognise_backbone(random_state())
+        weight_port.recognize_backbone(random_state())
 
 
 def test_keras_names_hold_on_every_backend():

@@ -28,7 +28,7 @@ def network(num_classes, backbone, dtype):
 
 def verify(state, size=SIZE, spoil=None, build=network):
     """Ports a state_dict and compares all heads in both precisions; `spoil` changes the Keras model after the port."""
-    architecture = weight_port.recognise(state)
+    architecture = weight_port.recognize(state)
     reference = torch_network.Reference(state, architecture)
     checks = Verification()
     for name, dtype in RUNS.items():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.networks import random_images, random_state
 
-from weight_port import recognise
+from weight_port import recognize
 from weight_port.reference import torch_network
 
 
@@ -16,7 +16,7 @@ def test_equals_the_published_network(published_network):
     images = random_images(97, 65, "float64")
     with torch.inference_mode():
         expected = published.double().eval()(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
-    for ours, theirs in zip(torch_network.Reference(state, recognise(state))(images), expected, strict=True):
+    for ours, theirs in zip(torch_network.Reference(state, recognize(state))(images), expected, strict=True):
         np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), rtol=0, atol=1e-12)
 
 
@@ -31,8 +31,8 @@ def test_both_layouts_are_the_same_function():
     yakhyo.update(zip(names, zllrunning.values(), strict=True))
     images = random_images(64, 96)
     for one, other in zip(
-        torch_network.Reference(zllrunning, recognise(zllrunning))(images),
-        torch_network.Reference(yakhyo, recognise(yakhyo))(images),
+        torch_network.Reference(zllrunning, recognize(zllrunning))(images),
+        torch_network.Reference(yakhyo, recognize(yakhyo))(images),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

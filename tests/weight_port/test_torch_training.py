@@ -124,22 +124,22 @@ class Pixelwise(nn.Module):
 
 
 def test_two_steps_by_hand():
-    """Gradient, momentum, decay, the tenfold rate and the schedule, on images of a single colour."""
+    """Gradient, momentum, decay, the tenfold rate and the schedule, on images of a single color."""
     network = Pixelwise().double()
-    colour, label = np.array([1.0, -2.0, 0.5]), np.array([1.0, 0.0])
+    color, label = np.array([1.0, -2.0, 0.5]), np.array([1.0, 0.0])
     heads = {"conv_out": 10, "cp": 1, "conv_out32": 10}
     kernels = {name: network.get_parameter(f"{name}.weight")[..., 0, 0].detach().numpy().copy() for name in heads}
     biases = {name: network.get_parameter(f"{name}.bias").detach().numpy().copy() for name in heads}
     trainer = TorchTrainer(network, rate=lambda step: (0.02, 0.05)[step], threshold=0.999)
     velocity = dict.fromkeys(heads, 0.0), dict.fromkeys(heads, 0.0)
     for rate in (0.02, 0.05):
-        losses = trainer.step(np.tile(colour, (2, 4, 5, 1)), np.zeros(SHAPE, np.uint8))
+        losses = trainer.step(np.tile(color, (2, 4, 5, 1)), np.zeros(SHAPE, np.uint8))
         for (name, multiple), loss in zip(heads.items(), losses, strict=True):
-            logits = kernels[name] @ colour + biases[name]
+            logits = kernels[name] @ color + biases[name]
             softmax = np.exp(logits) / np.exp(logits).sum()
             assert loss == pytest.approx(-math.log(softmax[0]), rel=1e-12)
             error = softmax - label
-            velocity[0][name] = 0.9 * velocity[0][name] + np.outer(error, colour) + WEIGHT_DECAY * kernels[name]
+            velocity[0][name] = 0.9 * velocity[0][name] + np.outer(error, color) + WEIGHT_DECAY * kernels[name]
             velocity[1][name] = 0.9 * velocity[1][name] + error
             kernels[name] = kernels[name] - multiple * rate * velocity[0][name]
             biases[name] = biases[name] - multiple * rate * velocity[1][name]

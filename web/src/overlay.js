@@ -4,7 +4,7 @@ const VEIL = [0, 0, 0, 110];
 const OUTLINE = [255, 255, 255, 255];
 
 /**
- * Every part in its colour, the background clear. With a selected part that one alone, outlined, all else darkened.
+ * Every part in its color, the background clear. With a selected part that one alone, outlined, all else darkened.
  *
  * @param {HTMLCanvasElement} canvas takes the size of the labels.
  * @param {import("./model.js").Labels} labels

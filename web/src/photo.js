@@ -1,8 +1,8 @@
-// Reads photos as Python does: turned upright by their EXIF note, transparent parts on white, colour profiles left out.
+// Reads photos as Python does: turned upright by their EXIF note, transparent parts on white, color profiles left out.
 
 import { Problem } from "./problem.js";
 
-// Some 200 MB in memory, and as much again for each change of colour.
+// Some 200 MB in memory, and as much again for each change of color.
 const MOST_PIXELS = 50e6;
 
 /**

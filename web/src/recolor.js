@@ -1,11 +1,11 @@
-// Gives hair or lips another colour and keeps their light and shade.
+// Gives hair or lips another color and keeps their light and shade.
 //
-// In CIE Lab, a pixel takes hue and chroma of the new colour, and its lightness moves towards the new one without ever
+// In CIE Lab, a pixel takes hue and chroma of the new color, and its lightness moves towards the new one without ever
 // passing another pixel's. What it becomes depends on its lightness alone: culori computes a table of 256 lightnesses.
 
 import { clampChroma, converter, modeLab65, modeLch65, modeRgb, modeXyz65, useMode } from "culori/fn";
 
-import { centres } from "./resize.js";
+import { centers } from "./resize.js";
 
 /**
  * @typedef {object} Paint
@@ -16,7 +16,7 @@ import { centres } from "./resize.js";
 for (const mode of [modeRgb, modeXyz65, modeLab65, modeLch65]) useMode(mode);
 const [toRgb, toXyz, toLab, toLch] = ["rgb", "xyz65", "lab65", "lch65"].map(converter);
 
-// How far the lightness of a part goes towards that of its new colour: all the way, black hair would turn into a blot.
+// How far the lightness of a part goes towards that of its new color: all the way, black hair would turn into a blot.
 const REACH = 0.7;
 // Pixels of the label map over which a part's edge fades.
 const FADE = 2;
@@ -48,9 +48,9 @@ function paintOver({ width, height, data }, labels, { parts, color }) {
   const covered = new Uint8Array(256);
   for (const part of parts) covered[part] = 1;
   const strength = fade(labels, covered);
-  const columns = centres(labels.width, width);
-  const rows = centres(labels.height, height);
-  // Where a pixel lies between the centres of two labels.
+  const columns = centers(labels.width, width);
+  const rows = centers(labels.height, height);
+  // Where a pixel lies between the centers of two labels.
   const across = between(labels.width, width);
   const down = between(labels.height, height);
 

@@ -20,7 +20,7 @@ export function resizePhoto(photo, width, height) {
 }
 
 /**
- * The label under the centre of each pixel, as in keras_bisenet/utils/resizing.py.
+ * The label under the center of each pixel, as in keras_bisenet/utils/resizing.py.
  *
  * @param {{ width: number, height: number, data: Uint8Array }} labels
  * @param {number} width
@@ -28,8 +28,8 @@ export function resizePhoto(photo, width, height) {
  * @returns {Uint8Array} `[height, width]`.
  */
 export function resizeLabels(labels, width, height) {
-  const columns = centres(labels.width, width);
-  const rows = centres(labels.height, height);
+  const columns = centers(labels.width, width);
+  const rows = centers(labels.height, height);
   const resized = new Uint8Array(width * height);
   let i = 0;
   for (const row of rows) {
@@ -38,8 +38,8 @@ export function resizeLabels(labels, width, height) {
   return resized;
 }
 
-/** The old pixel under the centre of each new one, along one side. */
-export function centres(old, length) {
+/** The old pixel under the center of each new one, along one side. */
+export function centers(old, length) {
   return Uint32Array.from({ length }, (_, i) => Math.floor(((2 * i + 1) * old) / (2 * length)));
 }
 
@@ -90,11 +90,11 @@ function triangles(old, length) {
   const counts = new Int32Array(length);
   const weights = new Int32Array(length * size);
   for (let i = 0; i < length; i++) {
-    const centre = (i + 0.5) * scale;
-    const start = Math.max(Math.trunc(centre - support + 0.5), 0);
-    const count = Math.min(Math.trunc(centre + support + 0.5), old) - start;
+    const center = (i + 0.5) * scale;
+    const start = Math.max(Math.trunc(center - support + 0.5), 0);
+    const count = Math.min(Math.trunc(center + support + 0.5), old) - start;
     const shares = Array.from({ length: count }, (_, j) =>
-      Math.max(1 - Math.abs((j + start - centre + 0.5) / support), 0),
+      Math.max(1 - Math.abs((j + start - center + 0.5) / support), 0),
     );
     const sum = shares.reduce((total, share) => total + share, 0);
     starts[i] = start;

@@ -4,7 +4,7 @@ import { encode } from "fast-png";
 
 import { resizeLabels } from "./resize.js";
 
-/** Each pixel the number of its class: 8-bit greyscale of the photo's own size, as a labelled folder holds it. */
+/** Each pixel the number of its class: 8-bit grayscale of the photo's own size, as a labeled folder holds it. */
 export function saveMask(labels, { width, height }, name) {
   const data = resizeLabels(labels, width, height);
   save(new Blob([encode({ width, height, data, channels: 1 })], { type: "image/png" }), name);

@@ -13,7 +13,7 @@ from weight_port.errors import OnnxError
 from weight_port.files import shown
 from weight_port.reference import onnx_size
 
-# Of the image that a file fixes, in pixels: whoever runs it needs memory for that.
+# Of the image that a file fixes, in pixels; running it takes memory in proportion.
 LONGEST_SIDE = 8192
 
 
@@ -79,7 +79,7 @@ class OnnxFile:
         return tuple(side if isinstance(side, int) else wanted for side, wanted in zip(sides, size, strict=True))
 
     def channel_axis(self) -> int:
-        """Where the colours of the input lie: 1 (NCHW) or 3 (NHWC). Taken for 1 where the file leaves both open.
+        """Where the colors of the input lie: 1 (NCHW) or 3 (NHWC). Taken for 1 where the file leaves both open.
 
         Raises:
             OnnxError: the file does not take one image.
@@ -93,7 +93,7 @@ class OnnxFile:
                     return axes[0]
         found = shown(", ".join(map(str, self.inputs)) or "nothing")
         raise OnnxError(
-            f"{self.path}: takes {found}; expected one normalised image, float32 [1, 3, H, W] or [1, H, W, 3]"
+            f"{self.path}: takes {found}; expected one normalized image, float32 [1, 3, H, W] or [1, H, W, 3]"
         )
 
 
@@ -104,7 +104,7 @@ def shape_text(shape):
 
 
 def inspect(path: str | os.PathLike) -> OnnxFile:
-    """Reads an ONNX file, passes it through ONNX's own full check, and says what it holds.
+    """Reads an ONNX file, passes it through ONNX's own full check, and describes it.
 
     Raises:
         OnnxError: the file is missing, is no ONNX model, is damaged, or its weights lie in a file that is missing.

@@ -24,7 +24,7 @@ OPSET = 18
 def export(network, size: tuple[int, int], path: str | os.PathLike, heads: Sequence[str]) -> None:
     """Writes a PyTorch network as one `.onnx` file with its weights inside.
 
-    The file's input is `image`: `[1, 3, H, W]` float32 RGB, normalised. Its outputs are `heads`, each
+    The file's input is `image`: `[1, 3, H, W]` float32 RGB, normalized. Its outputs are `heads`, each
     `[1, classes, H, W]` float32 logits. The exporter folds batch norm into the convolutions.
 
     Args:
@@ -79,7 +79,7 @@ class OnnxReference:
     """An ONNX file in ONNX Runtime (CPU, float32), for NHWC arrays.
 
     Args:
-        file: what `inspect` says of it.
+        file: by `onnx_file.inspect`.
         size: (height, width) of the images.
         num_classes: channels of each head.
         heads: names of the main head and the auxiliary heads. Outputs with these names are taken by name; otherwise a
@@ -126,7 +126,7 @@ class OnnxReference:
         """Runs the network.
 
         Args:
-            images: `[1, H, W, 3]` float32 RGB, normalised.
+            images: `[1, H, W, 3]` float32 RGB, normalized.
 
         Returns:
             Head -> `[1, H, W, num_classes]` float32 logits.

@@ -166,7 +166,7 @@ class BiSeNet(nn.Module):
         backbone: `"resnet18"` or `"resnet34"`.
         layout: `"zllrunning"` or `"yakhyo"`: which names its state_dict has.
 
-    Called with normalised images `[N, 3, H, W]` float RGB, returns three `[N, num_classes, H, W]` logit tensors: the
+    Called with normalized images `[N, 3, H, W]` float RGB, returns three `[N, num_classes, H, W]` logit tensors: the
     main head, then the auxiliary heads at strides 8 and 16.
     """
 
@@ -193,7 +193,7 @@ class Reference:
 
     Args:
         state: key -> array of a state_dict, loaded strictly and rounded to float32.
-        architecture: the `weight_port.Architecture` that `weight_port.recognise` finds in it.
+        architecture: the `weight_port.Architecture` that `weight_port.recognize` finds in it.
 
     Attributes:
         network: the `BiSeNet`, float32.
@@ -203,7 +203,7 @@ class Reference:
     """
 
     def __init__(self, state, architecture):
-        network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.dialect.name)
+        network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.layout.name)
         network.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
         self.network = network.eval()
         self._networks = {"float32": self.network}
@@ -213,7 +213,7 @@ class Reference:
         """Runs the network in the precision of its input.
 
         Args:
-            images: `[N, H, W, 3]` float32 or float64 RGB, normalised (`keras_bisenet.normalize`): about -2.1 to 2.7.
+            images: `[N, H, W, 3]` float32 or float64 RGB, normalized (`keras_bisenet.normalize`): about -2.1 to 2.7.
 
         Returns:
             Three arrays `[N, H, W, num_classes]` of logits in the same dtype: the main head, then the auxiliary heads

@@ -114,7 +114,7 @@ class TorchTrainer:
         """Takes one step down the sum of the losses of the three heads.
 
         Args:
-            images: `[N, H, W, 3]` float32 or float64 RGB, normalised, of the network's dtype.
+            images: `[N, H, W, 3]` float32 or float64 RGB, normalized, of the network's dtype.
             labels: `[N, H, W]` whole numbers: class ids and `IGNORE`.
 
         Returns:

@@ -120,7 +120,7 @@ def _merged(kernel, phase, axis):
 class WinogradConv2D(_ConvRelu2D):
     """3x3 convolution in 2 / 3 of the work: F(2, 3) along the rows.
 
-    Winograd's algorithm makes two neighbours of a row from four products instead of six (Lavin and Gray, "Fast
+    Winograd's algorithm makes two neighbors of a row from four products instead of six (Lavin and Gray, "Fast
     Algorithms for Convolutional Neural Networks", 2015, arXiv:1509.09308, section 4.1). With the pixels d0 to d3 and
     the columns g0 to g2 of the kernel:
 
@@ -132,7 +132,7 @@ class WinogradConv2D(_ConvRelu2D):
 
     def call(self, inputs):
         batch, height, width, channels = inputs.shape
-        # With a column of zeros at either side, neighbours lie as one pixel of twice the channels.
+        # With a column of zeros at either side, neighbors lie as one pixel of twice the channels.
         x = ops.pad(inputs, ((0, 0), (0, 0), (1, 1), (0, 0)))
         pairs = ops.reshape(x, (batch, height, width // 2 + 1, 2 * channels))
         d0, d1, d2, d3 = (

@@ -13,7 +13,7 @@ from keras_bisenet.export.quantization import quantize
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
-# Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/QUANTISATION.md.
+# Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/QUANTIZATION.md.
 COUNT = 32
 
 # Part of a channel's values that is cut off at either end. One far value would widen the steps for all others; between
@@ -61,7 +61,7 @@ class Photos:
         return f"{len(self.images)} photos: {self.source}{skipped}"
 
     def as_dict(self):
-        """What a report says; None if there are no photos."""
+        """The entry of the report, a dict; None if there are no photos."""
         return {"source": self.source, "photos": len(self.images), "skipped": self.skipped} if self.images else None
 
 
@@ -71,7 +71,7 @@ def choose(size, folder=None, count=None):
 
 
 def variations(size, count=COUNT, seed=0):
-    """`Photos`: crops of the bundled photo, mirrored, and lighter or darker, more or less colourful and contrasty.
+    """`Photos`: crops of the bundled photo, mirrored, and lighter or darker, more or less colorful and contrasty.
 
     Args:
         size: (height, width).
@@ -91,7 +91,7 @@ def variations(size, count=COUNT, seed=0):
         for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
             crop = enhance(crop).enhance(random.uniform(0.6, 1.4))
         made.append(np.asarray(crop))
-    return Photos(tuple(made), "crops and colour variations of the bundled photo")
+    return Photos(tuple(made), "crops and color variations of the bundled photo")
 
 
 def from_folder(folder, size, count=COUNT, seed=0):

@@ -188,12 +188,12 @@ def _result(report, evidence, name):
 
 
 def _legend(evidence):
-    """The classes that any label map shows: their id, colour, name, meaning, and part of PyTorch's map."""
+    """The classes that any label map shows: their id, color, name, meaning, and part of PyTorch's map."""
     present = np.unique([evidence.reference, *evidence.labels.values()]).tolist()
     return [
         {
             "id": label,
-            "colour": "#{:02x}{:02x}{:02x}".format(*PALETTE[label % len(PALETTE)]),
+            "color": "#{:02x}{:02x}{:02x}".format(*PALETTE[label % len(PALETTE)]),
             "name": evidence.class_names[label],
             "meaning": DESCRIPTIONS.get(evidence.class_names[label], ""),
             "part": float((evidence.reference == label).mean()),

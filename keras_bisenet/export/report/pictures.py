@@ -14,7 +14,7 @@ _LARGEST_SIDE = 1024
 # Side of what a close-up shows, and of a pixel in it.
 _SIDE, _ZOOM = 48, 12
 _MARK, _FRAME = (255, 45, 85), (255, 214, 10)
-# The frame of a pixel that differs, which any colour of the palette has to show: black around white.
+# The frame of a pixel that differs, which any color of the palette has to show: black around white.
 _OUTER, _INNER = len(PALETTE), len(PALETTE) + 1
 _COLOURS = [*PALETTE, (0, 0, 0), (255, 255, 255)]
 
@@ -114,7 +114,7 @@ def _painted(labels):
 
 def _jpeg(picture):
     picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
-    # Not at half the resolution for colour: the dots are small.
+    # Not at half the resolution for color: the dots are small.
     return _picture(picture, "jpeg", quality=85, subsampling=0)
 
 

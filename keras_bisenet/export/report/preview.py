@@ -1,4 +1,4 @@
-"""Pictures of what a network says."""
+"""Pictures of predicted labels."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def save_preview(path, photo, reference, results, num_classes):
         axes.plot(columns, rows, ".", color="red", markersize=2)
     present, names = np.unique(labels), class_names(num_classes)
     figure.legend(
-        handles=[Patch(facecolor=colorize(label) / 255, edgecolor="grey", label=names[label]) for label in present],
+        handles=[Patch(facecolor=colorize(label) / 255, edgecolor="gray", label=names[label]) for label in present],
         loc="outside lower center",
         ncols=min(len(present), 10),
         fontsize=8,

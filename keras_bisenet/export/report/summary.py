@@ -14,31 +14,31 @@ def checkpoint(path, info, architecture, model):
     Args:
         path: of the file.
         info: `metadata.ModelInfo`.
-        architecture: has `dialect.name`, `backbone` and `num_classes`.
+        architecture: has `layout.name`, `backbone` and `num_classes`.
         model: the `BiSeNet` that it was ported to.
     """
     return {
         "path": str(path),
         "sha256": info.checkpoint_sha256,
-        "layout": architecture.dialect.name,
+        "layout": architecture.layout.name,
         "backbone": architecture.backbone,
         "classes": architecture.num_classes,
         "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
-        "licence": info.license,
+        "license": info.license,
     }
 
 
-def assemble(folder, described, checkpoint, spec, photos, checks, latency, steps, command):
+def assemble(folder, described, checkpoint, options, photos, checks, latency, steps, command):
     """The figures of an export.
 
     Args:
         folder: `pathlib.Path` of its files.
         described: dict, name of a file in it -> its description, where it is known already.
         checkpoint: see `checkpoint`.
-        spec: `ExportSpec`.
+        options: `ExportOptions`.
         photos: `calibration.Photos` that int8 was made with.
         checks: the comparisons: has `failed()`, and `checks`, each with `as_dict()`.
-        latency: dict, name of a file -> what `pipeline.measure` says of it.
+        latency: dict, name of a file -> what `pipeline.measure` returns for it.
         steps: `pipeline.Steps`.
         command: the command line.
 
@@ -52,7 +52,7 @@ def assemble(folder, described, checkpoint, spec, photos, checks, latency, steps
         "holds": not checks.failed(),
         "command": command,
         "checkpoint": checkpoint,
-        "options": dataclasses.asdict(spec),
+        "options": dataclasses.asdict(options),
         "calibration": photos.as_dict(),
         "comparisons": [check.as_dict() for check in checks.checks],
         "files": files,

@@ -144,8 +144,8 @@ def frames(path, is_wanted=None):
 
 
 def _seconds(container, stream):
-    """How long a video says that it is; 0 where it does not say."""
+    """Seconds that a video lasts by its own header; 0 where the header has no length."""
     if stream.duration:
         return stream.duration * stream.time_base
-    # Other streams may go on for longer.
+    # Other streams may be longer.
     return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0

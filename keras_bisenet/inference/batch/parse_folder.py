@@ -1,4 +1,4 @@
-"""Parses many photos, in several processes or on a Ray cluster, and goes on where it was stopped."""
+"""Parses many photos, in several processes or on a Ray cluster, and resumes an interrupted run."""
 
 import concurrent.futures
 import contextlib
@@ -102,7 +102,7 @@ class Job:
     def unwritable(self, error):
         """`ImageError` that tells of an `OSError`."""
         reason = error.strerror or error
-        return ImageError(f"cannot write to {self.output_dir}: {reason}; free it and run again, which goes on")
+        return ImageError(f"cannot write to {self.output_dir}: {reason}; free it and run it again to resume")
 
     def _put(self, name, text):
         try:
@@ -229,4 +229,4 @@ def run(job, sources, count=None):
         for error in workers.run(pool, functools.partial(_work, job), tasks(), 4 * count):
             yield names.pop(0), error
     except concurrent.futures.BrokenExecutor as error:
-        raise ImageError("a worker process was ended, for want of memory perhaps; run again, which goes on") from error
+        raise ImageError("a worker process was ended, for want of memory perhaps; run it again to resume") from error

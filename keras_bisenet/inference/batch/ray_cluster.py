@@ -48,7 +48,7 @@ def run(job, sources, count=None):
             yield pathlib.PurePath(os.fsdecode(row["name"])), error
     except (ray.exceptions.RayError, ConnectionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ImageError(f"Ray cannot go on: {reason}; run again, which goes on") from error
+        raise ImageError(f"Ray failed: {reason}; run it again to resume") from error
 
 
 def _parse_all(ray, rows, job, count):
