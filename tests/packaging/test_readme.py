@@ -1,7 +1,8 @@
-"""What the documents tell a newcomer works: the default command at full size, every Python snippet, every command."""
+"""What the documents tell a newcomer works: the default command at full size, every snippet, command and link."""
 
 import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -15,8 +16,12 @@ from support.paths import DEFAULT_CHECKPOINT, ROOT
 from keras_bisenet.inference import face_parser
 from keras_bisenet.utils import images
 
-SNIPPETS = documented.snippets("README.md", "python")
-COMMANDS = list(dict.fromkeys([*documented.of_documents(), *documented.of_docstrings()]))
+SNIPPETS = [text for document in documented.DOCUMENTS for text in documented.snippets(document, "python")]
+# Snippets that the tests here do not run: their first line, why, and the test of the same.
+SNIPPETS_NOT_RUN = {
+    "import mediapipe as mp": ("needs an export for MediaPipe", "export/test_mediapipe.py"),
+    "import base64, json, pathlib, urllib.request": ("needs TF Serving", "export/test_saved_model.py"),
+}
 
 # Commands that the tests here do not run: how they begin, why, and the test of the same.
 NOT_RUN = {
@@ -45,12 +50,24 @@ def plain(command):
     return shlex.join(command).removeprefix(".venv/bin/") if command[0] == ".venv/bin/python" else shlex.join(command)
 
 
+def first_line(snippet):
+    return snippet.partition("\n")[0]
+
+
 def reason(command):
     """Why a command is not run; None if it is."""
     return next((start for start in NOT_RUN if plain(command).startswith(start)), None)
 
 
+def effect(command):
+    """The command as text without the folder that it writes into: commands of one effect are run once."""
+    return re.sub(r" --output_dir \S+", "", plain(command))
+
+
+_ALL = [*documented.of_documents(), *documented.of_docstrings()]
+COMMANDS = {effect(command): command for command in reversed(_ALL)}.values()
 RUN = [command for command in COMMANDS if reason(command) is None]
+RUN_SNIPPETS = [snippet for snippet in SNIPPETS if first_line(snippet) not in SNIPPETS_NOT_RUN]
 
 
 def link(folder):
@@ -80,13 +97,11 @@ def test_default_command_keeps_its_promises(workplace):
     assert report["peak_memory_bytes"] <= 3 * 2**30
 
 
-def test_there_are_snippets():
-    assert len(SNIPPETS) >= 2
-
-
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.split("\n")[0])
-def test_snippet(workplace, snippet):
-    process = subprocess.run([sys.executable, "-c", snippet], cwd=workplace, capture_output=True, text=True)
+@pytest.mark.parametrize("number", range(len(RUN_SNIPPETS)), ids=lambda number: first_line(RUN_SNIPPETS[number]))
+def test_snippet(workplace, number):
+    script = workplace / f"snippet_{number}.py"
+    script.write_text(RUN_SNIPPETS[number], encoding="utf-8")
+    process = script_runner.run(script, cwd=workplace)
     assert process.returncode == 0, process.stderr
     assert "hair" in process.stdout
 
@@ -137,4 +152,27 @@ def test_command(filled, command):
 
 def test_every_reason_has_its_command_and_its_test():
     assert {reason(command) for command in COMMANDS} == {*NOT_RUN, None}
-    assert all(test is None or (ROOT / "tests" / test).exists() for _, test in NOT_RUN.values())
+    assert SNIPPETS_NOT_RUN.keys() == {*map(first_line, SNIPPETS)} - {*map(first_line, RUN_SNIPPETS)}
+    tests = {test for _, test in (*NOT_RUN.values(), *SNIPPETS_NOT_RUN.values())} - {None}
+    assert {test for test in tests if not (ROOT / "tests" / test).exists()} == set()
+
+
+@pytest.mark.parametrize("document", documented.DOCUMENTS)
+def test_every_block_is_one_that_is_tested(document):
+    """`text` is for what nobody types."""
+    assert {*documented.languages(document)} <= {"sh", "python", "text"}
+
+
+@pytest.mark.parametrize("document", documented.LINKED)
+def test_links_lead_somewhere(document):
+    assert documented.broken_links(ROOT / document) == []
+
+
+def test_broken_links_are_found(tmp_path):
+    """Otherwise the test above would show nothing."""
+    (tmp_path / "other.md").write_text("# A `b`, c\n## Twice\n## Twice\n```sh\n# no heading\n```\n", encoding="utf-8")
+    good = ("other.md", "other.md#a-b-c", "other.md#twice-1", "https://example.com/x", "#here")
+    bad = ("another.md", "other.md#no-heading", "other.md#twice-2", "#there")
+    page = tmp_path / "page.md"
+    page.write_text("# Here\n" + "".join(f"[`x`]({link})\n" for link in (*good, *bad)), encoding="utf-8")
+    assert documented.broken_links(page) == list(bad)
