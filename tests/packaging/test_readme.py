@@ -27,8 +27,10 @@ SNIPPETS_NOT_RUN = {
 NOT_RUN = {
     "make": ("installs, or does what other commands here do", "packaging/test_commands.py"),
     ".venv/bin/pip": ("needs a network", "packaging/test_commands.py"),
+    ".venv/bin/pre-commit": ("changes the checkout", None),
     "sudo": ("needs rights", None),
     "docker": ("needs Docker", "export/test_saved_model.py"),
+    "python -m pytest": ("runs these tests", None),
     "python -c": ("overwrites the default checkpoint", "weight_port/test_checkpoint.py"),
     "python scripts/check_onnx.py": ("takes half a minute", "scripts/test_check_onnx.py"),
     "python scripts/prepare_celebamask.py": ("needs the download", "data/test_celebamask.py"),
@@ -176,3 +178,7 @@ def test_broken_links_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Here\n" + "".join(f"[`x`]({link})\n" for link in (*good, *bad)), encoding="utf-8")
     assert documented.broken_links(page) == list(bad)
+
+
+def test_every_page_is_one_click_away():
+    assert {*documented.DOCUMENTS, "CHANGELOG.md"} - {"README.md"} <= {*documented.links(ROOT / "README.md")}

@@ -9,7 +9,7 @@ from support.paths import ROOT
 PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 READMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("[a-z]*/README.md"))
 # Documents whose commands and snippets are run or named with a reason.
-DOCUMENTS = ("README.md", *READMES, *PAGES)
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *READMES, *PAGES)
 # Documents whose links are checked.
 LINKED = sorted(
     {*DOCUMENTS, "CHANGELOG.md"}
