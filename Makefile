@@ -34,32 +34,32 @@ format: $(VENV)/dev.stamp
 # Compares our files with those of other converters and runtimes, each in a virtual environment of its own (an hour, 9 GB
 # of disk, and g++ for torch.compile).
 benchmark: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/run.py --pip_flags="$(PIP_FLAGS)" $(BENCHMARK_FLAGS)
+	$(BIN)/python benchmarks/runtimes/run.py --pip_flags="$(PIP_FLAGS)" $(BENCHMARK_FLAGS)
 
 # What each choice of the int8 export brings; needs labelled photos (10 minutes):
 #   make quantisation DATA=folder
 quantisation: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/quantisation.py --data $(DATA)
+	$(BIN)/python benchmarks/quantization/run.py --data $(DATA)
 
 # What each graph pass brings (10 minutes).
 passes: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/passes.py
+	$(BIN)/python benchmarks/passes/run.py
 
 # A training step side by side with PyTorch's (5 minutes).
 training: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training/run.py
 
 # Twenty training steps in Keras and in PyTorch, from the same weights on the same batches.
 training_parity: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/training_parity.py
+	$(BIN)/python benchmarks/training/run_parity.py
 
 # A folder of photos, from files to label files, against the original PyTorch script (5 minutes).
 folder: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/folder.py
+	$(BIN)/python benchmarks/throughput/run.py
 
 # 10,000 inferences and 500 training steps: do memory, open files and threads stay as they are? (20 minutes, Linux)
 endurance: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/endurance.py
+	$(BIN)/python benchmarks/soak/run.py
 
 # Feeds broken and hostile files to everything that reads files (10 minutes a reader; Linux on x86-64).
 fuzz: $(VENV)/dev.stamp

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 DOCUMENTS = ("README.md", "checkpoints/README.md", "examples/README.md", *PAGES)
-SCRIPTS = ("scripts", "examples", "benchmarks", "fuzzing")
+SCRIPTS = ("scripts/*.py", "examples/*.py", "benchmarks/*/*.py", "fuzzing/*.py")
 
 
 def snippets(document, language):
@@ -31,8 +31,8 @@ def of_documents():
 def of_docstrings():
     """The commands of the examples that `--help` shows."""
     found = []
-    for folder in SCRIPTS:
-        for path in sorted((ROOT / folder).glob("*.py")):
+    for pattern in SCRIPTS:
+        for path in sorted(ROOT.glob(pattern)):
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             examples = re.search(r"^Examples?:\n((?:  .*\n?)+)", docstring, re.MULTILINE)
             found += split(examples[1]) if examples else []

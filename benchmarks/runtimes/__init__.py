@@ -1,0 +1,1 @@
+"""Our files beside other converters and runtimes."""

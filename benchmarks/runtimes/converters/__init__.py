@@ -1,0 +1,1 @@
+"""From a checkpoint to a file: one module a converter. Each has `convert`, see `benchmarks.runtimes.convert`."""

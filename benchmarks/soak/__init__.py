@@ -1,0 +1,1 @@
+"""Whether long runs hold no more and more."""

@@ -1,0 +1,1 @@
+"""A folder of photos, from files to label files."""

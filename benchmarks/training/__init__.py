@@ -1,0 +1,1 @@
+"""Training beside PyTorch: how fast it is, and whether it computes the same."""
