@@ -1,4 +1,4 @@
-"""What the report says about the machine and the command; never where on the disk anything lies."""
+"""Description of the machine for reports, and texts without folders of its disk."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from keras_bisenet.utils import workers
 
 
 def describe():
-    """dict: `cpu`, `int8_dot_product`, `cores`, `system`, `python`, and `load`: the mean over the last minute."""
+    """dict: `cpu`, `int8_dot_product`, `cores`, `system`, `python`, and `load`: its mean over the last minute."""
     return {
         "cpu": _cpu(),
         "int8_dot_product": _int8_dot_product(),
@@ -22,13 +22,14 @@ def describe():
 
 
 def lines(results):
-    """How something was measured, as lines of a list: `command`, `date`, `machine` and `versions` of the results."""
+    """Items of a Markdown list: `command`, `date`, `machine` and `versions` (package -> version) of the results."""
     computer = results["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items())
     return [
         f"- command: `{results['command']}`",
         f"- date: {results['date']}",
         f"- CPU: {cpu(computer)}; {computer['system']}, Python {computer['python']}",
-        f"- packages: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}",
+        *([f"- packages: {packages}"] if packages else []),
     ]
 
 
@@ -72,6 +73,6 @@ def _system():
 
 
 def without_folders(text):
-    """Takes addresses out of a text, and all of a path but its last part if it starts at the root of the disk."""
+    """A text with `(address)` for each URL, and with the last part alone of each path from the root of the disk."""
     text = re.sub(r"\b\w+://\S+", "(address)", text)
     return re.sub(r"(?<![\w.~-])~?/(?:[^\s/'\":,;()]+/)*([^\s/'\":,;()]+)/?", r"\1", text)

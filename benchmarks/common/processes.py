@@ -1,4 +1,4 @@
-"""Runs other programs, one at a time, and tells how long each took and how much memory it held."""
+"""Runs programs and functions in processes of their own, and measures their time and peak memory."""
 
 import contextlib
 import dataclasses
@@ -14,18 +14,22 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-class ProcessError(Exception):
-    """A program failed. The message is one line: the last of what it printed, or how it ended."""
+class BenchmarkError(Exception):
+    """An experiment cannot be run. The message is one line for the user."""
+
+
+class ProcessError(BenchmarkError):
+    """A program failed. The message is the last line that it printed, or how it ended."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What a program cost.
+    """Time and memory of a program.
 
     Attributes:
         seconds: from its start to its end.
-        peak_bytes: the most memory that it, or the largest of the programs it waited for, has held at once. Never less
-            than this process holds: a system counts the moment between fork and exec.
+        peak_bytes: peak memory of the program, or of the largest of its children. Never less than the memory of this
+            process: a system counts the moment between fork and exec.
     """
 
     seconds: float
@@ -47,7 +51,8 @@ def run(command, log, timeout=3600):
         ProcessError: it cannot be started, was killed, or ended with another status than 0.
     """
     # Unbuffered, or what a program printed before an error would stand below the error.
-    settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    settings |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     expired = threading.Event()
     with log.open("wb") as file:
         start = time.perf_counter()
@@ -88,6 +93,42 @@ def run(command, log, timeout=3600):
     return Finished(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
-def run_job(python, module, job, log):
-    """Runs `benchmarks.<module>` in a Python, with a dict as its arguments. See `run`."""
-    return run([python, "-m", f"benchmarks.{module}", json.dumps(job)], log)
+def alternate(names, rounds, measure):
+    """Measures candidates in interleaved rounds: A B C A B C.
+
+    Args:
+        names: of the candidates.
+        rounds: number of rounds.
+        measure: called with a name, returns a number.
+
+    Returns:
+        dict: name -> list of one number a round.
+    """
+    found = {name: [] for name in names}
+    for number in range(rounds):
+        for name, numbers in found.items():
+            numbers.append(measure(name))
+            print(f"round {number + 1}/{rounds}: {name}: {numbers[-1]:.4g}", flush=True)
+    return found
+
+
+def call(function, arguments, log, python=sys.executable, timeout=3600):
+    """Calls a function in a process of its own, see `run`.
+
+    Args:
+        function: `"package.module:name"`.
+        arguments: dict of its keyword arguments, of JSON types.
+        log: `pathlib.Path` for what it prints; its result is written beside it.
+        python: the Python that runs it.
+        timeout: see `run`.
+
+    Returns:
+        What the function returned, of JSON types, and `Finished`.
+
+    Raises:
+        ProcessError: the function raised an error, or the process failed.
+    """
+    result = log.with_suffix(".json")
+    command = [python, "-m", "benchmarks.common.worker", function, json.dumps(arguments), result]
+    finished = run(command, log, timeout)
+    return json.loads(result.read_text(encoding="utf-8")), finished

@@ -27,11 +27,11 @@ def spread(numbers):
 def ratios(ours, others):
     """`ours / others`, round by round.
 
-    What two contestants did in one round was done minutes apart at most, so a machine that is slower for a while slows
-    both and leaves their ratio.
+    Two candidates run minutes apart in one round, so a machine that is slower for a while slows both and leaves their
+    ratio.
 
     Args:
-        ours, others: lists of one number a round; nothing over nothing is 1.
+        ours, others: lists of one number a round; 0 / 0 is 1.
 
     Raises:
         ValueError: they are not equally long.
@@ -43,13 +43,3 @@ def _ratio(mine, other):
     if other == 0:
         return math.inf if mine else 1.0
     return mine / other
-
-
-def round_medians(turns, stage):
-    """The median of each turn.
-
-    Args:
-        turns: what `benchmarks.runtimes.measure.take_turn` wrote, one dict a round.
-        stage: one of its keys: `"total"` or a stage.
-    """
-    return [statistics.median(turn[stage]) for turn in turns]

@@ -1,1 +1,0 @@
-"""What 8 bits cost."""

@@ -7,7 +7,7 @@ from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import ColorPadding2D, FixedConv2D, Rounding
 from keras_bisenet.export.quantization import rounding_points
 
-# Parts of a range that are tried where the squared error decides on it.
+# Parts of a range to choose the one with the least squared error from.
 PARTS_OF_RANGE = np.linspace(1.0, 0.2, 41)
 
 _ROUNDED = "_rounded"
@@ -35,7 +35,7 @@ class Negative(keras.layers.Layer):
 
 
 def least_squares_kernel(kernel, least=0.0):
-    """See `quantize.round_kernel`; each step has the least squared error, and values past 127 steps are clipped."""
+    """Like `quantize.round_kernel`, with the steps of least squared error; values past 127 steps are clipped."""
     whole = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-30)
     best, best_steps = np.zeros(kernel.shape), np.ones(kernel.shape[3], np.float32)
     best_error = np.full(kernel.shape[3], np.inf)
@@ -89,7 +89,7 @@ def integer_resize(quantized, _exact):
 
 
 def float_kernels(quantized, exact):
-    """A quantized model with float kernels: what no better way to round kernels can surpass."""
+    """A quantized model with float kernels: an upper bound for every way to round kernels."""
     return rewriting.rewrite(quantized, [_float_conv(exact, lambda _name: True)])
 
 
@@ -97,8 +97,8 @@ def in_float(choose):
     """Computes some nodes of a quantized model in float32, and rounds where an 8-bit node reads one of them.
 
     Args:
-        choose: called with the `rewriting.Graph` of the exact model, gives the names of these nodes. The last
-            convolution of each head is one of them in any case.
+        choose: `rewriting.Graph` of the exact model -> names of these nodes. The last convolution of each head is one
+            of them in any case.
 
     Returns:
         Pass `(quantized model, exact model) -> model`.

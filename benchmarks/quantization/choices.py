@@ -1,7 +1,8 @@
-"""Other ways to make the int8 file than the one that `keras_bisenet.export` takes."""
+"""Ways to make the int8 file: that of `keras_bisenet.export`, and others to compare it with."""
 
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from unittest import mock
@@ -23,18 +24,17 @@ _NORMALIZED = tuple(rule for rule in passes.RULES["int8"] if rule is not folding
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A way to make the int8 file. An attribute left out is as in the export.
+    """A way to make the int8 file. The defaults are those of the export.
 
     Attributes:
-        name: what is different, in words.
+        name: the difference in words.
         tail: see `calibration.TAIL`.
         power: see `equalization.POWER`.
         rules: graph passes before the quantization, see `passes.RULES`.
-        adapt: called with the equalized model, its statistics and its inputs, gives other statistics.
+        adapt: (equalized model, its statistics, its inputs) -> other statistics.
         round_kernel: see `quantize.round_kernel`.
         integer_head: whether the last convolution is in int8 too.
-        revise: called with the quantized model and with the equalized one before quantization, gives another quantized
-            model.
+        revise: (quantized model, equalized model that it is made of) -> another quantized model.
     """
 
     name: str
@@ -51,47 +51,35 @@ AS_IT_IS = Choice("as it is")
 
 
 class Calibrated:
-    """Makes int8 files of one network, all calibrated on the same photos.
-
-    Args:
-        model: see `convert.to_tflite`.
-        photos: list of `[H, W, 3]` uint8 RGB.
-    """
+    """Makes int8 files of a `BiSeNet`, all calibrated on the same photos, a list of `[H, W, 3]` uint8 RGB."""
 
     def __init__(self, model, photos):
         self._model, self._photos = model, photos
         self._deployed = deployment.deploy(model, photos[0].shape[:2])
         self._images = [deployment.encode(photo, self._deployed) for photo in photos]
-        self._optimized, self._measured, self._as_it_is = {}, {}, None
-
-    def optimized(self, rules=AS_IT_IS.rules):
-        """The deployment model in float after graph passes; the same one for the same rules."""
-        if rules not in self._optimized:
-            self._optimized[rules] = rewriting.rewrite(self._deployed, rules)
-        return self._optimized[rules]
+        # The deployment model in float, after graph passes.
+        self.optimized = functools.cache(functools.partial(rewriting.rewrite, self._deployed))
+        self._measured = functools.cache(
+            lambda rules, _tail, _integer_head: calibration.measure(self.optimized(rules), self._images)
+        )
+        # Most choices revise the same model.
+        self._pair = functools.lru_cache(1)(self._quantize)
 
     def quantized(self, choice):
         """The functional Keras model that the file of a `Choice` is converted from."""
-        if dataclasses.replace(choice, name=AS_IT_IS.name, revise=None) != AS_IT_IS:
-            models = self._quantize(choice)
-        else:
-            # Most choices start from these.
-            models = self._as_it_is = self._as_it_is or self._quantize(AS_IT_IS)
-        return models[0] if choice.revise is None else choice.revise(*models)
+        pair = self._pair(dataclasses.replace(choice, name=AS_IT_IS.name, revise=None))
+        return pair[0] if choice.revise is None else choice.revise(*pair)
 
     def _quantize(self, choice):
         """The quantized model before it is revised, and the equalized one that it is made of."""
-        model = self.optimized(choice.rules)
         with contextlib.ExitStack() as changes:
             changes.enter_context(mock.patch.object(calibration, "TAIL", choice.tail))
             changes.enter_context(mock.patch.object(equalization, "POWER", choice.power))
             changes.enter_context(mock.patch.object(quantize, "round_kernel", choice.round_kernel))
             if choice.integer_head:
                 changes.enter_context(mock.patch.object(rounding_points, "find", _find_with_head))
-            measured = choice.rules, choice.tail, choice.integer_head
-            if measured not in self._measured:
-                self._measured[measured] = calibration.measure(model, self._images)
-            exact, statistics = equalization.equalize(model, self._measured[measured])
+            measured = self._measured(choice.rules, choice.tail, choice.integer_head)
+            exact, statistics = equalization.equalize(self.optimized(choice.rules), measured)
             if choice.adapt is not None:
                 statistics = choice.adapt(exact, statistics, self._images)
             return quantize.quantize(exact, statistics), exact
@@ -103,7 +91,7 @@ class Calibrated:
 
 
 def choices():
-    """The choices compared with `AS_IT_IS`: each differs in one thing, the last in three."""
+    """The choices to compare with `AS_IT_IS`: each differs in one thing, the last in three."""
     powers = [("none", 0.0), *((f"power {power:g}", power) for power in (0.25, 0.5, 0.75, 1.0))]
     return [
         *(
@@ -180,7 +168,7 @@ def _values(model, names, images):
 
 
 def least_squares_range(values):
-    """The part of the range of values whose rounding has the least squared error: dict of `low` and `high`, `[1]`."""
+    """The part of the range of values with the least squared error of rounding: dict of `low` and `high`, `[1]`."""
 
     def error(part):
         scale = quantize.Scale(values.min() * part, values.max() * part)
@@ -193,7 +181,7 @@ def least_squares_range(values):
 
 
 def _normalization(graph):
-    """Names of the nodes between the photo and the first convolution, of a model by the rules `_NORMALIZED`."""
+    """Names of the nodes between the photo and the first convolution."""
     first = next(node for node in graph.nodes if rounding_points.is_conv(node))
     return [node.name for node in graph.nodes[: graph.nodes.index(first)]]
 

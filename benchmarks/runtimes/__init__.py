@@ -1,1 +1,0 @@
-"""Our files beside other converters and runtimes."""

@@ -1,115 +1,83 @@
 """The comparison itself: environments, conversions, labels, rounds.
 
-Every conversion and every turn is a process of its own, started fresh and gone before the next one starts, and the
-contestants take turns: A B C A B C. A fresh process a turn, rather than one that waits between its turns, because where
-its memory lies and how its threads fall varies from start to start by some per cent: over several rounds that becomes
-spread that one can see, where a process that lives through all rounds would keep its luck and pass it off as speed.
+Every conversion and every measurement is a process of its own, started fresh and gone before the next one starts, and
+the candidates alternate: A B C A B C. A process that lives through all rounds would keep its luck with memory layout
+and threads, some per cent from start to start, and report it as speed; fresh processes show it as spread.
 """
 
-import dataclasses
-import json
+import pathlib
+import shlex
 import shutil
+import statistics
 
-from benchmarks.common import machine, processes
-from benchmarks.common import statistics as figures
-from benchmarks.runtimes import environments
+from benchmarks.common import machine, networks, processes
 from benchmarks.runtimes.candidates import OURS, PROJECT
+from benchmarks.runtimes.environments import Environments
 from benchmarks.runtimes.inputs import Inputs
-from benchmarks.runtimes.measure import STAGES
 
-
-class BenchmarkError(Exception):
-    """There is nothing to compare. The message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How much is measured.
-
-    Attributes:
-        image_size: (height, width).
-        photos, calibration_images, calibration_count: see `benchmarks.runtimes.reference.write`.
-        threads: threads that a contestant may use while it is timed.
-        conversions: how often each file is made.
-        rounds: turns of each contestant.
-        warmups: runs at the start of a turn that do not count.
-        runs: runs of a turn that count.
-    """
-
-    image_size: tuple[int, int]
-    photos: str | None
-    calibration_images: str | None
-    calibration_count: int
-    threads: int
-    conversions: int
-    rounds: int
-    warmups: int
-    runs: int
+_SETTINGS = ("photos", "calibration_images", "calibration_count", "threads", "conversions", "rounds", "warmups", "runs")
 
 
 class Comparison:
-    """Runs the contestants and keeps what they did.
+    """Runs the candidates and collects their results.
 
     Args:
-        contestants: the first one of ours first; without it there is nothing to compare.
-        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
-        settings: `Settings`.
-        work_dir: `pathlib.Path` of a folder for environments, files and logs.
-        pip_flags: list of further arguments for pip.
+        candidates: list of `candidates.Candidate`; without the first one there is nothing to compare.
+        options: the flags of `run`, as attributes.
 
     Raises:
-        OSError: the folder cannot be written to.
+        CheckpointError: the checkpoint cannot be found.
+        OSError: the folder for files cannot be written to.
     """
 
-    def __init__(self, contestants, checkpoint, settings, work_dir, pip_flags=()):
-        self._contestants = contestants
-        self._checkpoint = str(checkpoint)
-        self._settings = settings
-        self._folder = work_dir
-        self._logs = work_dir / "logs"
-        for folder in (self._logs, work_dir / "files", work_dir / "said"):
+    def __init__(self, candidates, options):
+        self._candidates, self._options = candidates, options
+        self._checkpoint = _absolute(networks.locate(options.checkpoint))
+        self._folder = pathlib.Path(options.work_dir).absolute()
+        self._logs = self._folder / "logs"
+        for folder in (self._logs, self._folder / "files"):
             folder.mkdir(parents=True, exist_ok=True)
-        self._environments = environments.Environments(work_dir / "environments", self._logs, pip_flags)
-        self._failures = {}
-        self._agreements = {}
-        self._conversions = {contestant.name: [] for contestant in contestants}
-        self._turns = {contestant.name: [] for contestant in contestants}
-        self._turn_peaks = {contestant.name: [] for contestant in contestants}
+        pip_flags = shlex.split(options.pip_flags)
+        self._environments = Environments(self._folder / "environments", self._logs, pip_flags)
+        self._failures, self._agreements = {}, {}
+        # Name of a candidate -> one entry a conversion or round.
+        self._conversions, self._round_ms, self._run_peaks = ({each.name: [] for each in candidates} for _ in range(3))
 
     def run(self):
-        """Does all of it.
+        """Runs everything.
 
         Returns:
-            dict: `contestants`: list of dicts, see `_result`; `packages`: environment -> package -> version; `photos`
-            and `calibration_photos`: how many there were.
+            dict: `settings`; `candidates`: list of dicts, see `_result`; `packages`: environment -> package ->
+            version; `photos` and `calibration_photos`: how many there were.
 
         Raises:
-            BenchmarkError: the reference or the first contestant fails. Another that fails becomes a row that says so.
+            BenchmarkError: the reference or the first candidate fails. Any other that fails is recorded as failed.
         """
+        options = self._options
         print("run the PyTorch reference ...", flush=True)
-        settings = self._settings
+        arguments = {
+            "checkpoint": self._checkpoint,
+            "image_size": (options.image_size, options.image_size),
+            "photos": _absolute(options.photos),
+            "calibration_images": _absolute(options.calibration_images),
+            "calibration_count": options.calibration_count,
+            "output": self._inputs,
+        }
         try:
-            self._job(
-                PROJECT,
-                "reference",
-                "reference",
-                checkpoint=self._checkpoint,
-                image_size=settings.image_size,
-                photos=settings.photos,
-                calibration_images=settings.calibration_images,
-                calibration_count=settings.calibration_count,
-                output=self._inputs,
-            )
+            self._call(PROJECT, "inputs:write", "reference", arguments)
         except processes.ProcessError as error:
-            raise BenchmarkError(f"the PyTorch reference failed: {error}") from error
-        for number in range(settings.conversions):
-            self._each(f"convert {number + 1}/{settings.conversions}", self._convert)
-        self._each("compare labels", self._compare_labels)
-        for number in range(settings.rounds):
-            self._each(f"time {number + 1}/{settings.rounds}", self._take_turn)
+            raise processes.BenchmarkError(f"the PyTorch reference failed: {error}") from error
+        for number in range(options.conversions):
+            self._each(f"convert {number + 1}/{options.conversions}", self._convert)
+        self._each("compare labels", self._compare)
+        for number in range(options.rounds):
+            self._each(f"time {number + 1}/{options.rounds}", self._measure)
         inputs = Inputs.load(self._inputs)
+        settings = {name: getattr(options, name) for name in _SETTINGS}
+        settings |= {name: machine.without_folders(value) for name, value in settings.items() if isinstance(value, str)}
         return {
-            "contestants": [self._result(contestant) for contestant in self._contestants],
+            "settings": {"image_size": inputs.image_size, **settings},
+            "candidates": [self._result(candidate) for candidate in self._candidates],
             "packages": self._environments.versions(),
             "photos": len(inputs.photos),
             "calibration_photos": len(inputs.calibration),
@@ -119,98 +87,82 @@ class Comparison:
     def _inputs(self):
         return str(self._folder / "inputs")
 
-    def _job(self, environment, module, log, **job):
+    def _call(self, environment, function, log, arguments):
         python = self._environments.python(environment)
-        return processes.run_job(python, f"runtimes.{module}", job, self._logs / f"{log}.log")
+        return processes.call(f"benchmarks.runtimes.{function}", arguments, self._logs / f"{log}.log", python)
 
-    def _files(self, contestant):
-        """The folder that holds what was converted, and nothing else."""
-        return self._folder / "files" / contestant.name
+    def _files(self, candidate):
+        """The folder that holds the file of a candidate, what belongs to it, and nothing else."""
+        return self._folder / "files" / candidate.name
 
-    def _model(self, contestant):
-        if contestant.convert is None:
+    def _model(self, candidate):
+        if candidate.convert is None:
             return self._checkpoint
-        return str(self._files(contestant) / f"model{contestant.suffix}")
+        return str(self._files(candidate) / f"model{candidate.suffix}")
 
-    def _each(self, doing, act):
-        """Lets every contestant that has not failed yet act once."""
-        for contestant in self._contestants:
-            if contestant.name in self._failures:
+    def _each(self, step, act):
+        """Calls `act` with every candidate that has not failed yet."""
+        for candidate in self._candidates:
+            if candidate.name in self._failures:
                 continue
             try:
-                said = act(contestant)
+                result = act(candidate)
             except processes.ProcessError as error:
-                if contestant is self._contestants[0]:
-                    raise BenchmarkError(f"{contestant.name} failed: {error}") from error
-                self._failures[contestant.name] = said = machine.without_folders(str(error))
-            print(f"{doing}  {contestant.name}: {said}", flush=True)
+                if candidate is self._candidates[0]:
+                    raise processes.BenchmarkError(f"{candidate.name} failed: {error}") from error
+                self._failures[candidate.name] = result = machine.without_folders(str(error))
+            print(f"{step}  {candidate.name}: {result}", flush=True)
 
-    def _convert(self, contestant):
-        step = contestant.convert
+    def _convert(self, candidate):
+        step = candidate.convert
         if step is None:
             return "runs the checkpoint itself"
         # A converter that writes nothing must not pass with the file of an earlier time.
-        shutil.rmtree(self._files(contestant), ignore_errors=True)
-        self._files(contestant).mkdir()
-        finished = self._job(
-            step.environment,
-            "convert",
-            f"convert_{contestant.name}",
-            converter=step.module,
-            checkpoint=self._checkpoint,
-            inputs=self._inputs,
-            output=self._model(contestant),
-            options=dict(step.options),
-        )
-        self._conversions[contestant.name].append(finished)
+        shutil.rmtree(self._files(candidate), ignore_errors=True)
+        self._files(candidate).mkdir()
+        arguments = {"converter": step.function, "checkpoint": self._checkpoint, "inputs": self._inputs}
+        arguments |= {"output": self._model(candidate), "options": dict(step.options)}
+        _, finished = self._call(step.environment, "worker:convert", f"convert_{candidate.name}", arguments)
+        self._conversions[candidate.name].append(finished)
         return f"{finished.seconds:.1f} s, {finished.peak_bytes / 1e6:,.0f} MB"
 
-    def _run(self, module, contestant, **job):
-        """Starts a runner; returns what it wrote and `processes.Finished`."""
-        step = contestant.run
-        output = self._folder / "said" / f"{module}_{contestant.name}.json"
-        finished = self._job(
-            step.environment,
-            module,
-            f"{module}_{contestant.name}",
-            runner=step.module,
-            model=self._model(contestant),
-            threads=self._settings.threads,
-            inputs=self._inputs,
-            output=str(output),
-            options=dict(step.options),
-            **job,
-        )
-        return json.loads(output.read_text(encoding="utf-8")), finished
+    def _run(self, function, candidate, **arguments):
+        step = candidate.run
+        arguments |= {"runner": step.function, "model": self._model(candidate), "threads": self._options.threads}
+        arguments |= {"inputs": self._inputs, "options": dict(step.options)}
+        return self._call(step.environment, f"worker:{function}", f"{function}_{candidate.name}", arguments)
 
-    def _compare_labels(self, contestant):
-        agreements, _ = self._run("agreement", contestant)
-        self._agreements[contestant.name] = {"mean": sum(agreements) / len(agreements), "worst": min(agreements)}
-        return f"{self._agreements[contestant.name]['mean']:.4%}"
+    def _compare(self, candidate):
+        agreements, _ = self._run("compare", candidate)
+        mean = statistics.fmean(agreements)
+        self._agreements[candidate.name] = {"mean": mean, "worst": min(agreements)}
+        return f"{mean:.4%}"
 
-    def _take_turn(self, contestant):
-        turn, finished = self._run("measure", contestant, warmups=self._settings.warmups, runs=self._settings.runs)
-        self._turns[contestant.name].append(turn)
-        self._turn_peaks[contestant.name].append(finished.peak_bytes)
-        return f"{figures.round_medians([turn], 'total')[0]:.1f} ms"
+    def _measure(self, candidate):
+        milliseconds, finished = self._run("measure", candidate, warmups=self._options.warmups, runs=self._options.runs)
+        self._round_ms[candidate.name].append(statistics.median(milliseconds))
+        self._run_peaks[candidate.name].append(finished.peak_bytes)
+        return f"{self._round_ms[candidate.name][-1]:.1f} ms"
 
-    def _result(self, contestant):
-        """What the report is made of; JSON types only. A contestant that failed has no figures but `failure`."""
-        name = contestant.name
-        result = {key: getattr(contestant, key) for key in ("name", "title", "precision", "runtime")}
-        result["ours"] = contestant in OURS
-        result["failure"] = self._failures.get(name)
+    def _result(self, candidate):
+        """A candidate and its measurements, as JSON types; of one that failed, `failure` instead of measurements."""
+        name = candidate.name
+        result = {key: getattr(candidate, key) for key in ("name", "title", "precision", "runtime")}
+        result |= {"ours": name in OURS, "failure": self._failures.get(name)}
         if result["failure"] is not None:
             return result
-        turns, conversions = self._turns[name], self._conversions[name]
-        converted = contestant.convert is not None
+        files = None if candidate.convert is None else self._files(candidate).iterdir()
         return {
             **result,
-            "round_ms": figures.round_medians(turns, "total"),
-            "stage_ms": {stage: figures.spread(figures.round_medians(turns, stage)).median for stage in STAGES},
-            "run_peak_bytes": self._turn_peaks[name],
+            "round_ms": self._round_ms[name],
+            "run_peak_bytes": self._run_peaks[name],
             "label_agreement": self._agreements[name],
-            "file_bytes": sum(file.stat().st_size for file in self._files(contestant).iterdir()) if converted else None,
-            "conversion_seconds": [finished.seconds for finished in conversions],
-            "conversion_peak_bytes": [finished.peak_bytes for finished in conversions],
+            "file_bytes": None if files is None else sum(file.stat().st_size for file in files),
+            "conversion_seconds": [finished.seconds for finished in self._conversions[name]],
+            "conversion_peak_bytes": [finished.peak_bytes for finished in self._conversions[name]],
         }
+
+
+def _absolute(path):
+    """For children, which work in the repository root; None stays None."""
+    return None if path is None else str(pathlib.Path(path).absolute())

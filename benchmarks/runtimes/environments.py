@@ -34,7 +34,7 @@ class Environments:
         """The Python of an environment.
 
         Raises:
-            ProcessError: it cannot be made. Asked again, it is not tried again.
+            ProcessError: it cannot be made. A second call raises the same error without another attempt.
         """
         if name in self._failures:
             raise self._failures[name]
@@ -57,12 +57,12 @@ class Environments:
             processes.run([sys.executable, "-m", "venv", folder], log)
             install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             processes.run([*install, *self._pip_flags, *PINS[name]], log)
-            # Written last, so that an installation that was cut off is not taken for a whole one.
+            # Written last, so that an interrupted installation is not reused.
             marker.write_text(wanted, encoding="utf-8")
         return python
 
     def versions(self):
-        """Environment -> package -> version, of everything that the environments made so far hold."""
+        """Environment -> package -> version, of all packages in the environments made so far."""
         versions = {}
         for name, python in self._pythons.items():
             answer = subprocess.run([python, "-c", _VERSIONS], capture_output=True, check=True, text=True)

@@ -1,4 +1,4 @@
-"""What every contestant is given, as `.npy` files: a peer's environment needs no image library to read them."""
+"""Photos and expected labels of the comparison, as `.npy` files that every environment can read."""
 
 import dataclasses
 import pathlib
@@ -8,13 +8,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The photos and what is known of them. Loaded, the arrays lie on the disk until they are used.
+    """Photos, labels and normalization. After `load` the arrays are memory-mapped.
 
     Attributes:
         photos: `[N, H, W, 3]` uint8 RGB; labels are compared on all of them, time is taken on the first.
-        labels: `[N, H, W]` int16, what the PyTorch network says.
-        calibration: `[M, H, W, 3]` uint8 RGB; every contestant that is calibrated is calibrated on these.
-        mean, std: `[3]` float64, the normalisation `(photo / 255 - mean) / std`.
+        labels: `[N, H, W]` int16, the labels of the PyTorch network.
+        calibration: `[M, H, W, 3]` uint8 RGB; the photos that every int8 candidate is calibrated on.
+        mean, std: `[3]` float64, the normalization `(photo / 255 - mean) / std`.
     """
 
     photos: np.ndarray
@@ -29,7 +29,7 @@ class Inputs:
         return self.photos.shape[1:3]
 
     def save(self, folder):
-        """Writes a file an attribute into `folder`, which is made if need be."""
+        """Writes one file per attribute into `folder`."""
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for field in dataclasses.fields(self):
@@ -37,6 +37,39 @@ class Inputs:
 
     @classmethod
     def load(cls, folder):
-        """Opens what `save` wrote."""
+        """Opens the files of `save`."""
         paths = {field.name: pathlib.Path(folder) / f"{field.name}.npy" for field in dataclasses.fields(cls)}
         return cls(**{name: np.load(path, mmap_mode="r") for name, path in paths.items()})
+
+
+def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):
+    """Child process: prepares the photos, and the labels of the PyTorch network for them.
+
+    Args:
+        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
+        image_size: (height, width).
+        photos: path of a photo or of a folder; None is the bundled photo.
+        calibration_images, calibration_count: see `calibration.choose`.
+        output: path of the folder.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ImageError: a photo or a folder cannot be used.
+    """
+    import weight_port
+    from keras_bisenet import preprocessing
+    from keras_bisenet.export.quantization.calibration import choose
+    from keras_bisenet.utils import images
+    from weight_port.reference import torch_network
+
+    size = tuple(image_size)
+    photos = np.stack([images.read(path, size) for path in images.find(photos or images.BUNDLED)])
+    calibration = np.stack(choose(size, calibration_images, calibration_count).images)
+    mean, std = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
+    state = weight_port.load(checkpoint)
+    reference = torch_network.Reference(state, weight_port.recognise(state))
+    labels = []
+    for photo in photos:
+        logits, _, _ = reference(((photo[np.newaxis] / 255 - mean) / std).astype(np.float32))
+        labels.append(logits[0].argmax(-1).astype(np.int16))
+    Inputs(photos, np.stack(labels), calibration, mean, std).save(output)

@@ -1,13 +1,13 @@
-"""What stands around a network that takes normalised images and returns logits, in numpy without needless copies."""
+"""Normalization before a network and argmax behind it, in numpy without needless copies."""
 
 import numpy as np
 
 
 class NumpyProcessing:
-    """Normalises photos and picks labels.
+    """Normalizes photos and turns logits into labels.
 
     Args:
-        mean, std: `[3]`, the normalisation `(photo / 255 - mean) / std`.
+        mean, std: `[3]`, the normalization `(photo / 255 - mean) / std`.
         image_size: (height, width).
         layout: `"nhwc"` or `"nchw"`, of the network's input and output.
         quantization: (scale, zero point) of an int8 input; None if it is float32.

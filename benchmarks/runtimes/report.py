@@ -1,9 +1,8 @@
-"""Writes RESULTS.md from the results alone."""
+"""The tables and the picture of RESULTS.md."""
 
-from benchmarks.common import machine
-from benchmarks.common import statistics as figures
-from benchmarks.runtimes import thresholds as limits
-from benchmarks.runtimes.candidates import PINS, PROJECT, PROJECT_PACKAGES
+from benchmarks.common import reporting, statistics
+from benchmarks.runtimes import thresholds
+from benchmarks.runtimes.candidates import REPORTED
 
 # The tables: title, the precisions in it, and our file whose latency is divided by that of each row.
 GROUPS = (
@@ -23,33 +22,31 @@ _HEAD = (
 )
 
 _READING = """\
-Each number is a median, with the smallest and the largest in brackets. A contestant gets a uint8 RGB photo and returns
-a label for each pixel. Ours do so inside the file; around the others stands what their user does in numpy
-(normalisation, argmax; written for speed, without copies). *Ours / this* divides latencies round by round, below 1 ours
-is faster: in the float32 table our float32 file over the row, in the 8-bit table our int8 file. Absolute times drift
-with whatever else the machine does, ratios hardly; compare those. *Labels as PyTorch* is the part of the pixels that
-get the label that the PyTorch network gives in float32. A *file* counts with all that belongs to it. *Memory* is the
-peak of the process that runs one photo after the other, with its Python. A conversion is one whole process, from
-starting Python and reading the checkpoint, through every step between, to the written file; its memory is the peak of
-its largest process. PyTorch runs the checkpoint itself."""
+Each number is a median, with the smallest and the largest in brackets. A candidate turns a uint8 RGB photo into a label
+for each pixel. Our files do all of it; around the others stand normalization and argmax in numpy, written for speed,
+without copies. *Ours / this* divides latencies round by round, below 1 ours is faster: in the float32 table our float32
+file over the row, in the 8-bit table our int8 file. Absolute times drift with whatever else the machine does, ratios
+hardly; compare those. *Labels as PyTorch* is the part of the pixels that get the label of the PyTorch network in
+float32. A *file* counts with all that belongs to it. *Memory* is the peak of the process that runs one photo after the
+other, with its Python. A conversion is one whole process, from starting Python and reading the checkpoint to the
+written file; its memory is the peak of its largest process. PyTorch runs the checkpoint itself."""
 
 
 def groups(results):
-    """Sorts the contestants into `GROUPS`.
+    """Sorts the candidates into `GROUPS`.
 
     Returns:
         list of (title, entries, ratios): entries in the order of `results`; ratios: name -> ours / this in each round,
         empty where either failed or ours did not take part. Groups without entries are left out.
     """
-    by_name = {entry["name"]: entry for entry in results["contestants"]}
+    latencies = {entry["name"]: entry["round_ms"] for entry in results["candidates"] if entry["failure"] is None}
     sorted_out = []
     for title, precisions, base in GROUPS:
-        entries = [entry for entry in results["contestants"] if entry["precision"] in precisions]
-        ours = by_name.get(base, {}).get("round_ms")
-        ratios = {
-            entry["name"]: figures.ratios(ours, entry["round_ms"]) if ours and entry["failure"] is None else []
-            for entry in entries
-        }
+        entries = [entry for entry in results["candidates"] if entry["precision"] in precisions]
+        ratios = {entry["name"]: [] for entry in entries}
+        if base in latencies:
+            ran = ratios.keys() & latencies.keys()
+            ratios |= {name: statistics.ratios(latencies[base], latencies[name]) for name in ran}
         if entries:
             sorted_out.append((title, entries, ratios))
     return sorted_out
@@ -57,11 +54,9 @@ def groups(results):
 
 def _row(entry, ratios):
     if entry["failure"] is not None:
-        reason = entry["failure"].replace("|", "\\|")
-        return (entry["title"], f"failed: {reason}", *["-"] * (len(_HEAD) - 1))
-    name = f"**{entry['title']}**" if entry["ours"] else entry["title"]
+        return (entry["title"], f"failed: {entry['failure']}", *["-"] * (len(_HEAD) - 1))
     return (
-        name,
+        f"**{entry['title']}**" if entry["ours"] else entry["title"],
         _text(entry["round_ms"], 1),
         _text(ratios, 3),
         f"{entry['label_agreement']['mean']:.4%}",
@@ -74,63 +69,72 @@ def _row(entry, ratios):
 
 
 def _text(numbers, digits):
-    return figures.spread(numbers).text(digits) if numbers else "-"
+    return statistics.spread(numbers).text(digits) if numbers else "-"
 
 
-def _table(title, entries, ratios):
-    head = (title, *_HEAD)
-    lines = [head, ["---", *["---:"] * len(_HEAD)], *[_row(entry, ratios[entry["name"]]) for entry in entries]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _body(results):
+    for title, entries, ratios in groups(results):
+        yield reporting.table((title, *_HEAD), (_row(entry, ratios[entry["name"]]) for entry in entries))
 
 
-def _packages(environment, versions):
-    """Those that were chosen, not those that came along."""
-    chosen = PROJECT_PACKAGES if environment == PROJECT else [pin.partition("==")[0] for pin in PINS[environment]]
-    return ", ".join(f"{name} {versions[name]}" for name in chosen)
+def _conditions(results):
+    settings = results["settings"]
+    height, width = settings["image_size"]
+    yield (
+        f"photos: {height} x {width} (height x width); {results['photos']} to compare labels on, the first one timed; "
+        f"{results['calibration_photos']} to calibrate on, the same for all"
+    )
+    yield (
+        f"{settings['rounds']} rounds, {settings['threads']} threads; in a round each candidate is timed in a fresh "
+        f"process: {settings['warmups']} runs to warm up, then the median of {settings['runs']}"
+    )
+    yield f"conversions of each: {settings['conversions']}"
+    for environment, versions in results["packages"].items():
+        packages = ", ".join(f"{name} {versions[name]}" for name in REPORTED[environment])
+        yield f"packages, {environment}: {packages}"
 
 
-def markdown(results, picture):
-    """The text of RESULTS.md.
+def draw(results, path):
+    """Draws one bar per candidate, in the groups of the report, the fastest on top.
+
+    A bar is the median of the rounds, its whisker their spread; ours / this stands beside it.
 
     Args:
-        results: dict: `command`, `date`, `machine` (`machine.describe`), `settings` (`comparison.Settings` as a dict),
-            and what `comparison.Comparison.run` returns.
-        picture: name of the plot beside it.
+        results: see `REPORT`; candidates that failed are left out.
+        path: `.png` to write.
     """
-    settings, computer = results["settings"], results["machine"]
-    height, width = settings["image_size"]
-    tables = [part for group in groups(results) for part in (_table(*group), "")]
-    packages = [f"- packages, {name}: {_packages(name, held)}" for name, held in results["packages"].items()]
-    return "\n".join(
-        [
-            "# Our export beside other converters and runtimes",
-            "",
-            "Written by the command below; not edited by hand.",
-            "",
-            *tables,
-            f"![Latency of each contestant]({picture})",
-            "",
-            "## What was required",
-            "",
-            *[f"- {sentence}" for sentence, _ in limits.verdicts(results)],
-            "",
-            "## How to read it",
-            "",
-            _READING,
-            "",
-            "## How it was measured",
-            "",
-            f"- command: `{results['command']}`",
-            f"- date: {results['date']}",
-            f"- CPU: {machine.cpu(computer)}; {settings['threads']} threads",
-            f"- load before the start: {computer['load']:.2f}; far above 0, other programs had a part in these times",
-            f"- system: {computer['system']}, Python {computer['python']}",
-            f"- photos: {height} x {width} (height x width); {results['photos']} to compare labels on, the first one "
-            f"timed; {results['calibration_photos']} to calibrate on, the same for all",
-            f"- rounds in which the contestants take turns: {settings['rounds']}, each turn a fresh process: "
-            f"{settings['warmups']} runs to warm up, then the median of {settings['runs']}",
-            f"- conversions of each: {settings['conversions']}",
-            *packages,
-            "",
-        ]
-    )
+    # Imported here: the memory of this process while it measures is a lower bound of what its children seem to use.
+    from benchmarks.common import plots
+
+    drawn = []
+    for title, entries, ratios in groups(results):
+        ran = [(statistics.spread(entry["round_ms"]), entry) for entry in entries if entry["failure"] is None]
+        if ran:
+            drawn.append((title, sorted(ran, key=lambda pair: pair[0].median), ratios))
+    heights = [len(ran) + 1 for _, ran, _ in drawn]
+    figure = plots.figure(1 + 0.42 * sum(heights))
+    rows = figure.subplots(len(drawn), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, ran, ratios) in zip(rows, drawn, strict=True):
+        for row, (spread, entry) in enumerate(ran):
+            whisker = [[spread.median - spread.low], [spread.high - spread.median]]
+            color = plots.OURS if entry["ours"] else plots.OTHER
+            axes.barh(row, spread.median, xerr=whisker, color=color, capsize=3, ecolor="#404850")
+            ratio = ratios[entry["name"]]
+            text = f"{spread.median:.1f}" + (f"   ours / this {statistics.spread(ratio).median:.2f}" if ratio else "")
+            axes.annotate(text, (spread.high, row), (6, 0), va="center", textcoords="offset points", fontsize=9)
+        axes.set_yticks(range(len(ran)), [entry["title"] for _, entry in ran])
+        axes.invert_yaxis()
+        plots.tidy(axes, title)
+    rows[-1].set_xlim(0, 1.25 * max(spread.high for _, ran, _ in drawn for spread, _ in ran))
+    rows[-1].set_xlabel("photo to labels, ms: median round, fastest and slowest")
+    plots.save(figure, path)
+
+
+REPORT = reporting.Report(
+    title="Our export beside other converters and runtimes",
+    body=_body,
+    checks=thresholds.checks,
+    reading=_READING,
+    conditions=_conditions,
+    draw=draw,
+)

@@ -1,1 +1,0 @@
-"""Whether long runs hold no more and more."""

@@ -1,8 +1,7 @@
-"""Child process: a long run of `benchmarks.soak.run`, and what the process holds while it lasts. (Linux only.)"""
+"""Child processes: a long inference and a long training, with samples of the process memory. (Linux only.)"""
 
 import csv
 import hashlib
-import json
 import pathlib
 import tempfile
 import threading
@@ -10,37 +9,27 @@ import threading
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import worker as jobs
 from benchmarks.common.process_memory import held
 from keras_bisenet import FaceParser
 from keras_bisenet.utils import images
 
 # Sizes of the photos: that of the bundled network, smaller, larger, odd.
 SIZES = ((512, 512), (301, 203), (640, 480), (97, 512))
-# One call in so many asks for probabilities, which take 19 times the memory of a photo as float32.
+# Every so many calls one asks for probabilities, which take 19 times the memory of a photo in float32.
 PROBABILITIES_EVERY = 20
 
 
-def take_turn(run, count, every, output, model=None):
-    """Writes a JSON dict.
+def inference(count, every, model=None):
+    """Parses photos of a few sizes in alternating order, with one `FaceParser`.
 
     Args:
-        run: `"inference"` or `"training"`.
-        count: calls or steps.
-        every: how many of them lie between two looks at what the process holds; of a training, at least.
-        output: path of the JSON file.
-        model: path of a `.tflite` file for the inference; None for the bundled one.
-    """
-    results = infer(count, every, model) if run == "inference" else train(count, every)
-    pathlib.Path(output).write_text(json.dumps(results), encoding="utf-8")
-
-
-def infer(count, every, model=None):
-    """Parses photos of a few sizes in turns, with one `FaceParser`.
+        count: number of calls.
+        every: calls from one sample to the next.
+        model: path of a `.tflite` file; None for the bundled one.
 
     Returns:
-        dict: `samples`: lists of number of calls, bytes, files, threads; `changed`: how many calls gave another array
-        than the first of that photo did.
+        dict: `samples`: lists of number of calls, bytes, open files, threads; `changed`: number of calls that returned
+        another array than the first call with that photo.
     """
     parser = FaceParser(model)
     photos = [np.roll(images.read(images.BUNDLED, size), 11, axis=1) for size in SIZES]
@@ -56,11 +45,15 @@ def infer(count, every, model=None):
     return {"samples": samples, "changed": changed}
 
 
-def train(count, every):
+def training(count, every):
     """A whole run of `train_and_evaluate`, with evaluations and checkpoints, watched by a thread.
 
+    Args:
+        count: number of steps.
+        every: least number of steps from one sample to the next.
+
     Returns:
-        dict: `samples`, see `infer`, of steps; `losses`: of the first and the last line of `steps.csv`.
+        dict: `samples`, see `inference`, of steps; `losses`: of the first and the last line of `steps.csv`.
     """
     from keras_bisenet.training import configs, loop
 
@@ -119,7 +112,3 @@ def _write_data(folder):
         Image.fromarray((crop.mean(-1) // 86).astype(np.uint8)).save(folder / "labels" / f"{number}.png")
     (folder / "train.txt").write_text("".join(f"{number}\n" for number in range(8)))
     (folder / "val.txt").write_text("8\n9\n")
-
-
-if __name__ == "__main__":
-    jobs.answer(take_turn)

@@ -1,1 +1,0 @@
-"""A folder of photos, from files to label files."""

@@ -1,104 +1,142 @@
-"""Times a folder of photos from files to label files: parse_faces.py against the original PyTorch script's way.
+"""Times a folder of photos from files to label files: parse_faces.py against the way of the original PyTorch script.
 
-The original way (zllrunning's test.py): photo by photo, read, resize, normalise, forward with all heads, argmax, write.
-Each contestant is a whole process, start included, in interleaved rounds. Then a longer folder shows how much memory
-the workers hold from the 20th photo to the last. Writes THROUGHPUT.md and throughput.json. Exit status 0
-only if every limit holds.
+The original way (zllrunning's test.py): photo by photo, read, resize, normalize, forward with all heads, argmax, write.
+Each candidate is a whole process, start included, in interleaved rounds. Then a longer folder shows how much memory
+the workers hold from the 20th photo to the last (Linux only). Writes THROUGHPUT.md and throughput.json. Exit status 0
+only if every threshold holds.
 
 Example:
-  python benchmarks/throughput/run.py --models build/face_parsing --rounds 3
+  python -m benchmarks.throughput.run --models build/face_parsing --rounds 3
 """
 
-import datetime
-import importlib.metadata
-import json
+import itertools
 import os
 import pathlib
-import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 
-from absl import app, flags
+from absl import flags
 
-# Python looks in this folder; the modules are found as `benchmarks.<module>`.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from benchmarks.common import experiment, process_memory, processes, reporting, statistics
 
-from benchmarks.common import machine, processes
-from benchmarks.throughput import memory
-from benchmarks.throughput.report import NAMES, SIZE, report, verdicts
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "models", "build/face_parsing", "Folder with face_parsing_float32.tflite and face_parsing_int8.tflite."
-)
-flags.DEFINE_integer("rounds", 3, "Turns of each contestant.", lower_bound=1)
-flags.DEFINE_integer("photos", 200, "Photos of the folder.", lower_bound=1)
-flags.DEFINE_integer("many", 2000, "Photos of the folder that memory is watched on.", lower_bound=100)
-flags.DEFINE_string("output", "benchmarks/throughput/THROUGHPUT.md", "The report; throughput.json is put beside it.")
+SIZE = (512, 512)
+NAMES = {"torch": "PyTorch, one by one", "float32": "parse_faces.py, float32", "int8": "parse_faces.py, int8"}
+# Least photos a second, as a multiple of PyTorch's; int8 on a CPU with dot products of 8-bit numbers.
+AT_LEAST = {"int8": 3.0, "float32": 1.4}
+# Largest change of the workers' memory, in bytes, after the 20th photo.
+MEMORY_CHANGE = 50e6
 
 
-def run(options, arguments):
-    """Measures and writes the report. Returns the sentences about limits that do not hold."""
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_string(
+        "models", "build/face_parsing", "Folder with face_parsing_float32.tflite and face_parsing_int8.tflite."
+    )
+    flags.DEFINE_integer("rounds", 3, "Processes that time each candidate.", lower_bound=1)
+    flags.DEFINE_integer("photos", 200, "Photos of the folder.", lower_bound=1)
+    flags.DEFINE_integer("many", 2000, "Photos of the folder that memory is watched on.", lower_bound=100)
+
+
+def measure(options):
+    """Times the candidates, then watches the memory of the int8 file.
+
+    Returns:
+        dict: `photos`; `seconds`: candidate -> one number a round; `memory`: list of [label files, bytes].
+    """
+    models = pathlib.Path(options.models).absolute()
+    with tempfile.TemporaryDirectory() as scratch:
+        photos, results = pathlib.Path(scratch, "photos"), pathlib.Path(scratch, "results")
+        _write_photos(photos, options.photos)
+        seconds = processes.alternate(NAMES, options.rounds, lambda name: _time(name, photos, results, models))
+        many = pathlib.Path(scratch, "many")
+        many.mkdir()
+        for number, file in zip(range(options.many), itertools.cycle(sorted(photos.iterdir()))):
+            os.link(file, many / f"{number:05d}.jpg")
+        memory = _watch(_command(many, results, models, "int8"), results)
+    return {"photos": options.photos, "seconds": seconds, "memory": memory}
+
+
+def _write_photos(folder, count):
     from PIL import Image
 
     from keras_bisenet.export.quantization import calibration
 
-    seconds = {name: [] for name in NAMES}
-    with tempfile.TemporaryDirectory() as scratch:
-        scratch = pathlib.Path(scratch)
-        photos = scratch / "photos"
-        photos.mkdir()
-        for number, photo in enumerate(calibration.variations(SIZE, options.photos).images):
-            Image.fromarray(photo).save(photos / f"{number:04d}.jpg", quality=95)
-        for number in range(options.rounds):
-            for name in NAMES:
-                results = scratch / "results"
-                if name == "torch":
-                    job = {"photos": str(photos), "output_dir": str(results)}
-                    finished = processes.run_job(sys.executable, "throughput.worker", job, scratch / "log")
-                else:
-                    finished = processes.run(_command(photos, results, options.models, name), scratch / "log")
-                written = len(list(results.rglob("*.png")))
-                if written != options.photos:
-                    sys.exit(f"error: {NAMES[name]} wrote {written} of {options.photos} label files")
-                shutil.rmtree(results)
-                seconds[name].append(finished.seconds)
-                print(f"round {number + 1}: {NAMES[name]}: {options.photos / seconds[name][-1]:.2f} photos a second")
-        many = scratch / "many"
-        many.mkdir()
-        files = sorted(photos.iterdir())
-        for number in range(options.many):
-            os.link(files[number % len(files)], many / f"{number:05d}.jpg")
-        held = memory.watch(_command(many, scratch / "results", options.models, "int8"), scratch / "results")
-    results = {
-        "command": shlex.join(["python", "benchmarks/throughput/run.py", *map(machine.without_folders, arguments)]),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "machine": machine.describe(),
-        "versions": {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "pillow", "torch")},
-        "photos": options.photos,
-        "seconds": seconds,
-        "memory": held,
-    }
-    output = pathlib.Path(options.output)
-    sentences = verdicts(results)
-    output.write_text(report(results, sentences), encoding="utf-8")
-    output.with_name("throughput.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return [sentence for sentence, holds in sentences if not holds]
+    folder.mkdir()
+    for number, photo in enumerate(calibration.variations(SIZE, count).images):
+        Image.fromarray(photo).save(folder / f"{number:04d}.jpg", quality=95)
+
+
+def _time(name, photos, results, models):
+    """Seconds of a process that labels a folder."""
+    log = results.with_name("log")
+    if name == "torch":
+        arguments = {"photos": str(photos), "output_dir": str(results)}
+        _, finished = processes.call("benchmarks.throughput.worker:label_folder", arguments, log)
+    else:
+        finished = processes.run(_command(photos, results, models, name), log)
+    written, expected = len(list(results.rglob("*.png"))), len(list(photos.iterdir()))
+    if written != expected:
+        raise processes.BenchmarkError(f"{NAMES[name]} wrote {written} of {expected} label files")
+    shutil.rmtree(results)
+    return finished.seconds
 
 
 def _command(photos, results, models, precision):
-    model = pathlib.Path(models, f"face_parsing_{precision}.tflite")
+    model = models / f"face_parsing_{precision}.tflite"
     return [sys.executable, "scripts/parse_faces.py", photos, "--output_dir", results, "--model", model]
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    failed = run(FLAGS, sys.argv[1:])
-    if failed:
-        sys.exit("\n".join(failed))
+def _watch(command, results):
+    """Runs a command; list of [label files, bytes of all its processes], one a second from the 20th file on."""
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=processes.ROOT, start_new_session=True, **silent)
+    samples = []
+    while process.poll() is None:
+        time.sleep(1)
+        count = sum(1 for _ in results.rglob("*.png")) if results.exists() else 0
+        if count >= 20:
+            samples.append([count, process_memory.of_session(process.pid)])
+    # During the last sample some processes may have been ending.
+    return samples[:-1]
 
+
+def checks(results):
+    """Checks the speed of each precision, and the memory over a long folder."""
+    found = []
+    for name, least in AT_LEAST.items():
+        ratio = statistics.spread(statistics.ratios(results["seconds"]["torch"], results["seconds"][name]))
+        text = f"{NAMES[name]}: {ratio.text(2)} times the photos a second of {NAMES['torch']}"
+        if name == "int8" and not results["machine"]["int8_dot_product"]:
+            found.append(reporting.Check(text, None))
+        else:
+            found.append(reporting.Check(f"{text}, required are {least:.1f}", ratio.median >= least))
+    (start, first), *others = results["memory"]
+    change = max((held - first for _, held in others), key=abs, default=0)
+    text = f"memory from photo {start} to {results['memory'][-1][0]}: {change / 1e6:+.0f} MB at most"
+    allowed = f"accepted are {MEMORY_CHANGE / 1e6:.0f} MB either way"
+    return [*found, reporting.Check(f"{text}, {allowed}", abs(change) <= MEMORY_CHANGE)]
+
+
+def _body(results):
+    count = results["photos"]
+    head = f"{count} photos of {SIZE[0]}x{SIZE[1]}, from JPEG to label PNG", "photos a second"
+    rows = [
+        (name, statistics.spread([count / seconds for seconds in results["seconds"][candidate]]).text(2))
+        for candidate, name in NAMES.items()
+    ]
+    yield reporting.table(head, rows)
+
+
+REPORT = reporting.Report(
+    title="A folder of photos",
+    body=_body,
+    checks=checks,
+    reading=(f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."),
+    packages=("ai-edge-litert", "pillow", "torch"),
+)
 
 if __name__ == "__main__":
-    app.run(main)
+    experiment.main(__file__, "THROUGHPUT.md", define_flags, measure, REPORT)

@@ -1,1 +1,0 @@
-"""Training beside PyTorch: how fast it is, and whether it computes the same."""

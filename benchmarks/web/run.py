@@ -1,44 +1,59 @@
 """Measures the web page in headless Chromium: milliseconds a frame of the int8 and of the float32 file, on the CPU.
 
 Needs Chromium, Node and the packages of web/ and tests/browser/ (`make web` and `npm ci --prefix tests/browser`).
-Writes WEB.md and web.json. Exit status 0 only if the limit holds.
+Writes WEB.md and web.json. Exit status 0 only if the threshold holds.
 
-Examples:
-  python benchmarks/web/run.py
-  python benchmarks/web/run.py --picture docs/web.png   # the README's picture of the page instead
+Example:
+  python -m benchmarks.web.run
 """
 
 import contextlib
-import datetime
 import json
 import os
-import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 
-from absl import app, flags
+from absl import flags
 
-# Python looks in this folder; the modules are found as `benchmarks.<module>`.
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from benchmarks.common import experiment, processes, reporting
+from benchmarks.common.statistics import Spread, ratios, spread
 
-DRIVER = ROOT / "tests" / "browser" / "web.mjs"
-PRECISIONS = ("int8", "float32")
-# Beyond this size the PNG takes more than 400 kB.
-PICTURE = {"file": "page.png", "width": 1040, "height": 800, "whole": True}
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("models", "build/face_parsing", "Folder of the .tflite files.")
-flags.DEFINE_string("output", "benchmarks/web/WEB.md", "The report; a .json is put beside it.")
-flags.DEFINE_string("picture", None, "PNG to write a picture of the page to, instead of measuring.")
-flags.DEFINE_integer("rounds", 5, "Turns that each file takes.", lower_bound=1)
-flags.DEFINE_integer("frames", 20, "Frames of a turn.", lower_bound=1)
+# Largest time of the int8 file, over that of the float32 file.
+AT_MOST = 0.5
 
 
-class WebError(RuntimeError):
-    """The page cannot be built, served or used. The message says why and what to do."""
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_string("models", "build/face_parsing", "Folder of the .tflite files.")
+    flags.DEFINE_integer("rounds", 5, "Rounds in which the files alternate.", lower_bound=1)
+    flags.DEFINE_integer("frames", 20, "Frames of a file in a round.", lower_bound=1)
+
+
+def measure(options):
+    """Builds, serves and times the page.
+
+    Returns:
+        dict: `browser`; `litert`: version of LiteRT.js; `runs_on`: the status that the page shows; `milliseconds`:
+        file -> list of rounds, each the times of its frames.
+    """
+    speed = {"precisions": ("int8", "float32"), "rounds": options.rounds, "frames": options.frames, "warmup": 3}
+    with tempfile.TemporaryDirectory() as built, tempfile.TemporaryDirectory() as folder:
+        build(options.models, built)
+        with served(built) as address:
+            found = use(address, folder, speed=speed)["speed"]
+    return {
+        "browser": f"Chromium {found['browser']}",
+        "litert": json.loads((processes.ROOT / "web" / "package.json").read_text())["dependencies"]["@litertjs/core"],
+        "runs_on": found["status"],
+        "milliseconds": found["times"],
+    }
+
+
+class WebError(processes.BenchmarkError):
+    """The page cannot be built, served or used. The message says why and how to mend it."""
 
 
 def build(models, output):
@@ -47,16 +62,15 @@ def build(models, output):
     Raises:
         WebError: Node or its packages are missing, or the build failed.
     """
-    if not (ROOT / "web" / "node_modules").is_dir():
-        raise WebError("web/node_modules: no such folder; expected the packages of the page: npm ci --prefix web")
-    command = [_program("node"), ROOT / "web" / "build.mjs", "--models", models, "--output", output]
+    _require("web", "the packages of the page")
+    command = [_program("node"), processes.ROOT / "web" / "build.mjs", "--models", models, "--output", output]
     _run(command, env=os.environ | {"PYTHON": sys.executable})
 
 
 @contextlib.contextmanager
 def served(folder):
-    """Serves a built page as `make web` does, on a free port, and gives its address."""
-    command = [sys.executable, ROOT / "scripts" / "serve_web.py", "--port", "0", "--build_dir", folder]
+    """Serves a built page as `make web` does, on a free port; the value of the context is its address."""
+    command = [sys.executable, processes.ROOT / "scripts" / "serve_web.py", "--port", "0", "--build_dir", folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             words = server.stdout.readline().split()
@@ -73,89 +87,23 @@ def use(address, folder, **scenes):
     Args:
         address: of the page.
         folder: where photos lie and saved files go.
-        **scenes: what to do -> dict of its options, in this order.
+        **scenes: scene -> dict of its options, in this order.
 
     Returns:
-        dict: what was done -> what it returned.
+        dict: scene -> its result.
 
     Raises:
-        WebError: Chromium, Node or its package is missing, or the page did something else.
+        WebError: Chromium, Node or its package is missing, or a scene failed.
     """
-    if not (ROOT / "tests" / "browser" / "node_modules").is_dir():
-        raise WebError(
-            "tests/browser/node_modules: no such folder; expected what drives Chromium: npm ci --prefix tests/browser"
-        )
-    command = [_program("node"), DRIVER, _program("chromium"), address, folder, *scenes]
+    _require("tests/browser", "what drives Chromium")
+    driver = processes.ROOT / "tests" / "browser" / "web.mjs"
+    command = [_program("node"), driver, _program("chromium"), address, folder, *scenes]
     return json.loads(_run(command, input=json.dumps(scenes)))
 
 
-def measure(address, rounds, frames):
-    """The `results` of `markdown`, but for the command.
-
-    Raises:
-        WebError: see `use`.
-    """
-    from benchmarks.common import machine
-
-    computer = machine.describe()
-    options = {"precisions": PRECISIONS, "rounds": rounds, "frames": frames, "warmup": 3}
-    with tempfile.TemporaryDirectory() as folder:
-        found = use(address, folder, speed=options)["speed"]
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "machine": computer,
-        "browser": f"Chromium {found['browser']}",
-        "litert": json.loads((ROOT / "web" / "package.json").read_text())["dependencies"]["@litertjs/core"],
-        "runs_on": found["status"],
-        "milliseconds": found["times"],
-    }
-
-
-def take_picture(address, path):
-    """Writes a picture of the page with the example photo to `path`.
-
-    Raises:
-        WebError: see `use`.
-    """
-    from PIL import Image
-
-    with tempfile.TemporaryDirectory() as folder:
-        use(address, folder, pictures={"shots": [PICTURE]})
-        with Image.open(pathlib.Path(folder, PICTURE["file"])) as image:
-            image.convert("RGB").save(path, format="PNG", optimize=True)
-
-
-def run(options):
-    """Does the whole job.
-
-    Args:
-        options: the flags' values, as attributes.
-
-    Returns:
-        Sentences about the limits that do not hold; empty if all do.
-
-    Raises:
-        WebError, OSError: with a message for the person who asked.
-    """
-    from benchmarks.web import report as web_report
-
-    with tempfile.TemporaryDirectory() as folder:
-        build(options.models, folder)
-        with served(folder) as address:
-            if options.picture:
-                take_picture(address, options.picture)
-                print(f"wrote {options.picture}")
-                return []
-            results = measure(address, options.rounds, options.frames)
-    results = {"command": "python benchmarks/web/run.py", **results}
-    output = pathlib.Path(options.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f"{output.stem.lower()}.json")
-    beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    output.write_text(web_report.markdown(results), encoding="utf-8")
-    sentence, holds = web_report.verdict(results)
-    print(f"{sentence}\nwrote {output} and {beside.name}")
-    return [] if holds else [sentence]
+def _require(folder, packages):
+    if not (processes.ROOT / folder / "node_modules").is_dir():
+        raise WebError(f"{folder}/node_modules: no such folder; expected {packages}: npm ci --prefix {folder}")
 
 
 def _program(name):
@@ -172,18 +120,43 @@ def _run(command, **options):
     return process.stdout
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-    try:
-        broken = run(FLAGS)
-    except WebError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: cannot write: {error.filename}: {error.strerror}")
-    if broken:
-        sys.exit(f"error: {'; '.join(broken)}")
+def ratio(results) -> Spread:
+    """Time of int8 over that of float32, round by round."""
+    return spread(ratios(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32"))))
 
+
+def _medians(rounds):
+    return [statistics.median(frames) for frames in rounds]
+
+
+def _checks(results):
+    found = ratio(results)
+    text = f"int8 takes {found.text(2)} of the time of float32, required is at most {AT_MOST:g}"
+    return [reporting.Check(text, found.median <= AT_MOST)]
+
+
+def _body(results):
+    spreads = {name: spread(_medians(rounds)) for name, rounds in results["milliseconds"].items()}
+    rows = [(name, found.text(1), f"{1000 / found.median:.1f}") for name, found in spreads.items()]
+    yield reporting.table(("file", "ms a frame", "frames a second"), rows)
+
+
+def _conditions(results):
+    rounds = results["milliseconds"]["int8"]
+    yield f"{len(rounds)} rounds of {len(rounds[0])} frames of each file"
+    yield f"{results['browser']}, LiteRT.js {results['litert']}; {results['runs_on']}"
+
+
+REPORT = reporting.Report(
+    title="The network in the browser",
+    body=_body,
+    checks=_checks,
+    reading=(
+        "A frame is one photo of 512x512 pixels, from its pixels to its labels. The files alternate; the median frame "
+        f"of a round counts. {reporting.ROUNDS}"
+    ),
+    conditions=_conditions,
+)
 
 if __name__ == "__main__":
-    app.run(main)
+    experiment.main(__file__, "WEB.md", define_flags, measure, REPORT)

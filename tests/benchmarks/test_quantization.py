@@ -1,24 +1,19 @@
-"""The quantisation experiment: its arithmetic, its report, and that each choice differs in what it says and no more."""
+"""The quantization experiment: its arithmetic, and that each choice differs in what its name says and no more."""
 
 import collections
 import re
-import sys
 
 import keras
 import numpy as np
 import pytest
-import script_runner
-from conftest import ROOT
 from narrow_networks import narrow
 
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.quantization import builders, choices, experiment, report
+from benchmarks.quantization import builders, choices, comparison
 from benchmarks.quantization.choices import AS_IT_IS, Calibrated, Choice
-from keras_bisenet.export import convert, deployment, passes
+from keras_bisenet.export import convert
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import FixedConv2D, Rounding
-from keras_bisenet.export.quantization import calibration, equalization, quantize
+from keras_bisenet.export.quantization import calibration, quantize
 from keras_bisenet.tflite import flatbuffer
 
 # Height and width differ.
@@ -140,46 +135,12 @@ def test_as_it_is_is_what_the_export_makes(model, exported, photos):
     assert without_names(exported) == without_names(expected)
 
 
-def test_the_choices_of_the_export_itself_are_not_tried_again():
-    tried = [(choice.tail, choice.power) for choice in choices.choices() if choice.adapt is None]
-    others = "rules", "adapt", "round_kernel", "integer_head", "revise"
-    plain = [
-        choice
-        for choice in choices.choices()
-        if all(getattr(choice, other) == getattr(AS_IT_IS, other) for other in others)
-    ]
-    assert len(NAMES) == len(set(NAMES))
-    assert {tail for tail, _ in tried} == {0.0, 1e-5, 1e-4, 1e-3}
-    assert {power for _, power in tried} == {0.0, 0.25, 0.5, 0.75, 1.0}
-    assert len(plain) == 7
-    assert all((choice.tail, choice.power) != (calibration.TAIL, equalization.POWER) for choice in plain)
-
-
 # One of the numbers that differ in nothing else is enough.
 @pytest.mark.parametrize("name", [name for name in NAMES if not re.match(r"ranges: 0\.|equalization: power 0", name)])
 def test_a_choice_is_another_file_of_the_same_network(calibrated, photos, exact_logits, expected_logits, name):
     results = logits(calibrated.quantized(choice(name)), photos)
     assert (results != expected_logits).any()
     assert np.corrcoef(results.ravel(), exact_logits.ravel())[0, 1] > 0.98
-
-
-def test_the_constants_of_the_export_stay_as_they_are(calibrated):
-    before = calibration.TAIL, equalization.POWER, quantize.round_kernel
-    for beginning in ("ranges: 0.1 %", "equalization: none", "kernel ranges"):
-        calibrated.quantized(choice(beginning))
-    assert before == (calibration.TAIL, equalization.POWER, quantize.round_kernel)
-
-
-def test_extremes_are_those_of_every_pixel(pair, photos):
-    _, exact = pair
-    images = [photo[np.newaxis] for photo in photos]
-    statistics = calibration.measure(exact, images)
-    name = "backbone_layer1_0_bn2"
-    network = keras.Model(exact.input, exact.get_layer(name).output)
-    values = np.stack([network(image).numpy() for image in images])
-    found = choices.extremes(exact, statistics, images)[name]
-    assert (found.low, found.high) == (values.min(), values.max())
-    assert found.mean is statistics[name].mean
 
 
 def test_least_squares_range():
@@ -205,15 +166,6 @@ def test_least_squares_kernel():
     assert (steps >= 2).all()
 
 
-@pytest.mark.parametrize(("beginning", "gray"), [("photo: padded with black", 0), ("photo: padded with gray", 114)])
-def test_the_photo_is_padded_with_that_gray(calibrated, photos, beginning, gray):
-    _, (padded, *_) = outputs(calibrated.quantized(choice(beginning)), "ColorPadding2D", photos[:1])
-    border = np.ones(padded.shape, bool)
-    border[3:-3, 3:-3] = False
-    assert set(padded[border]) == {gray}
-    np.testing.assert_array_equal(padded[3:-3, 3:-3], photos[0])
-
-
 def test_heads_in_int8(calibrated, exported):
     first, both = (ops_of(calibrated.file(choice(f"head: last convolution {name}"))) for name in ("in", "and"))
     as_it_is = ops_of(exported)
@@ -223,24 +175,7 @@ def test_heads_in_int8(calibrated, exported):
     assert resizes == ["float32", "float32", "int8"]
 
 
-def test_float_kernels_leave_every_activation_in_int8(calibrated, pair):
-    name = "in float: all kernels"
-    assert roundings(calibrated.quantized(choice(name))) == roundings(pair[0])
-    content = calibrated.file(choice(name))
-    ops = ops_of(content)
-    assert ops["CONV_2D", "float32", "float32"] == 32
-    assert sum(count for (op, *_), count in ops.items() if op == "CONV_2D") == 32
-    weights = flatbuffer.describe(content)["weights"]
-    assert weights.get("int8", 0) < 0.01 * weights["float32"]
-
-
 # Parts of the network.
-
-
-def test_nothing_in_float_but_the_head_is_as_it_is(pair, photos, expected_logits):
-    model = builders.in_float(lambda _graph: ())(*pair)
-    assert roundings(model) == roundings(pair[0])
-    np.testing.assert_array_equal(logits(model, photos), expected_logits)
 
 
 def test_everything_in_float_is_float32(pair, photos, exact_logits):
@@ -263,12 +198,6 @@ def test_every_int8_result_is_of_one_part(pair, graph):
     assert {graph.named(name).kind for name in parts["feature fusion"]} >= {"Concatenate", "GlobalMean"}
 
 
-def test_all_parts_are_of_the_backbone():
-    model = deployment.deploy(narrow(WIDTHS, CLASSES, "resnet34"), (32, 32))
-    _, graph = rewriting.read(passes.optimize(model, "int8"))
-    assert len(choices.parts(graph)) == 24
-
-
 @pytest.mark.parametrize("part", [*PARTS[:2], PARTS[3], *PARTS[9:11], *PARTS[-2:]])
 def test_a_part_is_in_int8_or_in_float(pair, graph, part):
     within = choices.parts(graph)[part]
@@ -287,38 +216,6 @@ def test_a_part_is_in_int8_or_in_float(pair, graph, part):
     assert any("_for_" in name for name in roundings(all_but)) or part == "convolution before the logits"
 
 
-def test_what_int8_reads_of_float_is_rounded_for_it_alone(pair):
-    """The feature at stride 8 is read by the fusion, and by the backbone."""
-    only = choices.only("feature fusion").revise(*pair)
-    _, graph = rewriting.read(only)
-    readers = collections.defaultdict(set)
-    for node in graph.nodes:
-        for x in node.inputs:
-            if graph.producer(x) is not None:
-                readers[graph.producer(x).name].add(node.kind)
-    names = [name for name in roundings(only) if "_for_concatenate" in name]
-    assert len(names) == 2
-    sources = [graph.producer(graph.named(name).inputs[0]).name for name in names]
-    assert sorted(map(sorted, (readers[source] for source in sources))) == [
-        ["NearestResize", "Rounding", "ZeroPadding2D"],
-        ["Rounding"],
-    ]
-
-
-@pytest.mark.parametrize(("made", "integer"), [(choices.only, 3), (choices.all_but, 28)])
-def test_a_part_of_the_file_is_in_int8(calibrated, made, integer):
-    """The converter keeps a float convolution between 8-bit tensors."""
-    ops = ops_of(calibrated.file(made("feature fusion")))
-    assert (ops["CONV_2D", "int8", "int8"], ops["CONV_2D", "float32", "float32"]) == (integer, 32 - integer)
-
-
-def test_the_attention_branches_are_computed_for_the_whole_photo(graph):
-    names = choices.attention(graph)
-    kinds = collections.Counter(graph.named(name).kind for name in names)
-    assert (kinds["GlobalMean"], kinds["FixedConv2D"], kinds["Sigmoid"]) == (4, 5, 3)
-    assert all(graph.named(name).output.shape[1:3] == (1, 1) for name in names)
-
-
 # Arithmetic.
 
 
@@ -326,11 +223,11 @@ def test_agreement_by_hand():
     expected = np.zeros((2, 2, 5), np.uint8)
     labels = expected.copy()
     labels[0, 0, :3] = 1
-    np.testing.assert_allclose(experiment.agreement(labels, expected), [0.7, 1.0])
+    np.testing.assert_allclose(comparison.agreement(labels, expected), [0.7, 1.0])
 
 
 def test_change_by_hand():
-    found = experiment.change(np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.8, 0.6]))
+    found = comparison.change(np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.8, 0.6]))
     assert found["mean"] == pytest.approx(0.2 / 3)
     # The differences 0.1, 0, 0.1 have the standard deviation 0.1 / sqrt(3).
     assert found["error"] == pytest.approx(0.1 / 3)
@@ -351,7 +248,7 @@ def test_experiment(model, photos, exported, calibrated, monkeypatch):
     monkeypatch.setattr(choices, "choices", lambda: tried)
     monkeypatch.setattr(choices, "parts", lambda graph, parts=choices.parts: {part: parts(graph)[part]})
     truth = np.zeros((3, *SIZE), np.uint8)
-    done = experiment.Experiment(model, photos, truth, photos)
+    done = comparison.Comparison(model, photos, truth, photos)
     rows = done.files({"three": photos})
     assert [row["precision"] for row in rows] == ["float32", "int8"]
     assert rows[0]["same_labels"] == {"mean": 1.0, "worst": 1.0}
@@ -364,85 +261,3 @@ def test_experiment(model, photos, exported, calibrated, monkeypatch):
     (row,) = done.parts()
     assert row["name"] == part
     assert row["only"]["same_labels"]["mean"] > row["all_but"]["same_labels"]["mean"] == as_it_is["same_labels"]["mean"]
-
-
-# The report.
-
-
-def file_row(name, precision, mean, mean_iou, size):
-    same = {"mean": mean, "worst": mean - 0.01}
-    return {"name": name, "precision": precision, "same_labels": same, "mean_iou": mean_iou, "bytes": size}
-
-
-def compared(mean, change):
-    return {"same_labels": {"mean": mean, "worst": mean - 0.01}, "change": {"mean": change, "error": 0.00004}}
-
-
-@pytest.fixture
-def results():
-    return {
-        "command": "python benchmarks/quantization/run.py --data faces",
-        "date": "2030-01-02",
-        "machine": {"cpu": "Some CPU", "cores": 2, "system": "Some OS", "python": "3.11.7", "load": 0.5},
-        "versions": {"numpy": "1.2.3"},
-        "photos": 77,
-        "calibration_photos": 11,
-        "files": [
-            file_row("float32", "float32", 1.0, 0.75, 52_000_000),
-            file_row("float16", "float16", 0.9, 0.5, 26_000_000),
-            file_row("dynamic", "dynamic", 0.998, 0.5, 99_000_000),
-            file_row("int8, good", "int8", 0.997, 0.74901, 13_400_000),
-            file_row("int8, bad", "int8", 0.9969, 0.7512, 13_410_000),
-        ],
-        "choices": [
-            {"name": "as it is", "same_labels": {"mean": 0.99857, "worst": 0.997}},
-            {"name": "other", **compared(0.99757, -0.001)},
-        ],
-        "parts": [
-            {"name": "harmless", "only": compared(0.9999, 0.0), "all_but": compared(0.9986, 0.00003)},
-            {"name": "worst of all", "only": compared(0.9991, 0.0), "all_but": compared(0.9987, 0.00013)},
-        ],
-    }
-
-
-def test_verdicts_by_hand(results):
-    assert report.verdicts(results) == [
-        ("dynamic: 99.800% same labels, required are at least 99.8 %: holds", True),
-        ("int8, good: 99.700% same labels, required are at least 99.7 %: holds", True),
-        ("int8, good: mIoU -0.099 points from float32's, required are at most 0.1: holds", True),
-        ("int8, good: 13.40 MB, required are at most 13.4: holds", True),
-        ("int8, bad: 99.690% same labels, required are at least 99.7 %: DOES NOT HOLD", False),
-        ("int8, bad: mIoU +0.120 points from float32's, required are at most 0.1: DOES NOT HOLD", False),
-        ("int8, bad: 13.41 MB, required are at most 13.4: DOES NOT HOLD", False),
-    ]
-
-
-def test_markdown(results):
-    text = report.markdown(results)
-    assert "| int8, good | 99.700% | 98.700% | 74.901 | 13.40 |" in text
-    assert "| **as it is** | 99.857% | 99.700% | - |\n| other | 99.757% | 98.757% | -0.100 ± 0.004 |" in text
-    assert "| worst of all | 99.910% | 98.910% | 99.870% | +0.013 ± 0.004 |\n| harmless | 99.990%" in text
-    assert "- int8, bad: 13.41 MB, required are at most 13.4: DOES NOT HOLD" in text
-    assert "`python benchmarks/quantization/run.py --data faces`" in text
-    assert "77 photos of val.txt" in text
-    assert "11 photos of train.txt" in text
-    assert "numpy 1.2.3" in text
-
-
-# The command.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        ([], "Flag --data must have a value other than None"),
-        (["--data=nowhere"], "error: nowhere: no such folder; expected images/, labels/ and train.txt in nowhere"),
-        (["--data=nowhere", "--limit=1"], "1 is not integer >= 2"),
-        (["--data=nowhere", "stray"], "unexpected arguments: stray"),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_clear_line(arguments, reason):
-    process = script_runner.run(ROOT / "benchmarks" / "quantization" / "run.py", *arguments, cwd=ROOT)
-    assert process.returncode != 0
-    assert reason in process.stdout + process.stderr
-    assert "Traceback" not in process.stderr

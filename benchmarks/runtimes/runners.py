@@ -1,0 +1,126 @@
+"""From a photo to labels: one function a way of running a file.
+
+Each takes the path of the candidate's file (of the checkpoint if it has none), the number of threads, the `Inputs`, and
+options. It imports its runtime, loads the file and returns a function: photo `[H, W, 3]` uint8 RGB -> labels `[H, W]`,
+whole numbers. That function is timed.
+"""
+
+import numpy as np
+
+from benchmarks.runtimes.numpy_processing import NumpyProcessing
+
+
+def litert_labels(path, threads, _inputs):
+    """A `.tflite` whose input is the photo and whose output is the labels."""
+    interpreter, photo_tensor, labels_tensor = _interpreter(path, threads)
+
+    def run(photo):
+        interpreter.set_tensor(photo_tensor["index"], photo[None])
+        interpreter.invoke()
+        return interpreter.get_tensor(labels_tensor["index"])[0]
+
+    return run
+
+
+def litert_logits(path, threads, inputs, layout):
+    """A `.tflite` from a normalized image to logits, each float32 or int8; `layout` is `"nhwc"` or `"nchw"`.
+
+    numpy reads and writes the interpreter's own memory, which saves copying 20 MB of logits.
+    """
+    interpreter, image, logits = _interpreter(path, threads)
+    image_memory, logits_memory = (interpreter.tensor(tensor["index"]) for tensor in (image, logits))
+    quantization = image["quantization"] if image["dtype"] == np.int8 else None
+    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, layout, quantization)
+
+    def run(photo):
+        processing.normalize(photo, image_memory())
+        interpreter.invoke()
+        return processing.labels(logits_memory())
+
+    return run
+
+
+def _interpreter(path, threads):
+    """A LiteRT interpreter, and the details of its only input and of its only output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path, num_threads=threads)
+    interpreter.allocate_tensors()
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return interpreter, inputs, outputs
+
+
+def onnxruntime(path, threads, inputs):
+    """An `.onnx` in ONNX Runtime, which writes into an array made once instead of a new one of 20 MB each time."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (image,), (logits,) = session.get_inputs(), session.get_outputs()
+    image_array, logits_array = np.zeros(image.shape, np.float32), np.zeros(logits.shape, np.float32)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input(image.name, ort.OrtValue.ortvalue_from_numpy(image_array))
+    binding.bind_ortvalue_output(logits.name, ort.OrtValue.ortvalue_from_numpy(logits_array))
+    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, "nchw")
+
+    def run(photo):
+        processing.normalize(photo, image_array)
+        session.run_with_iobinding(binding)
+        return processing.labels(logits_array)
+
+    return run
+
+
+def openvino(path, threads, inputs):
+    """An `.xml` in OpenVINO; numpy reads and writes its own memory."""
+    import openvino as ov
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        # Where the processor has bfloat16, OpenVINO would compute in that.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
+    image, logits = request.get_input_tensor().data, request.get_output_tensor().data
+    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, "nchw")
+
+    def run(photo):
+        processing.normalize(photo, image)
+        request.infer()
+        return processing.labels(logits)
+
+    return run
+
+
+def pytorch(path, threads, inputs, layout, compiled):
+    """The checkpoint in PyTorch; numpy writes into the image's tensor and reads that of the logits, without a copy.
+
+    Args:
+        path, threads, inputs: see above.
+        layout: `"nchw"`, or `"nhwc"`: PyTorch's channels_last, which orders the memory so and keeps the shape.
+        compiled: whether the network is compiled by `torch.compile`.
+    """
+    import torch
+
+    import weight_port
+    from benchmarks.runtimes import converters
+
+    torch.set_num_threads(threads)
+    # The axes of a tensor of PyTorch, in the order in which they lie in memory.
+    order = (0, 2, 3, 1) if layout == "nhwc" else (0, 1, 2, 3)
+    memory_format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+    state = weight_port.load(path)
+    network = converters.torch_main_head(state, weight_port.recognise(state)).to(memory_format=memory_format)
+    network = torch.compile(network) if compiled else network
+    image = torch.zeros(1, 3, *inputs.image_size).contiguous(memory_format=memory_format)
+    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, layout)
+
+    def run(photo):
+        processing.normalize(photo, image.permute(order).numpy())
+        with torch.inference_mode():
+            logits = network(image)
+        return processing.labels(logits.permute(order).numpy())
+
+    return run
