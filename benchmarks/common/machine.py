@@ -42,24 +42,26 @@ def cpu(computer):
 
 def _int8_dot_product():
     """Whether the CPU multiplies and adds four pairs of 8-bit numbers at once; without, int8 is hardly faster."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        # Every Mac with a processor of Apple's.
+    flags = _cpuinfo("flags|Features")
+    if flags is None:
+        # Every Mac with an Apple processor.
         return platform.machine() == "arm64"
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
-    return flags is not None and not {"avx512_vnni", "avx_vnni", "asimddp"}.isdisjoint(flags[1].split())
+    return not {"avx512_vnni", "avx_vnni", "asimddp"}.isdisjoint(flags.split())
 
 
 def _cpu():
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
-            return found[1]
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field):
+    """The first value of a field of /proc/cpuinfo; None without one."""
+    path = pathlib.Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.search(rf"^(?:{field})\s*:\s*(.+)$", text, re.MULTILINE)
+    return found and found[1]
 
 
 def _system():

@@ -39,15 +39,13 @@ class Comparison:
             folder.mkdir(parents=True, exist_ok=True)
         pip_flags = shlex.split(options.pip_flags)
         self._environments = Environments(self._folder / "environments", self._logs, pip_flags)
-        self._failures, self._agreements = {}, {}
-        # Name of a candidate -> one entry a conversion or round.
-        self._conversions, self._round_ms, self._run_peaks = ({each.name: [] for each in candidates} for _ in range(3))
+        self._entries = {candidate.name: _entry(candidate) for candidate in candidates}
 
     def run(self):
         """Runs everything.
 
         Returns:
-            dict: `settings`; `candidates`: list of dicts, see `_result`; `packages`: environment -> package ->
+            dict: `settings`; `candidates`: list of dicts, see `_entry`; `packages`: environment -> package ->
             version; `photos` and `calibration_photos`: how many there were.
 
         Raises:
@@ -77,7 +75,7 @@ class Comparison:
         settings |= {name: machine.without_folders(value) for name, value in settings.items() if isinstance(value, str)}
         return {
             "settings": {"image_size": inputs.image_size, **settings},
-            "candidates": [self._result(candidate) for candidate in self._candidates],
+            "candidates": list(self._entries.values()),
             "packages": self._environments.versions(),
             "photos": len(inputs.photos),
             "calibration_photos": len(inputs.calibration),
@@ -101,19 +99,20 @@ class Comparison:
         return str(self._files(candidate) / f"model{candidate.suffix}")
 
     def _each(self, step, act):
-        """Calls `act` with every candidate that has not failed yet."""
+        """Calls `act` with every candidate that has not failed yet, and its entry."""
         for candidate in self._candidates:
-            if candidate.name in self._failures:
+            entry = self._entries[candidate.name]
+            if entry["failure"] is not None:
                 continue
             try:
-                result = act(candidate)
+                result = act(candidate, entry)
             except processes.ProcessError as error:
                 if candidate is self._candidates[0]:
                     raise processes.BenchmarkError(f"{candidate.name} failed: {error}") from error
-                self._failures[candidate.name] = result = machine.without_folders(str(error))
+                entry["failure"] = result = machine.without_folders(str(error))
             print(f"{step}  {candidate.name}: {result}", flush=True)
 
-    def _convert(self, candidate):
+    def _convert(self, candidate, entry):
         step = candidate.convert
         if step is None:
             return "runs the checkpoint itself"
@@ -123,7 +122,9 @@ class Comparison:
         arguments = {"converter": step.function, "checkpoint": self._checkpoint, "inputs": self._inputs}
         arguments |= {"output": self._model(candidate), "options": dict(step.options)}
         _, finished = self._call(step.environment, "worker:convert", f"convert_{candidate.name}", arguments)
-        self._conversions[candidate.name].append(finished)
+        entry["file_bytes"] = sum(file.stat().st_size for file in self._files(candidate).iterdir())
+        entry["conversion_seconds"].append(finished.seconds)
+        entry["conversion_peak_bytes"].append(finished.peak_bytes)
         return f"{finished.seconds:.1f} s, {finished.peak_bytes / 1e6:,.0f} MB"
 
     def _run(self, function, candidate, **arguments):
@@ -132,35 +133,24 @@ class Comparison:
         arguments |= {"inputs": self._inputs, "options": dict(step.options)}
         return self._call(step.environment, f"worker:{function}", f"{function}_{candidate.name}", arguments)
 
-    def _compare(self, candidate):
+    def _compare(self, candidate, entry):
         agreements, _ = self._run("compare", candidate)
-        mean = statistics.fmean(agreements)
-        self._agreements[candidate.name] = {"mean": mean, "worst": min(agreements)}
-        return f"{mean:.4%}"
+        entry["label_agreement"] = {"mean": statistics.fmean(agreements), "worst": min(agreements)}
+        return f"{entry['label_agreement']['mean']:.4%}"
 
-    def _measure(self, candidate):
+    def _measure(self, candidate, entry):
         milliseconds, finished = self._run("measure", candidate, warmups=self._options.warmups, runs=self._options.runs)
-        self._round_ms[candidate.name].append(statistics.median(milliseconds))
-        self._run_peaks[candidate.name].append(finished.peak_bytes)
-        return f"{self._round_ms[candidate.name][-1]:.1f} ms"
+        entry["round_ms"].append(statistics.median(milliseconds))
+        entry["run_peak_bytes"].append(finished.peak_bytes)
+        return f"{entry['round_ms'][-1]:.1f} ms"
 
-    def _result(self, candidate):
-        """A candidate and its measurements, as JSON types; of one that failed, `failure` instead of measurements."""
-        name = candidate.name
-        result = {key: getattr(candidate, key) for key in ("name", "title", "precision", "runtime")}
-        result |= {"ours": name in OURS, "failure": self._failures.get(name)}
-        if result["failure"] is not None:
-            return result
-        files = None if candidate.convert is None else self._files(candidate).iterdir()
-        return {
-            **result,
-            "round_ms": self._round_ms[name],
-            "run_peak_bytes": self._run_peaks[name],
-            "label_agreement": self._agreements[name],
-            "file_bytes": None if files is None else sum(file.stat().st_size for file in files),
-            "conversion_seconds": [finished.seconds for finished in self._conversions[name]],
-            "conversion_peak_bytes": [finished.peak_bytes for finished in self._conversions[name]],
-        }
+
+def _entry(candidate):
+    """A candidate in the results, before it is measured: JSON types, one number a conversion or round."""
+    entry = {key: getattr(candidate, key) for key in ("name", "title", "precision", "runtime")}
+    entry |= {"ours": candidate.name in OURS, "failure": None, "label_agreement": None, "file_bytes": None}
+    lists = ("round_ms", "run_peak_bytes", "conversion_seconds", "conversion_peak_bytes")
+    return entry | {name: [] for name in lists}
 
 
 def _absolute(path):

@@ -12,15 +12,7 @@ from benchmarks.runtimes.inputs import Inputs
 
 
 def convert(converter, checkpoint, inputs, output, options):
-    """Converts a checkpoint.
-
-    Args:
-        converter: name of a function of `converters`.
-        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
-        inputs: path of the folder that `inputs.write` wrote.
-        output: path of the file.
-        options: dict of keyword arguments for the converter.
-    """
+    """Converts the checkpoint at a path with a function of `converters`; `inputs`: path of the folder of `Inputs`."""
     import weight_port
     from benchmarks.runtimes import converters
 
@@ -34,13 +26,11 @@ def compare(runner, model, threads, inputs, options):
 
     Args:
         runner: name of a function of `runners`.
-        model: path of the candidate's file.
-        threads: threads it may use.
-        inputs: path of the folder that `inputs.write` wrote.
-        options: dict of keyword arguments for the runner.
+        model, threads, options: its arguments.
+        inputs: path of the folder of `Inputs`.
 
     Returns:
-        List of a number a photo: the part of its pixels that get the label of PyTorch, 0..1.
+        List of the `agreement` of each photo.
     """
     inputs = Inputs.load(inputs)
     run = getattr(runners, runner)(model, threads, inputs, **options)
@@ -50,13 +40,8 @@ def compare(runner, model, threads, inputs, options):
 def agreement(run, photo, expected):
     """Part of the pixels of a photo that get the expected label, 0..1.
 
-    Args:
-        run: what a function of `runners` returned.
-        photo: `[H, W, 3]` uint8 RGB.
-        expected: `[H, W]` labels.
-
     Raises:
-        ValueError: the runner returns something else than labels `[H, W]`.
+        ValueError: `run`, made by a function of `runners`, returns something else than labels like `expected`.
     """
     labels = run(photo)
     if labels.shape != expected.shape or labels.dtype.kind not in "iu":
@@ -65,16 +50,7 @@ def agreement(run, photo, expected):
 
 
 def measure(runner, model, threads, inputs, warmups, runs, options):
-    """Times the way of the first photo to its labels.
-
-    Args:
-        runner, model, threads, inputs, options: see `compare`.
-        warmups: runs before the clock counts.
-        runs: runs that count.
-
-    Returns:
-        List of milliseconds, one a run.
-    """
+    """Milliseconds from the first photo to its labels, one a run; `warmups` come before. The rest: see `compare`."""
     inputs = Inputs.load(inputs)
     photo = np.array(inputs.photos[0])
     run = getattr(runners, runner)(model, threads, inputs, **options)

@@ -15,14 +15,10 @@ from weight_port.reference import torch_network, torch_training
 
 
 class KerasRun:
-    """Training in Keras.
+    """Training in Keras, from a state_dict with a `TrainConfig` whose `precision` is float32 or float64.
 
-    Called with images `[N, H, W, 3]` RGB 0..255 and labels `[N, H, W]` int32, makes a step; returns the losses of the
+    A call with images `[N, H, W, 3]` RGB 0..255 and labels `[N, H, W]` int32 makes a step; it returns the losses of the
     three heads and the state_dict after it.
-
-    Args:
-        state: state_dict to begin with.
-        config: `TrainConfig`; its `precision` is float32 or float64.
     """
 
     def __init__(self, state, config):
@@ -38,11 +34,7 @@ class KerasRun:
 
 
 class TorchRun:
-    """The same in PyTorch.
-
-    Attributes:
-        trainer: `TorchTrainer`.
-    """
+    """The same in PyTorch; `trainer` is its `TorchTrainer`."""
 
     def __init__(self, state, config):
         self._precision = config.precision
@@ -64,11 +56,11 @@ class TorchRun:
 
 
 def difference(start, reference, result):
-    """How far two runs are apart after the same step.
+    """Difference of two runs after the same step.
 
     Args:
         start: state_dict that both began with.
-        reference, result: what the runs returned.
+        reference, result: what `TorchRun` or `KerasRun` returned.
 
     Returns:
         dict: `losses`, `weights` and `statistics` (of batch norm): max |difference| / max |reference|, the largest of
@@ -76,31 +68,27 @@ def difference(start, reference, result):
         distance that those of the reference have gone since the start.
     """
     (expected, state), (losses, found) = reference, result
-    figures = {"losses": np.max(np.abs(losses - expected) / np.abs(expected)), "weights": 0.0, "statistics": 0.0}
+    largest = {"losses": np.max(np.abs(losses - expected) / np.abs(expected)), "weights": 0.0, "statistics": 0.0}
     apart = gone = 0.0
     for key, array in state.items():
         if key.endswith("num_batches_tracked"):
             continue
         error = np.abs(found[key].astype(np.float64) - array)
         kind = "statistics" if ".running_" in key else "weights"
-        figures[kind] = max(figures[kind], error.max() / np.abs(array).max())
+        largest[kind] = max(largest[kind], error.max() / np.abs(array).max())
         if kind == "weights":
             apart += np.sum(error**2)
             gone += np.sum((array.astype(np.float64) - start[key]) ** 2)
-    figures["path"] = np.sqrt(apart / gone)
-    return {name: float(figure) for name, figure in figures.items()}
+    largest["path"] = np.sqrt(apart / gone)
+    return {name: float(value) for name, value in largest.items()}
 
 
 def batches(photo, labels, num_classes, count, size, side):
     """Crops of a photo at many scales and in many colours. A tenth of their labels is wrong, a twentieth is missing.
 
     Args:
-        photo: `[H, W, 3]` uint8 RGB.
-        labels: `[H, W]` uint8 class ids.
-        num_classes: number of classes.
-        count: number of batches.
-        size: crops in each.
-        side: of a crop, in pixels.
+        photo, labels: `[H, W, 3]` uint8 RGB and `[H, W]` uint8 class ids below `num_classes`.
+        count, size, side: number of batches, crops in each, pixels of a crop's side.
 
     Yields:
         `[size, side, side, 3]` uint8 RGB and `[size, side, side]` int32.
