@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks.runtimes.numpy_processing import NumpyProcessing
+from benchmarks.runtimes.runners import NumpyProcessing
 
 
 def ours(state, architecture, inputs, output, precision):

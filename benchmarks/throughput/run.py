@@ -74,7 +74,7 @@ def _time(name, photos, results, models):
     log = results.with_name("log")
     if name == "torch":
         arguments = {"photos": str(photos), "output_dir": str(results)}
-        _, finished = processes.call("benchmarks.throughput.worker:label_folder", arguments, log)
+        _, finished = processes.call("benchmarks.throughput.run:label_folder", arguments, log)
     else:
         finished = processes.run(_command(photos, results, models, name), log)
     written, expected = len(list(results.rglob("*.png"))), len(list(photos.iterdir()))
@@ -101,6 +101,29 @@ def _watch(command, results):
             samples.append([count, process_memory.of_session(process.pid)])
     # During the last sample some processes may have been ending.
     return samples[:-1]
+
+
+def label_folder(photos, output_dir):
+    """Child process: writes a label PNG for each photo of a folder, one by one, as the original PyTorch script does."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from benchmarks.common import networks
+    from keras_bisenet.preprocessing import MEAN, STD
+    from weight_port.reference import torch_network
+
+    torch.set_grad_enabled(False)
+    network = torch_network.Reference(*networks.load()).network
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
+    output_dir = pathlib.Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for path in sorted(pathlib.Path(photos).iterdir()):
+        photo = Image.open(path).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        tensor = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1).astype(np.float32) / 255)
+        logits = network(((tensor - mean) / std)[None])[0]
+        labels = logits[0].argmax(0).numpy().astype(np.uint8)
+        Image.fromarray(labels).save(output_dir / f"{path.stem}.png")
 
 
 def checks(results):

@@ -18,10 +18,10 @@ from PIL import Image
 
 import weight_port
 from benchmarks.common import networks, processes
-from benchmarks.runtimes import candidates, comparison, converters, environments, report, runners, thresholds, worker
+from benchmarks.runtimes import candidates, comparison, converters, report, runners, worker
 from benchmarks.runtimes import inputs as photos_and_labels
 from benchmarks.runtimes.inputs import Inputs
-from benchmarks.runtimes.numpy_processing import NumpyProcessing
+from benchmarks.runtimes.runners import NumpyProcessing
 from keras_bisenet import preprocessing
 from keras_bisenet.export import convert
 from keras_bisenet.utils import images
@@ -130,7 +130,7 @@ def results():
 
 
 def test_every_threshold_is_compared_with_the_peer_that_is_hardest_to_beat(results):
-    found = [(check.text.partition(", required")[0], check.holds) for check in thresholds.checks(results)]
+    found = [(check.text.partition(", required")[0], check.holds) for check in report.checks(results)]
     assert found == [
         ("ours: latency is 0.930 of that of the best float32 TFLite peer, litert_torch_nhwc", True),
         ("ours: latency is 0.600 of that of pytorch", None),
@@ -146,7 +146,7 @@ def test_every_threshold_is_compared_with_the_peer_that_is_hardest_to_beat(resul
 
 
 def holds(results, begin):
-    return [check.holds for check in thresholds.checks(results) if check.text.startswith(begin)]
+    return [check.holds for check in report.checks(results) if check.text.startswith(begin)]
 
 
 def test_without_8_bit_dot_products_the_speed_of_8_bits_is_a_comparison(results):
@@ -178,14 +178,14 @@ def test_a_threshold_on_an_entry_of_ours_that_failed_does_not_hold(results):
 
 def test_a_threshold_on_peers_that_were_not_asked_for_is_left_out(results):
     results["candidates"] = results["candidates"][:5]
-    assert len(thresholds.checks(results)) == 7
+    assert len(report.checks(results)) == 7
 
 
 def test_the_entries_that_thresholds_name_exist():
     peers = [vars(entry) for entry in ENTRIES if entry.name not in candidates.OURS]
-    for threshold in thresholds.THRESHOLDS:
+    for threshold in report.THRESHOLDS:
         assert threshold.ours in candidates.OURS
-        is_peer = thresholds.PEERS.get(threshold.against)
+        is_peer = report.PEERS.get(threshold.against)
         assert is_peer is None or any(map(is_peer, peers))
 
 
@@ -341,18 +341,18 @@ def installations(monkeypatch):
             raise processes.ProcessError("ERROR: No matching distribution found for fail==1.0")
 
     monkeypatch.setattr(processes, "run", run)
-    monkeypatch.setattr(environments, "PINS", {"good": ["good==1.0"], "bad": ["fail==1.0"]})
+    monkeypatch.setattr(comparison, "PINS", {"good": ["good==1.0"], "bad": ["fail==1.0"]})
     return commands
 
 
 def test_an_environment_is_made_once_for_the_same_pins(tmp_path, installations):
     for _ in range(2):
-        assert environments.Environments(tmp_path, tmp_path).python("good") == tmp_path / "good" / "bin" / "python"
+        assert comparison.Environments(tmp_path, tmp_path).python("good") == tmp_path / "good" / "bin" / "python"
     assert [command[1:3] for command in installations] == [["-m", "venv"], ["-m", "pip"]]
-    environments.PINS["good"] = ["good==2.0"]
-    environments.Environments(tmp_path, tmp_path, ["--no-deps"]).python("good")
+    comparison.PINS["good"] = ["good==2.0"]
+    comparison.Environments(tmp_path, tmp_path, ["--no-deps"]).python("good")
     assert installations[3][-2:] == ["--no-deps", "good==2.0"]
-    made = environments.Environments(tmp_path, tmp_path)
+    made = comparison.Environments(tmp_path, tmp_path)
     for _ in range(2):
         with pytest.raises(processes.ProcessError, match="No matching distribution"):
             made.python("bad")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from narrow_networks import narrow
 
-from benchmarks.soak import run, worker
+from benchmarks.soak import run
 from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
 
@@ -38,7 +38,7 @@ class Leaking(FaceParser):
 
 
 def test_a_face_parser_holds_no_more_after_many_photos(model):
-    found = worker.inference(200, 20, model)
+    found = run.inference(200, 20, model)
     assert found["changed"] == 0
     assert run.growth(found["samples"]) < run.GROWTH["inference"]
     assert run.handles(found["samples"]) == (0, 0)
@@ -46,8 +46,8 @@ def test_a_face_parser_holds_no_more_after_many_photos(model):
 
 def test_what_grows_is_seen(model, monkeypatch):
     made = []
-    monkeypatch.setattr(worker, "FaceParser", lambda *arguments: made.append(Leaking(*arguments)) or made[0])
-    found = worker.inference(200, 20, model)
+    monkeypatch.setattr(run, "FaceParser", lambda *arguments: made.append(Leaking(*arguments)) or made[0])
+    found = run.inference(200, 20, model)
     made[0].file.close()
     made[0].ended.set()
     assert found["changed"] == 1
