@@ -52,16 +52,12 @@ def _main(script, measure, report, argv):
 
 
 def run(script, measure, report, options, arguments):
-    """Measures, and writes the report and what belongs to it.
+    """Measures, writes the report and what belongs to it, and returns the thresholds that do not hold, as sentences.
 
     Args:
         script: path of the experiment in the repository.
-        measure, report: see `main`.
-        options: the flags' values, as attributes.
+        measure, report, options: see `main`; the flags' values as attributes.
         arguments: list, the command line behind the script; the report shows it without folders.
-
-    Returns:
-        The thresholds that do not hold, as sentences.
     """
     output = pathlib.Path(options.output).absolute()
     output.parent.mkdir(parents=True, exist_ok=True)

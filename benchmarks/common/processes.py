@@ -94,16 +94,7 @@ def run(command, log, timeout=3600):
 
 
 def alternate(names, rounds, measure):
-    """Measures candidates in interleaved rounds: A B C A B C.
-
-    Args:
-        names: of the candidates.
-        rounds: number of rounds.
-        measure: called with a name, returns a number.
-
-    Returns:
-        dict: name -> list of one number a round.
-    """
+    """Calls `measure` with each name in interleaved rounds, A B C A B C; dict of name -> one number a round."""
     found = {name: [] for name in names}
     for number in range(rounds):
         for name, numbers in found.items():

@@ -111,11 +111,15 @@ def choices():
         ),
         Choice("head: last convolution in int8, resize in float", integer_head=True, revise=builders.float_resize),
         Choice("head: last convolution and resize in int8", integer_head=True, revise=builders.integer_resize),
-        Choice("in float: first convolution", revise=_part_in_float("first convolution and pooling")),
-        Choice("in float: first block", revise=_part_in_float("stage 1, block 1")),
+        all_but("first convolution and pooling", name="in float: first convolution"),
+        all_but("stage 1, block 1", name="in float: first block"),
         Choice("in float: means, gates and global context", revise=builders.in_float(attention)),
         Choice("in float: all kernels, no activation", revise=builders.float_kernels),
-        Choice("ranges of all pixels, no equalization, no bias correction", power=0.0, adapt=_neither),
+        Choice(
+            "ranges of all pixels, no equalization, no bias correction",
+            power=0.0,
+            adapt=lambda model, *measured: without_means(model, extremes(model, *measured), None),
+        ),
     ]
 
 
@@ -140,10 +144,6 @@ def extremes(model, statistics, images):
         name: dataclasses.replace(statistic, low=np.array([ranges[name][0]]), high=np.array([ranges[name][1]]))
         for name, statistic in statistics.items()
     }
-
-
-def _neither(model, statistics, images):
-    return without_means(model, extremes(model, statistics, images), images)
 
 
 def least_squares(model, statistics, images):
@@ -239,18 +239,12 @@ def _beginnings(convs):
     }
 
 
-def _part_in_float(part):
-    return builders.in_float(lambda graph: parts(graph)[part])
-
-
 def only(part):
     """A `Choice` with one of `parts` in int8 and everything else in float."""
-    return Choice(
-        f"only {part}",
-        revise=builders.in_float(lambda graph: {node.name for node in graph.nodes} - parts(graph)[part]),
-    )
+    others = builders.in_float(lambda graph: {node.name for node in graph.nodes} - parts(graph)[part])
+    return Choice(f"only {part}", revise=others)
 
 
-def all_but(part):
+def all_but(part, name=None):
     """A `Choice` with one of `parts` in float and everything else in int8."""
-    return Choice(f"all but {part}", revise=_part_in_float(part))
+    return Choice(name or f"all but {part}", revise=builders.in_float(lambda graph: parts(graph)[part]))

@@ -33,9 +33,7 @@ about the head. A part in int8 has its input, its kernels and its results rounde
 def define_flags():
     """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
-    flags.DEFINE_string(
-        "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
-    )
+    flags.DEFINE_string("checkpoint", "default", "A checkpoint file, or a name in checkpoints/manifest.json.")
     flags.DEFINE_integer("limit", None, "Compare on only so many photos of val.txt.", lower_bound=2)
 
 

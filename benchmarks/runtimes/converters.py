@@ -34,10 +34,8 @@ def keras_export(state, architecture, inputs, output):
 def tflite_converter(state, architecture, inputs, output, precision):
     """`tf.lite.TFLiteConverter` on the plain Keras network, as TensorFlow's guide to post-training quantization has it.
 
-    Args:
-        state, architecture, inputs, output: see above; image and logits are NHWC.
-        precision: `"float32"`; `"dynamic"`: the converter's default optimization; `"int8"`: the same with photos to
-            calibrate on: int8 inside, float32 outside.
+    Image and logits are NHWC. `precision` is `"float32"`; `"dynamic"`: the converter's default optimization; `"int8"`:
+    the same with photos to calibrate on: int8 inside, float32 outside.
     """
     import tensorflow as tf
 
@@ -52,11 +50,8 @@ def tflite_converter(state, architecture, inputs, output, precision):
 def litert_torch(state, architecture, inputs, output, layout, quantizer=None):
     """litert-torch: from the PyTorch network to `.tflite` directly.
 
-    Args:
-        state, architecture, inputs, output: see above.
-        layout: `"nhwc"` or `"nchw"`, of the image and of the logits.
-        quantizer: one of the two that litert-torch's guide offers for int8: `"pt2e"` quantizes the PyTorch network
-            before the conversion, `"ai_edge"` the file after it; None leaves it in float32.
+    `layout`, of the image and of the logits, is `"nhwc"` or `"nchw"`. `quantizer` is one of the two that litert-torch's
+    guide offers for int8: `"pt2e"` quantizes the PyTorch network before the conversion, `"ai_edge"` the file after it.
     """
     import litert_torch as converter
     import torch
@@ -106,11 +101,9 @@ def _quantize_tflite(path, calibration):
 def onnx2tf(state, architecture, inputs, output, exporter, precision):
     """onnx2tf: from the PyTorch network to ONNX, to TensorFlow, to `.tflite`.
 
-    Args:
-        state, architecture, inputs, output: see above; image and logits are NHWC.
-        exporter: what writes the ONNX file: `"dynamo"`: torch's exporter; `"onnxsim"`: torch's former exporter, at
-            opset 13 as most guides have it, and onnxsim.
-        precision: `"float32"`, or `"integer_quant"`: int8 inside, per channel, calibrated.
+    Image and logits are NHWC. `exporter` writes the ONNX file: `"dynamo"`: torch's; `"onnxsim"`: torch's former one, at
+    opset 13 as most guides have it, and onnxsim. `precision` is `"float32"`, or `"integer_quant"`: int8 inside,
+    per channel, calibrated.
 
     Raises:
         RuntimeError: onnx2tf wrote no such file; it prints the reason and goes on.
@@ -142,9 +135,7 @@ def onnx2tf(state, architecture, inputs, output, exporter, precision):
 def onnxruntime(state, architecture, inputs, output, precision):
     """torch's own ONNX export, and ONNX Runtime's static quantization; image and logits are NCHW.
 
-    Args:
-        state, architecture, inputs, output: see above.
-        precision: `"float32"`, or `"int8"`: weights per channel and activations, as QuantizeLinear/DequantizeLinear.
+    `precision` is `"float32"`, or `"int8"`: weights per channel and activations, as QuantizeLinear/DequantizeLinear.
     """
     if precision == "float32":
         _export_onnx(state, architecture, inputs.image_size, output)

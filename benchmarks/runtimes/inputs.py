@@ -43,7 +43,7 @@ class Inputs:
 
 
 def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):
-    """Child process: prepares the photos, and the labels of the PyTorch network for them.
+    """Child process: writes `Inputs` with the labels of the PyTorch network into the folder `output`.
 
     Args:
         checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
@@ -51,10 +51,6 @@ def write(checkpoint, image_size, photos, calibration_images, calibration_count,
         photos: path of a photo or of a folder; None is the bundled photo.
         calibration_images, calibration_count: see `calibration.choose`.
         output: path of the folder.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
-        ImageError: a photo or a folder cannot be used.
     """
     import weight_port
     from keras_bisenet import preprocessing

@@ -12,17 +12,6 @@ GROUPS = (
     ("8-bit", ("int8", "dynamic"), "ours_int8"),
 )
 
-_HEAD = (
-    "photo to labels, ms",
-    "ours / this",
-    "labels as PyTorch: mean",
-    "worst photo",
-    "file, MB",
-    "memory, MB",
-    "conversion, s",
-    "conversion memory, MB",
-)
-
 _READING = """\
 Each number is a median, with the smallest and the largest in brackets. A candidate turns a uint8 RGB photo into a label
 for each pixel. Our files do all of it; around the others stand normalization and argmax in numpy, written for speed,
@@ -138,29 +127,37 @@ def groups(results):
     return sorted_out
 
 
-def _row(entry, ratios):
-    if entry["failure"] is not None:
-        return (entry["title"], f"failed: {entry['failure']}", *["-"] * (len(_HEAD) - 1))
-    return (
-        f"**{entry['title']}**" if entry["ours"] else entry["title"],
-        _text(entry["round_ms"], 1),
-        _text(ratios, 3),
-        f"{entry['label_agreement']['mean']:.4%}",
-        f"{entry['label_agreement']['worst']:.4%}",
-        _text([] if entry["file_bytes"] is None else [entry["file_bytes"] / 1e6], 2),
-        _text([peak / 1e6 for peak in entry["run_peak_bytes"]], 0),
-        _text(entry["conversion_seconds"], 1),
-        _text([peak / 1e6 for peak in entry["conversion_peak_bytes"]], 0),
-    )
-
-
 def _text(numbers, digits):
     return statistics.spread(numbers).text(digits) if numbers else "-"
 
 
+def _megabytes(sizes, digits):
+    return _text([size / 1e6 for size in sizes if size is not None], digits)
+
+
+# Column -> its text for an entry and the ratios of that entry.
+_COLUMNS = {
+    "photo to labels, ms": lambda entry, _: _text(entry["round_ms"], 1),
+    "ours / this": lambda _, ratios: _text(ratios, 3),
+    "labels as PyTorch: mean": lambda entry, _: f"{entry['label_agreement']['mean']:.4%}",
+    "worst photo": lambda entry, _: f"{entry['label_agreement']['worst']:.4%}",
+    "file, MB": lambda entry, _: _megabytes([entry["file_bytes"]], 2),
+    "memory, MB": lambda entry, _: _megabytes(entry["run_peak_bytes"], 0),
+    "conversion, s": lambda entry, _: _text(entry["conversion_seconds"], 1),
+    "conversion memory, MB": lambda entry, _: _megabytes(entry["conversion_peak_bytes"], 0),
+}
+
+
+def _row(entry, ratios):
+    if entry["failure"] is not None:
+        return (entry["title"], f"failed: {entry['failure']}", *["-"] * (len(_COLUMNS) - 1))
+    title = f"**{entry['title']}**" if entry["ours"] else entry["title"]
+    return (title, *(text(entry, ratios) for text in _COLUMNS.values()))
+
+
 def _body(results):
     for title, entries, ratios in groups(results):
-        yield reporting.table((title, *_HEAD), (_row(entry, ratios[entry["name"]]) for entry in entries))
+        yield reporting.table((title, *_COLUMNS), (_row(entry, ratios[entry["name"]]) for entry in entries))
 
 
 def _conditions(results):

@@ -22,20 +22,10 @@ PEERS = [name for name in CANDIDATES if name not in OURS]
 
 def define_flags():
     """Defines the flags of the command line."""
-    flags.DEFINE_string(
-        "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
-    )
+    flags.DEFINE_string("checkpoint", "default", "A checkpoint file, or a name in checkpoints/manifest.json.")
     flags.DEFINE_integer("image_size", 512, "Side of the photo.", lower_bound=32)
-    flags.DEFINE_string(
-        "photos",
-        None,
-        "Photo or folder to compare labels on; the first photo is timed. The bundled photo by default.",
-    )
-    flags.DEFINE_string(
-        "calibration_images",
-        None,
-        "Folder of photos that every int8 candidate is calibrated on. Variations of the bundled photo by default.",
-    )
+    flags.DEFINE_string("photos", None, "Photo or folder to compare labels on, the bundled photo by default.")
+    flags.DEFINE_string("calibration_images", None, "Folder to calibrate on, variations of that photo by default.")
     flags.DEFINE_integer("calibration_count", 32, "Number of photos to calibrate on.", lower_bound=1)
     flags.DEFINE_list("peers", PEERS, f"Peers to compare with: {', '.join(PEERS)}.")
     flags.DEFINE_integer("threads", 2, "Threads that a candidate may use.", lower_bound=1)

@@ -160,10 +160,7 @@ def openvino(path, threads, inputs):
 def pytorch(path, threads, inputs, layout, compiled):
     """The checkpoint in PyTorch; numpy writes into the image's tensor and reads that of the logits, without a copy.
 
-    Args:
-        path, threads, inputs: see above.
-        layout: `"nchw"`, or `"nhwc"`: PyTorch's channels_last, which orders the memory so and keeps the shape.
-        compiled: whether the network is compiled by `torch.compile`.
+    `layout` is `"nchw"`, or `"nhwc"`: PyTorch's channels_last, which orders the memory so and keeps the shape.
     """
     import torch
 

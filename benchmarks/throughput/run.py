@@ -32,9 +32,7 @@ MEMORY_CHANGE = 50e6
 
 def define_flags():
     """Defines the flags of the command line."""
-    flags.DEFINE_string(
-        "models", "build/face_parsing", "Folder with face_parsing_float32.tflite and face_parsing_int8.tflite."
-    )
+    flags.DEFINE_string("models", "build/face_parsing", "Folder of face_parsing_float32.tflite and the int8 one.")
     flags.DEFINE_integer("rounds", 3, "Processes that time each candidate.", lower_bound=1)
     flags.DEFINE_integer("photos", 200, "Photos of the folder.", lower_bound=1)
     flags.DEFINE_integer("many", 2000, "Photos of the folder that memory is watched on.", lower_bound=100)

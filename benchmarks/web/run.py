@@ -18,8 +18,9 @@ import tempfile
 
 from absl import flags
 
-from benchmarks.common import experiment, processes, reporting
-from benchmarks.common.statistics import Spread, ratios, spread
+from benchmarks.common import experiment, reporting
+from benchmarks.common.processes import ROOT, BenchmarkError
+from benchmarks.common.statistics import ratios, spread
 
 # Largest time of the int8 file, over that of the float32 file.
 AT_MOST = 0.5
@@ -46,83 +47,71 @@ def measure(options):
             found = use(address, folder, speed=speed)["speed"]
     return {
         "browser": f"Chromium {found['browser']}",
-        "litert": json.loads((processes.ROOT / "web" / "package.json").read_text())["dependencies"]["@litertjs/core"],
+        "litert": json.loads((ROOT / "web" / "package.json").read_text())["dependencies"]["@litertjs/core"],
         "runs_on": found["status"],
         "milliseconds": found["times"],
     }
-
-
-class WebError(processes.BenchmarkError):
-    """The page cannot be built, served or used. The message says why and how to mend it."""
 
 
 def build(models, output):
     """Builds the page into the folder `output`, with the .tflite files of `models`.
 
     Raises:
-        WebError: Node or its packages are missing, or the build failed.
+        BenchmarkError: Node or its packages are missing, or the build failed.
     """
     _require("web", "the packages of the page")
-    command = [_program("node"), processes.ROOT / "web" / "build.mjs", "--models", models, "--output", output]
+    command = [_program("node"), ROOT / "web" / "build.mjs", "--models", models, "--output", output]
     _run(command, env=os.environ | {"PYTHON": sys.executable})
 
 
 @contextlib.contextmanager
 def served(folder):
     """Serves a built page as `make web` does, on a free port; the value of the context is its address."""
-    command = [sys.executable, processes.ROOT / "scripts" / "serve_web.py", "--port", "0", "--build_dir", folder]
+    command = [sys.executable, ROOT / "scripts" / "serve_web.py", "--port", "0", "--build_dir", folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             words = server.stdout.readline().split()
             if not words:
-                raise WebError(server.stderr.read().strip())
+                raise BenchmarkError(server.stderr.read().strip())
             yield next(word for word in words if word.startswith("http://"))
         finally:
             server.terminate()
 
 
 def use(address, folder, **scenes):
-    """Uses the page in Chromium, see tests/browser/web.mjs.
+    """Uses the page at an address in Chromium, see tests/browser/web.mjs: dict of scene -> its result.
 
     Args:
         address: of the page.
-        folder: where photos lie and saved files go.
+        folder: of the photos and of saved files.
         **scenes: scene -> dict of its options, in this order.
 
-    Returns:
-        dict: scene -> its result.
-
     Raises:
-        WebError: Chromium, Node or its package is missing, or a scene failed.
+        BenchmarkError: Chromium, Node or its package is missing, or a scene failed.
     """
     _require("tests/browser", "what drives Chromium")
-    driver = processes.ROOT / "tests" / "browser" / "web.mjs"
+    driver = ROOT / "tests" / "browser" / "web.mjs"
     command = [_program("node"), driver, _program("chromium"), address, folder, *scenes]
     return json.loads(_run(command, input=json.dumps(scenes)))
 
 
 def _require(folder, packages):
-    if not (processes.ROOT / folder / "node_modules").is_dir():
-        raise WebError(f"{folder}/node_modules: no such folder; expected {packages}: npm ci --prefix {folder}")
+    if not (ROOT / folder / "node_modules").is_dir():
+        raise BenchmarkError(f"{folder}/node_modules: no such folder; expected {packages}: npm ci --prefix {folder}")
 
 
 def _program(name):
     found = shutil.which(name)
     if found is None:
-        raise WebError(f"{name}: no such program; install it, on Debian: apt-get install chromium nodejs npm")
+        raise BenchmarkError(f"{name}: no such program; install it, on Debian: apt-get install chromium nodejs npm")
     return found
 
 
 def _run(command, **options):
     process = subprocess.run(command, capture_output=True, text=True, **options)
     if process.returncode:
-        raise WebError(process.stderr.strip() or f"{command[1]} ended with status {process.returncode}")
+        raise BenchmarkError(process.stderr.strip() or f"{command[1]} ended with status {process.returncode}")
     return process.stdout
-
-
-def ratio(results) -> Spread:
-    """Time of int8 over that of float32, round by round."""
-    return spread(ratios(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32"))))
 
 
 def _medians(rounds):
@@ -130,7 +119,7 @@ def _medians(rounds):
 
 
 def _checks(results):
-    found = ratio(results)
+    found = spread(ratios(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32"))))
     text = f"int8 takes {found.text(2)} of the time of float32, required is at most {AT_MOST:g}"
     return [reporting.Check(text, found.median <= AT_MOST)]
 
