@@ -30,9 +30,11 @@ def main(script, record, define_flags, measure, report):
         report: `reporting.Report`.
     """
     script = pathlib.Path(script).resolve()
-    flags.DEFINE_string("output", str(script.with_name(record).relative_to(ROOT)), "The report to write.")
-    flags.DEFINE_string("from_results", None, "Write the report of this .json of earlier results; measure nothing.")
     define_flags()
+    # For --help, as if the script itself defined them.
+    define = functools.partial(flags.DEFINE_string, module_name=sys.argv[0])
+    define("output", str(script.with_name(record).relative_to(ROOT)), "The report to write.")
+    define("from_results", None, "Write the report of this .json of earlier results; measure nothing.")
     # Before TensorFlow is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(functools.partial(_main, script.relative_to(ROOT), measure, report))

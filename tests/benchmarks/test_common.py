@@ -162,8 +162,6 @@ def test_the_report_of_earlier_results_is_the_same(tmp_path):
         (["runtimes.run", "--checkpoint=nowhere.pth"], "error: nowhere.pth: no such file"),
         (["runtimes.run", "--work_dir=README.md", "--peers="], "error: cannot read or write: "),
         (["runtimes.run", "stray"], "unexpected arguments: stray"),
-        (["quantization.run"], "Flag --data must have a value other than None"),
-        (["quantization.run", "--data=nowhere"], "error: nowhere: no such folder"),
         (["web.run", "--from_results=nowhere.json"], "error: cannot read or write: nowhere.json: No such file"),
     ],
 )

@@ -1,6 +1,5 @@
 """The quantization experiment: its arithmetic, and that each choice differs in what its name says and no more."""
 
-import collections
 import re
 
 import keras
@@ -98,18 +97,6 @@ def logits(model, photos):
     return pixels - pixels.mean(0, np.float64)
 
 
-def ops_of(content):
-    """(name of an op, dtype of its kernel or first input, dtype of its output) -> count."""
-    model = flatbuffer.unpack(content)
-    (subgraph,) = model.subgraphs
-    found = collections.Counter()
-    for operator in model.subgraphs[0].operators:
-        name = flatbuffer.op_name(model, operator)
-        indices = operator.inputs[1 if name == "CONV_2D" else 0], operator.outputs[0]
-        found[name, *(flatbuffer.DTYPES[subgraph.tensors[index].type] for index in indices)] += 1
-    return found
-
-
 def roundings(model):
     """Name of a rounding -> its range."""
     return {layer.name: (layer.low, layer.high) for layer in model.layers if isinstance(layer, Rounding)}
@@ -164,15 +151,6 @@ def test_least_squares_kernel():
     assert better[2] == 0
     _, steps = builders.least_squares_kernel(kernel, least=np.full(3, 2.0))
     assert (steps >= 2).all()
-
-
-def test_heads_in_int8(calibrated, exported):
-    first, both = (ops_of(calibrated.file(choice(f"head: last convolution {name}"))) for name in ("in", "and"))
-    as_it_is = ops_of(exported)
-    integer, real = ("CONV_2D", "int8", "int8"), ("CONV_2D", "float32", "float32")
-    assert [(found[integer], found[real]) for found in (as_it_is, first, both)] == [(31, 1), (32, 0), (32, 0)]
-    resizes = [next(op for op in found if op[0] == "RESIZE_BILINEAR")[1] for found in (as_it_is, first, both)]
-    assert resizes == ["float32", "float32", "int8"]
 
 
 # Parts of the network.
