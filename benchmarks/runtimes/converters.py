@@ -234,5 +234,5 @@ def _export_simplified_onnx(state, architecture, image_size, path):
 
 def _calibration(inputs, layout):
     """The calibration photos as float32 inputs of the network, one at a time."""
-    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, layout)
+    processing = NumpyProcessing(inputs, layout)
     return (processing.image(photo) for photo in inputs.calibration)

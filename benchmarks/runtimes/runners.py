@@ -12,15 +12,14 @@ class NumpyProcessing:
     """Normalizes photos and turns logits into labels.
 
     Args:
-        mean, std: `[3]`, the normalization `(photo / 255 - mean) / std`.
-        image_size: (height, width).
+        inputs: `Inputs`, for their normalization and image size.
         layout: `"nhwc"` or `"nchw"`, of the network's input and output.
         quantization: (scale, zero point) of an int8 input; None if it is float32.
     """
 
-    def __init__(self, mean, std, image_size, layout, quantization=None):
-        self._size = image_size
-        self._layout = layout
+    def __init__(self, inputs, layout, quantization=None):
+        self._size, self._layout = inputs.image_size, layout
+        mean, std = inputs.mean, inputs.std
         scale, offset = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
         self._tables = None
         if quantization is not None:
@@ -29,7 +28,7 @@ class NumpyProcessing:
             self._tables = np.rint(images / step + zero).clip(-128, 127).astype(np.int8).T.copy()
         if layout == "nhwc":
             # A whole row of the image at a time: numpy is five times slower where its inner loop has 3 steps.
-            self._scale, self._offset = np.tile(scale, image_size[1]), np.tile(offset, image_size[1])
+            self._scale, self._offset = np.tile(scale, self._size[1]), np.tile(offset, self._size[1])
         else:
             self._scale, self._offset = scale[:, np.newaxis, np.newaxis], offset[:, np.newaxis, np.newaxis]
 
@@ -93,12 +92,21 @@ def litert_logits(path, threads, inputs, layout):
     interpreter, image, logits = _interpreter(path, threads)
     image_memory, logits_memory = (interpreter.tensor(tensor["index"]) for tensor in (image, logits))
     quantization = image["quantization"] if image["dtype"] == np.int8 else None
-    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, layout, quantization)
+
+    def infer():
+        interpreter.invoke()
+        return logits_memory()
+
+    return _with_numpy(inputs, layout, image_memory, infer, quantization)
+
+
+def _with_numpy(inputs, layout, image, infer, quantization=None):
+    """A function from a photo to labels: normalization in numpy into the array `image()`, and argmax of `infer()`."""
+    processing = NumpyProcessing(inputs, layout, quantization)
 
     def run(photo):
-        processing.normalize(photo, image_memory())
-        interpreter.invoke()
-        return processing.labels(logits_memory())
+        processing.normalize(photo, image())
+        return processing.labels(infer())
 
     return run
 
@@ -125,14 +133,12 @@ def onnxruntime(path, threads, inputs):
     binding = session.io_binding()
     binding.bind_ortvalue_input(image.name, ort.OrtValue.ortvalue_from_numpy(image_array))
     binding.bind_ortvalue_output(logits.name, ort.OrtValue.ortvalue_from_numpy(logits_array))
-    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, "nchw")
 
-    def run(photo):
-        processing.normalize(photo, image_array)
+    def infer():
         session.run_with_iobinding(binding)
-        return processing.labels(logits_array)
+        return logits_array
 
-    return run
+    return _with_numpy(inputs, "nchw", lambda: image_array, infer)
 
 
 def openvino(path, threads, inputs):
@@ -147,14 +153,12 @@ def openvino(path, threads, inputs):
     }
     request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
     image, logits = request.get_input_tensor().data, request.get_output_tensor().data
-    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, "nchw")
 
-    def run(photo):
-        processing.normalize(photo, image)
+    def infer():
         request.infer()
-        return processing.labels(logits)
+        return logits
 
-    return run
+    return _with_numpy(inputs, "nchw", lambda: image, infer)
 
 
 def pytorch(path, threads, inputs, layout, compiled):
@@ -175,12 +179,9 @@ def pytorch(path, threads, inputs, layout, compiled):
     network = converters.torch_main_head(state, weight_port.recognise(state)).to(memory_format=memory_format)
     network = torch.compile(network) if compiled else network
     image = torch.zeros(1, 3, *inputs.image_size).contiguous(memory_format=memory_format)
-    processing = NumpyProcessing(inputs.mean, inputs.std, inputs.image_size, layout)
 
-    def run(photo):
-        processing.normalize(photo, image.permute(order).numpy())
-        with torch.inference_mode():
-            logits = network(image)
-        return processing.labels(logits.permute(order).numpy())
+    @torch.inference_mode()
+    def infer():
+        return network(image).permute(order).numpy()
 
-    return run
+    return _with_numpy(inputs, layout, lambda: image.permute(order).numpy(), infer)

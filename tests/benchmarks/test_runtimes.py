@@ -267,13 +267,13 @@ def test_pytorch_runs_the_checkpoint_in_both_layouts(state, inputs, tmp_path, la
 
 
 @pytest.mark.parametrize(("layout", "order"), [("nhwc", (0, 1, 2)), ("nchw", (2, 0, 1))])
-def test_numpy_processing(photo, layout, order):
-    processing = NumpyProcessing(MEAN, STD, SIZE, layout)
+def test_numpy_processing(inputs, photo, layout, order):
+    processing = NumpyProcessing(inputs, layout)
     expected = ((photo / 255 - MEAN) / STD).transpose(order)[np.newaxis]
     np.testing.assert_allclose(processing.image(photo), expected, atol=1e-6)
     assert processing.image(photo).dtype == np.float32
     quantized = np.zeros(expected.shape, np.int8)
-    NumpyProcessing(MEAN, STD, SIZE, layout, (0.015, 3)).normalize(photo, quantized)
+    NumpyProcessing(inputs, layout, (0.015, 3)).normalize(photo, quantized)
     np.testing.assert_allclose(quantized, (expected / 0.015 + 3).clip(-128, 127), atol=0.501)
     logits = np.random.default_rng(1).normal(size=(*SIZE, 19)).round(1).astype(np.float32)
     labels = processing.labels(np.ascontiguousarray(logits.transpose(order))[np.newaxis])
