@@ -14,7 +14,7 @@ FUZZ_FLAGS ?=
 PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: export test lint format benchmark quantisation passes training training_parity folder endurance fuzz web lock audit sbom \
+.PHONY: export test lint format benchmark quantization passes training training_parity throughput soak fuzz web lock audit sbom \
   licenses distributions clean
 
 export: $(VENV)/export.stamp
@@ -34,32 +34,32 @@ format: $(VENV)/dev.stamp
 # Compares our files with those of other converters and runtimes, each in a virtual environment of its own (an hour, 9 GB
 # of disk, and g++ for torch.compile).
 benchmark: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/run.py --pip_flags="$(PIP_FLAGS)" $(BENCHMARK_FLAGS)
+	$(BIN)/python -m benchmarks.runtimes.run --pip_flags="$(PIP_FLAGS)" $(BENCHMARK_FLAGS)
 
 # What each choice of the int8 export brings; needs labelled photos (10 minutes):
-#   make quantisation DATA=folder
-quantisation: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/quantisation.py --data $(DATA)
+#   make quantization DATA=folder
+quantization: $(VENV)/export.stamp
+	$(BIN)/python -m benchmarks.quantization.run --data $(DATA)
 
 # What each graph pass brings (10 minutes).
 passes: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/passes.py
+	$(BIN)/python -m benchmarks.passes.run
 
 # A training step side by side with PyTorch's (5 minutes).
 training: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks.training.run
 
 # Twenty training steps in Keras and in PyTorch, from the same weights on the same batches.
 training_parity: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/training_parity.py
+	$(BIN)/python -m benchmarks.training.run_parity
 
 # A folder of photos, from files to label files, against the original PyTorch script (5 minutes).
-folder: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/folder.py
+throughput: $(VENV)/export.stamp
+	$(BIN)/python -m benchmarks.throughput.run
 
 # 10,000 inferences and 500 training steps: do memory, open files and threads stay as they are? (20 minutes, Linux)
-endurance: $(VENV)/export.stamp
-	$(BIN)/python benchmarks/endurance.py
+soak: $(VENV)/export.stamp
+	$(BIN)/python -m benchmarks.soak.run
 
 # Feeds broken and hostile files to everything that reads files (10 minutes a reader; Linux on x86-64).
 fuzz: $(VENV)/dev.stamp

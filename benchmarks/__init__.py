@@ -1,1 +1,1 @@
-"""Compares our exported files with those of other converters and runtimes. Start it with `python benchmarks/run.py`."""
+"""What is measured: one folder an experiment, and what they share in `common`."""

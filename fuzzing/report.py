@@ -3,7 +3,7 @@
 import json
 import re
 
-from benchmarks import machine
+from benchmarks.common import machine
 
 # Whose versions the report tells: the fuzzer, and who reads files for us.
 PACKAGES = ("atheris", "h5py", "keras", "numpy", "onnx", "onnxruntime", "pillow", "safetensors", "tensorflow", "torch")

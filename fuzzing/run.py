@@ -26,7 +26,7 @@ from absl import app, flags
 # Python looks in this folder; the modules are found as `fuzzing.<module>`, from every environment alike.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks import machine
+from benchmarks.common import machine
 from fuzzing import cases, report
 
 FLAGS = flags.FLAGS

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import atheris
 
-from benchmarks.holdings import held
+from benchmarks.common.process_memory import held
 from fuzzing import cases, mutations
 
 PERIOD = 2.0

@@ -105,7 +105,7 @@ class Tolerance:
 # A mapping mistake shows at any precision. float64 leaves rounding of about 5e-15, and 6e-13 in the networks that
 # amplify it most, so 1e-9 proves the mapping: a wrong epsilon of batch norm is an error of 4e-3. Weights of half
 # precision carry 11 bits: a rounding of 5e-4 each, and only labels are promised. So with 8 bits: the worst of 100
-# photos was measured at 99.36 % for dynamic, at 98.9 % for int8 (benchmarks/QUANTIZATION.md).
+# photos was measured at 99.36 % for dynamic, at 98.9 % for int8 (benchmarks/quantization/QUANTIZATION.md).
 TOLERANCES = {
     "keras_float64": Tolerance(1e-9, 1.0),
     "keras": Tolerance(FLOAT32_ERROR, 1.0),

@@ -25,7 +25,10 @@ from absl import flags
 path, lines, positional = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 sys.path[:0] = [str(path.parent), "."]
 spec = importlib.util.spec_from_file_location("script", path)
-spec.loader.exec_module(importlib.util.module_from_spec(spec))
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+# Experiments define their flags when they are run.
+getattr(module, "define_flags", list)()
 for line in lines:
     flags.FLAGS.unparse_flags()
     try:

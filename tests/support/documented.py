@@ -65,8 +65,12 @@ def of_docstrings():
 def of_python(commands):
     """Those that run a file of this project: (path of the file, its arguments)."""
     for command in commands:
-        if command[0] in ("python", ".venv/bin/python") and command[1].endswith(".py"):
+        if command[0] not in ("python", ".venv/bin/python"):
+            continue
+        if command[1].endswith(".py"):
             yield command[1], command[2:]
+        elif command[1] == "-m" and command[2].startswith("benchmarks."):
+            yield f"{command[2].replace('.', '/')}.py", command[3:]
 
 
 def links(path):

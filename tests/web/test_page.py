@@ -16,7 +16,7 @@ from support.paths import DEFAULT_CHECKPOINT, ROOT
 sys.path.insert(0, str(ROOT))
 
 import weight_port
-from benchmarks import web
+from benchmarks.web import run as web
 from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
 from keras_bisenet.inference import face_parser

@@ -13,7 +13,7 @@ from keras_bisenet.export.quantization import quantize
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
-# Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/QUANTIZATION.md.
+# Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/quantization/QUANTIZATION.md.
 COUNT = 32
 
 # Part of a channel's values that is cut off at either end. One far value would widen the steps for all others; between

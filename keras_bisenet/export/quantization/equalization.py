@@ -12,7 +12,7 @@ from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import FixedConv2D
 
 # A channel's factor is its range to this power: 1 would make all channels alike, and the kernels that read them
-# unlike. benchmarks/QUANTIZATION.md has the powers that were tried.
+# unlike. benchmarks/quantization/QUANTIZATION.md has the powers that were tried.
 POWER = 0.5
 
 # Smallest range of a channel that counts, as a part of the largest channel's: a dead channel needs no resolution.

@@ -1,0 +1,34 @@
+"""The network of a checkpoint, in Keras."""
+
+import weight_port
+from benchmarks.common.processes import ROOT
+from weight_port import manifest
+
+
+def locate(checkpoint):
+    """Path of a checkpoint file, given as a path or as a name in `checkpoints/manifest.json`."""
+    return manifest.locate(checkpoint, ROOT / "checkpoints" / "manifest.json").path
+
+
+def load(checkpoint="default"):
+    """State_dict (key -> array) and architecture of a checkpoint, see `locate`.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another network.
+    """
+    state = weight_port.load(locate(checkpoint))
+    return state, weight_port.recognize(state)
+
+
+def in_keras(state, architecture, input_shape=(None, None, 3)):
+    """The `BiSeNet` with the weights of a checkpoint.
+
+    Args:
+        state, architecture: see `load`.
+        input_shape: (height, width, 3), None where any size may come.
+    """
+    from keras_bisenet import BiSeNet
+
+    model = BiSeNet(architecture.num_classes, architecture.backbone, input_shape)
+    weight_port.apply(state, model.variables, architecture)
+    return model

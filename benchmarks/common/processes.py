@@ -1,0 +1,125 @@
+"""Runs programs and functions in processes of their own, and measures their time and peak memory."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class BenchmarkError(Exception):
+    """An experiment cannot be run. The message is one line for the user."""
+
+
+class ProcessError(BenchmarkError):
+    """A program failed. The message is the last line that it printed, or how it ended."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """Time and memory of a program.
+
+    Attributes:
+        seconds: from its start to its end.
+        peak_bytes: peak memory of the program, or of the largest of its children. Never less than the memory of this
+            process: a system counts the moment between fork and exec.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
+def run(command, log, timeout=3600):
+    """Runs a program in the repository root, with the root on its PYTHONPATH, and waits for it.
+
+    Args:
+        command: list, the program and its arguments.
+        log: `pathlib.Path` for what it prints.
+        timeout: seconds after which it is killed, with all that it started.
+
+    Returns:
+        `Finished`.
+
+    Raises:
+        ProcessError: it cannot be started, was killed, or ended with another status than 0.
+    """
+    # Unbuffered, or what a program printed before an error would stand below the error.
+    settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    settings |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    expired = threading.Event()
+    with log.open("wb") as file:
+        start = time.perf_counter()
+        try:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, **settings},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ProcessError(f"{command[0]}: cannot be started: {error.strerror}") from error
+
+        def kill():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(timeout, lambda: (expired.set(), kill()))
+        timer.start()
+        try:
+            # Not process.wait(): only wait4 tells the memory of this program and its children alone.
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            timer.cancel()
+            kill()
+        seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if expired.is_set():
+        raise ProcessError(f"took longer than {timeout} s")
+    if process.returncode < 0:
+        raise ProcessError(f"was killed by {signal.Signals(-process.returncode).name}")
+    if process.returncode > 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        raise ProcessError(next((line.strip() for line in reversed(lines) if line.strip()), "failed without a word"))
+    return Finished(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def alternate(names, rounds, measure):
+    """Calls `measure` with each name in interleaved rounds, A B C A B C; dict of name -> one number a round."""
+    found = {name: [] for name in names}
+    for number in range(rounds):
+        for name, numbers in found.items():
+            numbers.append(measure(name))
+            print(f"round {number + 1}/{rounds}: {name}: {numbers[-1]:.4g}", flush=True)
+    return found
+
+
+def call(function, arguments, log, python=sys.executable, timeout=3600):
+    """Calls a function in a process of its own, see `run`.
+
+    Args:
+        function: `"package.module:name"`.
+        arguments: dict of its keyword arguments, of JSON types.
+        log: `pathlib.Path` for what it prints; its result is written beside it.
+        python: the Python that runs it.
+        timeout: see `run`.
+
+    Returns:
+        What the function returned, of JSON types, and `Finished`.
+
+    Raises:
+        ProcessError: the function raised an error, or the process failed.
+    """
+    result = log.with_suffix(".json")
+    command = [python, "-m", "benchmarks.common.worker", function, json.dumps(arguments), result]
+    finished = run(command, log, timeout)
+    return json.loads(result.read_text(encoding="utf-8")), finished

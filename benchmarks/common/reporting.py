@@ -1,0 +1,74 @@
+"""From the results of an experiment to its report in Markdown."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from benchmarks.common import machine
+
+# How to read the numbers of candidates that were measured in rounds.
+ROUNDS = "Numbers are the median of the rounds, and the smallest and largest; ratios are taken round by round."
+
+_VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "for comparison"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A measured value beside its threshold.
+
+    Attributes:
+        text: what was found and what is required.
+        holds: whether the threshold holds; None for a value without a threshold on this machine.
+    """
+
+    text: str
+    holds: bool | None
+
+    def __str__(self) -> str:
+        return f"{self.text}: {_VERDICTS[self.holds]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How the report of an experiment is written. Each function takes the results of `experiment.main`.
+
+    Attributes:
+        title: heading of the report.
+        body: results -> blocks of Markdown, such as tables.
+        checks: results -> one `Check` a threshold.
+        reading: how to read the tables, a paragraph.
+        conditions: results -> lines on how it was measured, besides command, date, machine and packages.
+        packages: distributions whose versions are recorded.
+        draw: called with results and the path of a `.png` to write; None for a report without a picture.
+    """
+
+    title: str
+    body: Callable[[dict], Iterable[str]]
+    checks: Callable[[dict], list[Check]]
+    reading: str
+    conditions: Callable[[dict], Iterable[str]] = lambda _results: ()
+    packages: tuple[str, ...] = ()
+    draw: Callable | None = None
+
+    def failures(self, results: dict) -> list[str]:
+        """The checks whose threshold does not hold, as sentences."""
+        return [str(check) for check in self.checks(results) if check.holds is False]
+
+    def markdown(self, results: dict, picture: str) -> str:
+        """The text of the report; `picture` is the file name of the picture beside it."""
+        blocks = [f"# {self.title}", "Written by the command below; not edited by hand.", *self.body(results)]
+        if self.draw is not None:
+            blocks.append(f"![The results as a picture]({picture})")
+        checks = [f"- {check}" for check in self.checks(results)]
+        if checks:
+            blocks += ["## Thresholds", "\n".join(checks)]
+        load = f"- load before the start: {results['machine']['load']:.2f}; far above 0, other programs ran beside it"
+        measured = [*machine.lines(results), load, *(f"- {line}" for line in self.conditions(results))]
+        blocks += ["## How to read it", self.reading, "## How it was measured", "\n".join(measured)]
+        return "\n\n".join(blocks) + "\n"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table whose first column is aligned to the left, and all others to the right."""
+    head = list(head)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

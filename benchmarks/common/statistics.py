@@ -1,0 +1,45 @@
+"""Medians, spreads and ratios."""
+
+import dataclasses
+import math
+import statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Median, smallest and largest of some numbers."""
+
+    median: float
+    low: float
+    high: float
+
+    def text(self, digits):
+        """`"median (low-high)"` with so many digits behind the point; the median alone if the others read the same."""
+        low, high = f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
+        return f"{self.median:.{digits}f}" + (f" ({low}-{high})" if low != high else "")
+
+
+def spread(numbers):
+    """`Spread` of at least one number."""
+    return Spread(statistics.median(numbers), min(numbers), max(numbers))
+
+
+def ratios(ours, others):
+    """`ours / others`, round by round.
+
+    Two candidates run minutes apart in one round, so a machine that is slower for a while slows both and leaves their
+    ratio.
+
+    Args:
+        ours, others: lists of one number a round; 0 / 0 is 1.
+
+    Raises:
+        ValueError: they are not equally long.
+    """
+    return [_ratio(mine, other) for mine, other in zip(ours, others, strict=True)]
+
+
+def _ratio(mine, other):
+    if other == 0:
+        return math.inf if mine else 1.0
+    return mine / other

@@ -1,1 +1,0 @@
-"""From a checkpoint to a file: one module a converter. Each has `convert`, see `benchmarks.convert`."""

@@ -1,0 +1,130 @@
+"""Times the effect of each graph pass.
+
+Exports the network without each pass, and with Winograd's convolutions at more stages, and times every variant in
+processes of its own, in alternating order. Writes PASSES.md and passes.json.
+
+Example:
+  python -m benchmarks.passes.run
+"""
+
+import pathlib
+import statistics
+import tempfile
+from unittest import mock
+
+from absl import flags
+
+from benchmarks.common import experiment, processes, reporting
+from benchmarks.common.statistics import ratios, spread
+from benchmarks.runtimes.inputs import Inputs
+
+SIZE = (512, 512)
+SHIPPED = "as it ships"
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_integer("rounds", 6, "Processes that time each variant.", lower_bound=1)
+    flags.DEFINE_integer("runs", 20, "Runs of a process that count.", lower_bound=1)
+    flags.DEFINE_integer("threads", 2, "Threads of a run.", lower_bound=1)
+
+
+def variants():
+    """Title of a variant -> (precision, rules of that precision, settings of `fast_convs`)."""
+    from keras_bisenet.export import passes
+    from keras_bisenet.export.passes import column_pairs, fast_convs, folding
+
+    def without(precision, *left_out):
+        return precision, tuple(rule for rule in passes.RULES[precision] if rule not in left_out), {}
+
+    def at_stride(**setting):
+        return "float32", passes.RULES["float32"], setting
+
+    split, winograd = fast_convs.split_upsampled_conv, fast_convs.winograd
+    return {
+        f"float32, {SHIPPED}": without("float32"),
+        "float32, batch norm alone folded": ("float32", (folding.fix_conv, folding.fold_batch_norm), {}),
+        "float32, plain convolutions": without("float32", split, winograd),
+        "float32, without gate + 1": without("float32", folding.add_one_to_gate),
+        "float32, without the split of upsampled convolutions": without("float32", split),
+        "float32, split of the upsampled convolution at stride 16 too": at_stride(SPLIT_STRIDE=16),
+        "float32, without Winograd": without("float32", winograd),
+        "float32, Winograd at the 256-channel stage too": at_stride(WINOGRAD_STRIDE=16),
+        "float32, Winograd at the 256- and 512-channel stages too": at_stride(WINOGRAD_STRIDE=32),
+        f"dynamic, {SHIPPED}": without("dynamic"),
+        "dynamic, without pairs of columns": without("dynamic", column_pairs.pair_columns),
+        f"int8, {SHIPPED}": without("int8"),
+        "int8, without pairs of columns": without("int8", column_pairs.pair_columns),
+    }
+
+
+def measure(options):
+    """Exports and times every variant.
+
+    Returns:
+        dict: `threads`; `bytes`: title of a variant -> size of its file; `milliseconds`: title -> median of each round.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        sizes = _export(scratch)
+        shared = {"runner": "litert_labels", "threads": options.threads, "inputs": str(scratch / "inputs")}
+        shared |= {"warmups": 3, "runs": options.runs, "options": {}}
+
+        def time(title):
+            arguments = shared | {"model": str(scratch / f"{title}.tflite")}
+            runs, _ = processes.call("benchmarks.runtimes.worker:measure", arguments, scratch / "log")
+            return statistics.median(runs)
+
+        milliseconds = processes.alternate(sizes, options.rounds, time)
+    return {"threads": options.threads, "bytes": sizes, "milliseconds": milliseconds}
+
+
+def _export(folder):
+    """Writes the photo and a file for each variant; title of a variant -> size of its file."""
+    import numpy as np
+
+    from benchmarks.common import networks
+    from keras_bisenet.export import convert, passes
+    from keras_bisenet.export.passes import fast_convs
+    from keras_bisenet.export.quantization import calibration
+    from keras_bisenet.preprocessing import MEAN, STD
+
+    model = networks.in_keras(*networks.load())
+    photos = calibration.variations(SIZE, 8).images
+    photo = np.stack(photos[:1])
+    # The labels are not read.
+    Inputs(photo, np.zeros(photo.shape[:3], np.int16), photo, np.array(MEAN), np.array(STD)).save(folder / "inputs")
+    sizes = {}
+    for title, (precision, rules, settings) in variants().items():
+        with mock.patch.dict(passes.RULES, {precision: rules}), mock.patch.multiple(fast_convs, **settings):
+            content = convert.to_tflite(model, SIZE, precision, photos=photos)
+        (folder / f"{title}.tflite").write_bytes(content)
+        sizes[title] = len(content)
+        print(f"{len(content) / 1e6:.2f} MB: {title}", flush=True)
+    return sizes
+
+
+def _body(results):
+    rows = []
+    for title, milliseconds in results["milliseconds"].items():
+        shipped = results["milliseconds"][f"{title.split(',')[0]}, {SHIPPED}"]
+        ratio = spread(ratios(milliseconds, shipped)).text(3)
+        megabytes = f"{results['bytes'][title] / 1e6:.2f}"
+        rows.append((title, spread(milliseconds).text(1), ratio, megabytes))
+    yield reporting.table(("variant", "ms", "time against the file as it ships", "MB"), rows)
+
+
+REPORT = reporting.Report(
+    title="The effect of each graph pass",
+    body=_body,
+    checks=lambda _results: [],
+    reading=(
+        f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
+        f"variants alternate. {reporting.ROUNDS}"
+    ),
+    conditions=lambda results: [f"{results['threads']} threads"],
+    packages=("ai-edge-litert", "keras", "tensorflow"),
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "PASSES.md", define_flags, measure, REPORT)

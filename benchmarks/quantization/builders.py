@@ -1,0 +1,150 @@
+"""Graph passes that make an int8 file differ in one thing from `keras_bisenet.export.quantization`."""
+
+import keras
+import numpy as np
+
+from keras_bisenet.export.passes import rewriting
+from keras_bisenet.export.passes.layers import ColorPadding2D, FixedConv2D, Rounding
+from keras_bisenet.export.quantization import rounding_points
+
+# Parts of a range to choose the one with the least squared error from.
+PARTS_OF_RANGE = np.linspace(1.0, 0.2, 41)
+
+_ROUNDED = "_rounded"
+
+
+class FloatConv2D(FixedConv2D):
+    """A convolution in float32 between tensors of 8 bits.
+
+    TFLiteConverter rounds the kernel of a plain convolution by itself if its input and its output are rounded. An
+    operation that has no 8-bit version, here the negation, keeps the convolution in float; the result is the same.
+    """
+
+    def call(self, inputs):
+        return -self._convolve(inputs, -self.kernel, -self.bias, self.strides, self.padding)
+
+
+class Negative(keras.layers.Layer):
+    """`-x`."""
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def call(self, inputs):
+        return -inputs
+
+
+def least_squares_kernel(kernel, least=0.0):
+    """Like `quantize.round_kernel`, with the steps of least squared error; values past 127 steps are clipped."""
+    whole = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-30)
+    best, best_steps = np.zeros(kernel.shape), np.ones(kernel.shape[3], np.float32)
+    best_error = np.full(kernel.shape[3], np.inf)
+    for part in PARTS_OF_RANGE:
+        steps = np.maximum(whole * part / 127, least).astype(np.float32)
+        rounded = np.clip(np.round(kernel / steps), -127, 127)
+        error = np.square(rounded * steps.astype(np.float64) - kernel).sum((0, 1, 2))
+        better = error < best_error
+        best[..., better], best_steps[better], best_error[better] = rounded[..., better], steps[better], error[better]
+    return best, best_steps
+
+
+def padded_with(gray):
+    """Rewrites a quantized model so that its photo is padded with a gray of 0..255 instead of its mean color."""
+
+    def pad(graph, node):
+        if type(node.operation) is not ColorPadding2D:
+            return None
+        padding = ColorPadding2D(**node.operation.get_config() | {"color": np.full(3, float(gray))})
+        return graph.call(padding, *node.inputs)
+
+    return lambda quantized, _exact: rewriting.rewrite(quantized, [pad])
+
+
+def float_resize(quantized, _exact):
+    """A quantized model whose logits, of an 8-bit convolution, are resized in float."""
+
+    def resize(graph, node):
+        if node.kind != "AlignCornersResize":
+            return None
+        # See `FloatConv2D` for the negation.
+        logits, like = node.inputs
+        negated = graph.call(node.operation, [graph.call(Negative(), logits), like])
+        return graph.call(Negative(), negated)
+
+    return rewriting.rewrite(quantized, [resize])
+
+
+def integer_resize(quantized, _exact):
+    """A quantized model whose logits are resized in 8 bits, in the steps that they have before."""
+
+    def resize(graph, node):
+        if node.kind != "AlignCornersResize":
+            return None
+        before = graph.producer(node.inputs[0]).operation
+        output = graph.call(node.operation, *node.args, **node.kwargs)
+        after = Rounding(before.low, before.high, name=f"{node.name}{_ROUNDED}", dtype=before.dtype_policy)
+        return graph.call(after, output)
+
+    return rewriting.rewrite(quantized, [resize])
+
+
+def float_kernels(quantized, exact):
+    """A quantized model with float kernels: an upper bound for every way to round kernels."""
+    return rewriting.rewrite(quantized, [_float_conv(exact, lambda _name: True)])
+
+
+def in_float(choose):
+    """Computes some nodes of a quantized model in float32, and rounds where an 8-bit node reads one of them.
+
+    Args:
+        choose: `rewriting.Graph` of the exact model -> names of these nodes. The last convolution of each head is one
+            of them in any case.
+
+    Returns:
+        Pass `(quantized model, exact model) -> model`.
+    """
+
+    def rewrite(quantized, exact):
+        _, graph = rewriting.read(exact)
+        points = rounding_points.find(graph)
+        chosen = {*choose(graph), *points.final}
+        roundings = {
+            layer.name.removesuffix(_ROUNDED): layer for layer in quantized.layers if isinstance(layer, Rounding)
+        }
+
+        def drop_rounding(_graph, node):
+            is_float = isinstance(node.operation, Rounding) and node.name.removesuffix(_ROUNDED) in chosen
+            return node.inputs[0] if is_float else None
+
+        def round_inputs(graph, node):
+            is_integer = rounding_points.is_conv(node) or node.kind in rounding_points.INTEGER_KINDS
+            if not is_integer or node.name in chosen:
+                return None
+
+            def rounded(x):
+                source = rounding_points.source(graph, x) if isinstance(x, keras.KerasTensor) else None
+                if source is None or source.name not in chosen or source.name not in roundings:
+                    return x
+                layer = roundings[source.name]
+                name = f"{source.name}_for_{node.name}"
+                return graph.call(Rounding(layer.low, layer.high, name=name, dtype=layer.dtype_policy), x)
+
+            args, kwargs = keras.tree.map_structure(rounded, (node.args, dict(node.kwargs)))
+            return graph.call(node.operation, *args, **kwargs)
+
+        return rewriting.rewrite(quantized, [drop_rounding, _float_conv(exact, chosen.__contains__), round_inputs])
+
+    return rewrite
+
+
+def _float_conv(exact, is_float):
+    """Rule that gives 8-bit convolutions, of names that `is_float` accepts, their kernel and bias before rounding."""
+    convs = {layer.name: layer for layer in exact.layers if isinstance(layer, FixedConv2D)}
+
+    def compute_in_float(graph, node):
+        conv = node.operation
+        if not isinstance(conv, FixedConv2D) or conv.steps is None or not is_float(node.name):
+            return None
+        return graph.call(convs[node.name].like(cls=FloatConv2D), *node.inputs)
+
+    return compute_in_float

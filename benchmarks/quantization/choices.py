@@ -1,0 +1,250 @@
+"""Ways to make the int8 file: that of `keras_bisenet.export`, and others to compare it with."""
+
+import contextlib
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from unittest import mock
+
+import keras
+import numpy as np
+
+from benchmarks.quantization import builders
+from keras_bisenet.export import convert, deployment, passes
+from keras_bisenet.export.passes import folding, rewriting
+from keras_bisenet.export.quantization import calibration, equalization, quantize, rounding_points
+
+# Pixels of each tensor that its squared error is computed on, over all photos.
+_PIXELS = 4096
+
+# The passes without the one that lets the first convolution read the photo itself.
+_NORMALIZED = tuple(rule for rule in passes.RULES["int8"] if rule is not folding.fold_offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A way to make the int8 file. The defaults are those of the export.
+
+    Attributes:
+        name: the difference in words.
+        tail: see `calibration.TAIL`.
+        power: see `equalization.POWER`.
+        rules: graph passes before the quantization, see `passes.RULES`.
+        adapt: (equalized model, its statistics, its inputs) -> other statistics.
+        round_kernel: see `quantize.round_kernel`.
+        integer_head: whether the last convolution is in int8 too.
+        revise: (quantized model, equalized model that it is made of) -> another quantized model.
+    """
+
+    name: str
+    tail: float = calibration.TAIL
+    power: float = equalization.POWER
+    rules: tuple[rewriting.Rule, ...] = passes.RULES["int8"]
+    adapt: Callable | None = None
+    round_kernel: Callable = quantize.round_kernel
+    integer_head: bool = False
+    revise: Callable | None = None
+
+
+AS_IT_IS = Choice("as it is")
+
+
+class Calibrated:
+    """Makes int8 files of a `BiSeNet`, all calibrated on the same photos, a list of `[H, W, 3]` uint8 RGB."""
+
+    def __init__(self, model, photos):
+        self._model, self._photos = model, photos
+        self._deployed = deployment.deploy(model, photos[0].shape[:2])
+        self._images = [deployment.encode(photo, self._deployed) for photo in photos]
+        # The deployment model in float, after graph passes.
+        self.optimized = functools.cache(functools.partial(rewriting.rewrite, self._deployed))
+        self._measured = functools.cache(
+            lambda rules, _tail, _integer_head: calibration.measure(self.optimized(rules), self._images)
+        )
+        # Most choices revise the same model.
+        self._pair = functools.lru_cache(1)(self._quantize)
+
+    def quantized(self, choice):
+        """The functional Keras model that the file of a `Choice` is converted from."""
+        pair = self._pair(dataclasses.replace(choice, name=AS_IT_IS.name, revise=None))
+        return pair[0] if choice.revise is None else choice.revise(*pair)
+
+    def _quantize(self, choice):
+        """The quantized model before it is revised, and the equalized one that it is made of."""
+        with contextlib.ExitStack() as changes:
+            changes.enter_context(mock.patch.object(calibration, "TAIL", choice.tail))
+            changes.enter_context(mock.patch.object(equalization, "POWER", choice.power))
+            changes.enter_context(mock.patch.object(quantize, "round_kernel", choice.round_kernel))
+            if choice.integer_head:
+                changes.enter_context(mock.patch.object(rounding_points, "find", _find_with_head))
+            measured = self._measured(choice.rules, choice.tail, choice.integer_head)
+            exact, statistics = equalization.equalize(self.optimized(choice.rules), measured)
+            if choice.adapt is not None:
+                statistics = choice.adapt(exact, statistics, self._images)
+            return quantize.quantize(exact, statistics), exact
+
+    def file(self, choice):
+        """The photo -> labels `.tflite` file of a `Choice`, as bytes; the photo is uint8, or float32 of 0..255."""
+        with mock.patch.object(convert, "optimize", lambda *_arguments: self.quantized(choice)):
+            return convert.to_tflite(self._model, self._photos[0].shape[:2], "int8", photos=self._photos)
+
+
+def choices():
+    """The choices to compare with `AS_IT_IS`: each differs in one thing, the last in three."""
+    powers = [("none", 0.0), *((f"power {power:g}", power) for power in (0.25, 0.5, 0.75, 1.0))]
+    return [
+        *(
+            Choice(f"ranges: {100 * tail:g} % of the values cut off at either end", tail=tail)
+            for tail in (0.0, 1e-5, 1e-4, 1e-3)
+            if tail != calibration.TAIL
+        ),
+        Choice("ranges: smallest to largest value, of all pixels", adapt=extremes),
+        Choice("ranges: least squared error of each tensor", adapt=least_squares),
+        Choice("kernel ranges: least squared error of each channel", round_kernel=builders.least_squares_kernel),
+        *(Choice(f"equalization: {name}", power=power) for name, power in powers if power != equalization.POWER),
+        Choice("bias correction: none", adapt=without_means),
+        Choice("photo: padded with black", revise=builders.padded_with(0)),
+        Choice("photo: padded with gray (114)", revise=builders.padded_with(114)),
+        Choice(
+            "photo: mean subtracted in float, then rounded", rules=_NORMALIZED, revise=builders.in_float(_normalization)
+        ),
+        Choice("head: last convolution in int8, resize in float", integer_head=True, revise=builders.float_resize),
+        Choice("head: last convolution and resize in int8", integer_head=True, revise=builders.integer_resize),
+        all_but("first convolution and pooling", name="in float: first convolution"),
+        all_but("stage 1, block 1", name="in float: first block"),
+        Choice("in float: means, gates and global context", revise=builders.in_float(attention)),
+        Choice("in float: all kernels, no activation", revise=builders.float_kernels),
+        Choice(
+            "ranges of all pixels, no equalization, no bias correction",
+            power=0.0,
+            adapt=lambda model, *measured: without_means(model, extremes(model, *measured), None),
+        ),
+    ]
+
+
+def _find_with_head(graph, find=rounding_points.find):
+    """`rounding_points.find` with the last convolution of each head among the rounded nodes."""
+    points = find(graph)
+    return dataclasses.replace(points, tensors=points.tensors | points.final, final=frozenset())
+
+
+def without_means(_model, statistics, _images):
+    """Statistics whose means are 0, so that no bias is corrected."""
+    return {name: dataclasses.replace(statistic, mean=0 * statistic.mean) for name, statistic in statistics.items()}
+
+
+def extremes(model, statistics, images):
+    """Statistics with the range of all values of each tensor."""
+    ranges = dict.fromkeys(statistics, (0.0, 0.0))
+    for name, values in _values(model, statistics, images):
+        low, high = ranges[name]
+        ranges[name] = min(low, values.min()), max(high, values.max())
+    return {
+        name: dataclasses.replace(statistic, low=np.array([ranges[name][0]]), high=np.array([ranges[name][1]]))
+        for name, statistic in statistics.items()
+    }
+
+
+def least_squares(model, statistics, images):
+    """Statistics with the ranges that make the squared error of rounding least, over values of random pixels."""
+    random = np.random.default_rng(0)
+    kept = {name: [] for name in statistics}
+    for name, values in _values(model, statistics, images):
+        kept[name].append(values[random.integers(0, len(values), -(-_PIXELS // len(images)))])
+    return {
+        name: dataclasses.replace(statistic, **least_squares_range(np.concatenate(kept[name])))
+        for name, statistic in statistics.items()
+    }
+
+
+def _values(model, names, images):
+    """Yields name and values `[pixels, C]` of each named node on each input of a model."""
+    copy, graph = rewriting.read(model)
+    network = keras.Model(copy.input, {name: graph.named(name).output for name in names})
+    for image in images:
+        for name, values in network(image, training=False).items():
+            yield name, values.numpy().reshape(-1, values.shape[-1])
+
+
+def least_squares_range(values):
+    """The part of the range of values with the least squared error of rounding: dict of `low` and `high`, `[1]`."""
+
+    def error(part):
+        scale = quantize.Scale(values.min() * part, values.max() * part)
+        zero = np.clip(np.round(-scale.low / scale.step), 0, 255)
+        rounded = np.clip(np.round(values / scale.step) + zero, 0, 255) - zero
+        return np.square(rounded * scale.step - values).mean()
+
+    part = min(builders.PARTS_OF_RANGE, key=error)
+    return {"low": np.array([values.min() * part]), "high": np.array([values.max() * part])}
+
+
+def _normalization(graph):
+    """Names of the nodes between the photo and the first convolution."""
+    first = next(node for node in graph.nodes if rounding_points.is_conv(node))
+    return [node.name for node in graph.nodes[: graph.nodes.index(first)]]
+
+
+def attention(graph):
+    """Names of the nodes that compute one number a channel for the whole photo."""
+    return [node.name for node in graph.nodes if node.output.shape[1:3] == (1, 1)]
+
+
+def parts(graph):
+    """The parts of the network that can be int8.
+
+    Args:
+        graph: `rewriting.Graph` of a deployment model of a `BiSeNet`.
+
+    Returns:
+        dict, name of a part -> frozenset of the names of its nodes. An addition of two parts belongs to the later one,
+        a global mean and a concatenation to the part of the convolution that reads it.
+    """
+    convs = [node for node in graph.nodes if rounding_points.is_conv(node)]
+    beginnings = _beginnings(node.name for node in convs)
+    names = list(beginnings)
+    final = rounding_points.find(graph).final
+    place_of = {}
+    for node in graph.nodes:
+        producers = [producer for x in node.inputs if (producer := graph.producer(x)) is not None]
+        if node in convs:
+            if node.name in final:
+                continue
+            (place,) = (place for place, name in enumerate(names) if node.name.startswith(beginnings[name]))
+            for producer in producers:
+                if producer.kind in ("GlobalMean", "Concatenate"):
+                    place_of[producer.name] = place
+        else:
+            place = max((place_of[producer.name] for producer in producers if producer.name in place_of), default=0)
+        place_of[node.name] = place
+    return {
+        name: frozenset(node for node, found in place_of.items() if found == place) for place, name in enumerate(names)
+    }
+
+
+def _beginnings(convs):
+    """Part -> how the names of its convolutions begin, in the order in which data passes."""
+    blocks = sorted({found.groups() for name in convs if (found := re.match(r"backbone_layer(\d+)_(\d+)_", name))})
+    return {
+        "first convolution and pooling": "backbone_bn1",
+        **{f"stage {stage}, block {int(block) + 1}": f"backbone_layer{stage}_{block}_" for stage, block in blocks},
+        "global context": "conv_avg",
+        "attention refinement, stride 32": "arm32",
+        "convolution after it, stride 16": "conv_head32",
+        "attention refinement, stride 16": "arm16",
+        "convolution after it, stride 8": "conv_head16",
+        "feature fusion": "ffm",
+        "convolution before the logits": "conv_out_bn",
+    }
+
+
+def only(part):
+    """A `Choice` with one of `parts` in int8 and everything else in float."""
+    others = builders.in_float(lambda graph: {node.name for node in graph.nodes} - parts(graph)[part])
+    return Choice(f"only {part}", revise=others)
+
+
+def all_but(part, name=None):
+    """A `Choice` with one of `parts` in float and everything else in int8."""
+    return Choice(name or f"all but {part}", revise=builders.in_float(lambda graph: parts(graph)[part]))

@@ -1,0 +1,134 @@
+"""Measures on photos with ground truth what 8 bits cost, and the effect of each choice in the int8 export.
+
+Compares the files of every precision, the int8 file with one choice changed at a time, and with one part of the network
+in int8 at a time. Writes QUANTIZATION.md and quantization.json. Exit status 0 only if every threshold holds.
+
+--data is a folder of labeled photos, as train.py takes it: train is for calibration, val for the comparison.
+
+Example:
+  python -m benchmarks.quantization.run --data celebamask
+"""
+
+from absl import flags
+
+from benchmarks.common import experiment, networks, reporting
+
+# Photos of the train split for calibration; the choices and the parts take the first of these.
+CALIBRATION_COUNTS = (32, 100)
+# Least part of the pixels with the labels of float32, by precision; largest difference of mean IoU; largest file.
+SAME_LABELS = {"dynamic": 0.998, "int8": 0.997}
+MEAN_IOU_POINTS, MEGABYTES = 0.1, 13.4
+
+_READING = """\
+*Same labels* is the part of the pixels that get the label of the float32 file, on average over the photos and on the
+photo where it is least. mIoU is against the ground truth: intersection over union of each class, summed over all
+photos, averaged over the classes; a class that neither the file nor the ground truth has anywhere is left out. *Change*
+is the difference of the mean from that of the file as the export makes it, in points of a per cent, with its standard
+error over the photos: below two of these, the photos do not tell the two apart. A hundredth of a point may be luck even
+then, other photos to calibrate on do as much. Each choice is changed alone. Ranges are of pixels drawn at random, as in
+the export, unless the row says all. Every file has float32 logits from the last convolution on, except in the rows
+about the head. A part in int8 has its input, its kernels and its results rounded."""
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
+    flags.DEFINE_string("checkpoint", "default", "A checkpoint file, or a name in checkpoints/manifest.json.")
+    flags.DEFINE_integer("limit", None, "Compare on only so many photos of val.txt.", lower_bound=2)
+
+
+def measure(options):
+    """Makes and compares the files.
+
+    Returns:
+        dict: `photos` and `calibration_photos`: how many; `files`, `choices` and `parts`: lists of rows. A row has
+        `name` and `same_labels`: `mean` and `worst`; of a file also `precision`, `mean_iou`, `bytes`; of a choice also
+        `change`: `mean` and `error`, and the first is the file as it is. A row of a part has `name`, and `only` and
+        `all_but`, each with `same_labels` and `change`.
+    """
+    from benchmarks.quantization import comparison
+    from keras_bisenet.export.quantization import calibration
+
+    state, architecture = networks.load(options.checkpoint)
+    photos, truth = comparison.read_val(options.data, options.limit, architecture.num_classes)
+    train = comparison.read_train(options.data, max(CALIBRATION_COUNTS))
+    calibrations = {f"{len(train[:count])} photos": train[:count] for count in CALIBRATION_COUNTS}
+    variations = calibration.variations(comparison.SIZE)
+    calibrations[f"{len(variations.images)} {variations.source}"] = variations.images
+    first = train[: CALIBRATION_COUNTS[0]]
+    made = comparison.Comparison(networks.in_keras(state, architecture), photos, truth, first)
+    return {
+        "photos": len(photos),
+        "calibration_photos": len(first),
+        "files": made.files(calibrations),
+        "choices": made.choices(),
+        "parts": made.parts(),
+    }
+
+
+def checks(results):
+    """Checks labels, mean IoU and size of the 8-bit files."""
+    (reference,) = (row for row in results["files"] if row["precision"] == "float32")
+    found = []
+    for row in results["files"]:
+        name, mean, megabytes = row["name"], row["same_labels"]["mean"], row["bytes"] / 1e6
+        points = 100 * (row["mean_iou"] - reference["mean_iou"])
+        least = SAME_LABELS.get(row["precision"])
+        if least is not None:
+            found.append((f"{mean:.3%} same labels, required are at least {100 * least:g} %", mean >= least, name))
+        if row["precision"] == "int8":
+            text = f"mIoU {points:+.3f} points from float32's, accepted are {MEAN_IOU_POINTS:g} either way"
+            found.append((text, abs(points) <= MEAN_IOU_POINTS, name))
+            text = f"{megabytes:.2f} MB, accepted are {MEGABYTES:g}"
+            found.append((text, megabytes <= MEGABYTES, name))
+    return [reporting.Check(f"{name}: {text}", holds) for text, holds, name in found]
+
+
+def _labels(row):
+    return f"{row['same_labels']['mean']:.3%}", f"{row['same_labels']['worst']:.3%}"
+
+
+def _change(row):
+    return f"{100 * row['change']['mean']:+.3f} ± {100 * row['change']['error']:.3f}"
+
+
+def _body(results):
+    files = (
+        (row["name"], *_labels(row), f"{100 * row['mean_iou']:.3f}", f"{row['bytes'] / 1e6:.2f}")
+        for row in results["files"]
+    )
+    as_it_is, *others = results["choices"]
+    choices = [(f"**{as_it_is['name']}**", *_labels(as_it_is), "-")]
+    choices += [(row["name"], *_labels(row), _change(row)) for row in others]
+    parts = (
+        (row["name"], *_labels(row["only"]), _labels(row["all_but"])[0], _change(row["all_but"]))
+        for row in sorted(results["parts"], key=lambda row: row["only"]["same_labels"]["mean"])
+    )
+    same = ("same labels: mean", "worst photo")
+    alone = ("it alone in int8, same labels: mean", "worst photo", "it alone in float: mean")
+    yield "## The files"
+    yield reporting.table(("file", *same, "mIoU", "MB"), files)
+    yield "## The choices, one changed at a time"
+    yield reporting.table(("int8 file", *same, "change, points"), choices)
+    yield "## Where the loss comes from"
+    yield reporting.table(("part of the network", *alone, "change, points"), parts)
+
+
+def _conditions(results):
+    yield (
+        f"{results['photos']} photos of val.txt; choices and parts are calibrated on {results['calibration_photos']} "
+        "photos of train.txt"
+    )
+
+
+REPORT = reporting.Report(
+    title="What 8 bits cost, and what the int8 export does about it",
+    body=_body,
+    checks=checks,
+    reading=_READING,
+    conditions=_conditions,
+    packages=("ai-edge-litert", "keras", "numpy", "pillow", "tensorflow"),
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "QUANTIZATION.md", define_flags, measure, REPORT)

@@ -1,0 +1,90 @@
+"""Measures the effect of quantization-aware training: the int8 files of a network before and after it.
+
+Both int8 files are compared with the float32 network before the training. Writes QUANTIZE_AWARE.md and
+quantize_aware.json. Exit status 0 only if int8 has a higher mean IoU after the training than before.
+
+Example:
+  python scripts/train.py --data_dir DATA --workdir build/aware --config quantize_aware --init build/run/best.keras
+  python -m benchmarks.quantization.run_aware --data DATA --before build/run/best.keras --after build/aware/last.keras
+"""
+
+from absl import flags
+
+from benchmarks.common import experiment, reporting
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_string("data", None, "Folder of labeled photos, as train.py takes it.", required=True)
+    flags.DEFINE_string("before", None, "A .keras file.", required=True)
+    flags.DEFINE_string("after", None, "A .keras file, trained on from it with --quantize_aware.", required=True)
+    flags.DEFINE_integer("calibration_count", 32, "Photos of the train split that both files are calibrated on.")
+    flags.DEFINE_integer("limit", None, "Compare on only so many photos of the val split.", lower_bound=1)
+
+
+def measure(options):
+    """Makes and compares the files.
+
+    Returns:
+        dict: `photos` and `calibration_photos`: how many; `networks`: `before` and `after` -> dict: `float32` and
+        `int8`: mean IoU; `same_labels` and `worst`: part of the pixels, on average and of the worst photo, in which
+        the int8 file has the label of float32 before the training.
+    """
+    from benchmarks.quantization import comparison
+    from keras_bisenet import load_model
+    from keras_bisenet.export import convert
+
+    models = {name: load_model(path) for name, path in (("before", options.before), ("after", options.after))}
+    num_classes = models["before"].num_classes
+    photos, truth = comparison.read_val(options.data, options.limit, num_classes)
+    calibration = comparison.read_train(options.data, options.calibration_count)
+    networks, expected = {}, None
+    for name, model in models.items():
+        labels = {}
+        for precision in ("float32", "int8"):
+            content = convert.to_tflite(model, comparison.SIZE, precision, photos=calibration)
+            labels[precision] = comparison.labels(content, photos, f"{name}, {precision}")
+        expected = labels["float32"] if expected is None else expected
+        same = comparison.summary(comparison.agreement(labels["int8"], expected))
+        scores = {precision: comparison.mean_iou(truth, found, num_classes) for precision, found in labels.items()}
+        networks[name] = {**scores, "same_labels": same["mean"], "worst": same["worst"]}
+    return {"photos": len(photos), "calibration_photos": len(calibration), "networks": networks}
+
+
+def _checks(results):
+    (before, after) = (100 * results["networks"][name]["int8"] for name in ("before", "after"))
+    reference = 100 * results["networks"]["before"]["float32"]
+    text = (
+        f"int8 loses {reference - before:.2f} of {reference:.2f} points of mean IoU, and after training with rounding "
+        f"{reference - after:.2f}, required is less"
+    )
+    return [reporting.Check(text, after > before)]
+
+
+def _body(results):
+    head = ("network", "float32 mIoU", "int8 mIoU", "int8 has the labels of float32 before", "worst photo")
+    rows = [
+        (
+            name,
+            *(f"{100 * row[precision]:.2f}" for precision in ("float32", "int8")),
+            f"{100 * row['same_labels']:.3f} %",
+            f"{100 * row['worst']:.2f} %",
+        )
+        for name, row in results["networks"].items()
+    ]
+    yield reporting.table(head, rows)
+
+
+REPORT = reporting.Report(
+    title="The effect of quantization-aware training",
+    body=_body,
+    checks=_checks,
+    reading="The recipe learns the network's own probabilities, so nothing is gained from labels.",
+    conditions=lambda results: [
+        f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
+    ],
+    packages=("ai-edge-litert", "keras", "tensorflow"),
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "QUANTIZE_AWARE.md", define_flags, measure, REPORT)

@@ -1,0 +1,56 @@
+"""The candidates of the comparison and their pinned packages, read from candidates.toml."""
+
+import dataclasses
+import pathlib
+import tomllib
+from collections.abc import Mapping
+
+_TABLES = tomllib.loads(pathlib.Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+# The environment of the Python that runs the benchmark.
+PROJECT = "project"
+# Every other environment -> its pinned packages.
+PINS = _TABLES["environments"]
+# Environment -> the packages whose versions the report names.
+REPORTED = {
+    PROJECT: ("ai-edge-litert", "keras", "numpy", "tensorflow", "torch"),
+    **{name: tuple(pin.partition("==")[0] for pin in pins) for name, pins in PINS.items()},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A conversion or a run.
+
+    Attributes:
+        environment: `PROJECT` or a key of `PINS`.
+        function: name of a function in `converters` or `runners`.
+        options: keyword arguments for it, of JSON types.
+    """
+
+    environment: str
+    function: str
+    options: Mapping = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One row of the comparison; candidates.toml explains the attributes."""
+
+    name: str
+    title: str
+    run: Step
+    convert: Step | None = None
+    precision: str = "float32"
+    runtime: str = "LiteRT"
+    suffix: str = ".tflite"
+
+
+def _read(name, entry):
+    steps = {key: Step(*entry[key]) for key in ("convert", "run") if key in entry}
+    return Candidate(name, **{**entry, **steps})
+
+
+# Name -> candidate; `ours` first.
+CANDIDATES = {name: _read(name, entry) for name, entry in _TABLES["candidates"].items()}
+OURS = tuple(name for name in CANDIDATES if name.startswith("ours"))

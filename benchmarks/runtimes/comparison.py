@@ -1,0 +1,220 @@
+"""The comparison itself: environments, conversions, labels, rounds.
+
+Every conversion and every measurement is a process of its own, started fresh and gone before the next one starts, and
+the candidates alternate: A B C A B C. A process that lives through all rounds would keep its luck with memory layout
+and threads, some per cent from start to start, and report it as speed; fresh processes show it as spread.
+"""
+
+import json
+import pathlib
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+
+from benchmarks.common import machine, networks, processes
+from benchmarks.runtimes.candidates import OURS, PINS, PROJECT
+from benchmarks.runtimes.inputs import Inputs
+
+_SETTINGS = ("photos", "calibration_images", "calibration_count", "threads", "conversions", "rounds", "warmups", "runs")
+_VERSIONS = """
+import importlib.metadata, json
+print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))
+"""
+
+
+class Comparison:
+    """Runs the candidates and collects their results.
+
+    Args:
+        candidates: list of `candidates.Candidate`; without the first one there is nothing to compare.
+        options: the flags of `run`, as attributes.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be found.
+        OSError: the folder for files cannot be written to.
+    """
+
+    def __init__(self, candidates, options):
+        self._candidates, self._options = candidates, options
+        self._checkpoint = _absolute(networks.locate(options.checkpoint))
+        self._folder = pathlib.Path(options.work_dir).absolute()
+        self._logs = self._folder / "logs"
+        for folder in (self._logs, self._folder / "files"):
+            folder.mkdir(parents=True, exist_ok=True)
+        pip_flags = shlex.split(options.pip_flags)
+        self._environments = Environments(self._folder / "environments", self._logs, pip_flags)
+        self._entries = {candidate.name: _entry(candidate) for candidate in candidates}
+
+    def run(self):
+        """Runs everything.
+
+        Returns:
+            dict: `settings`; `candidates`: list of dicts, see `_entry`; `packages`: environment -> package ->
+            version; `photos` and `calibration_photos`: how many there were.
+
+        Raises:
+            BenchmarkError: the reference or the first candidate fails. Any other that fails is recorded as failed.
+        """
+        options = self._options
+        print("run the PyTorch reference ...", flush=True)
+        arguments = {
+            "checkpoint": self._checkpoint,
+            "image_size": (options.image_size, options.image_size),
+            "photos": _absolute(options.photos),
+            "calibration_images": _absolute(options.calibration_images),
+            "calibration_count": options.calibration_count,
+            "output": self._inputs,
+        }
+        try:
+            self._call(PROJECT, "inputs:write", "reference", arguments)
+        except processes.ProcessError as error:
+            raise processes.BenchmarkError(f"the PyTorch reference failed: {error}") from error
+        for number in range(options.conversions):
+            self._each(f"convert {number + 1}/{options.conversions}", self._convert)
+        self._each("compare labels", self._compare)
+        for number in range(options.rounds):
+            self._each(f"time {number + 1}/{options.rounds}", self._measure)
+        inputs = Inputs.load(self._inputs)
+        settings = {name: getattr(options, name) for name in _SETTINGS}
+        settings |= {name: machine.without_folders(value) for name, value in settings.items() if isinstance(value, str)}
+        return {
+            "settings": {"image_size": inputs.image_size, **settings},
+            "candidates": list(self._entries.values()),
+            "packages": self._environments.versions(),
+            "photos": len(inputs.photos),
+            "calibration_photos": len(inputs.calibration),
+        }
+
+    @property
+    def _inputs(self):
+        return str(self._folder / "inputs")
+
+    def _call(self, environment, function, log, arguments):
+        python = self._environments.python(environment)
+        return processes.call(f"benchmarks.runtimes.{function}", arguments, self._logs / f"{log}.log", python)
+
+    def _files(self, candidate):
+        """The folder that holds the file of a candidate, what belongs to it, and nothing else."""
+        return self._folder / "files" / candidate.name
+
+    def _model(self, candidate):
+        if candidate.convert is None:
+            return self._checkpoint
+        return str(self._files(candidate) / f"model{candidate.suffix}")
+
+    def _each(self, step, act):
+        """Calls `act` with every candidate that has not failed yet, and its entry."""
+        for candidate in self._candidates:
+            entry = self._entries[candidate.name]
+            if entry["failure"] is not None:
+                continue
+            try:
+                result = act(candidate, entry)
+            except processes.ProcessError as error:
+                if candidate is self._candidates[0]:
+                    raise processes.BenchmarkError(f"{candidate.name} failed: {error}") from error
+                entry["failure"] = result = machine.without_folders(str(error))
+            print(f"{step}  {candidate.name}: {result}", flush=True)
+
+    def _convert(self, candidate, entry):
+        step = candidate.convert
+        if step is None:
+            return "runs the checkpoint itself"
+        # A converter that writes nothing must not pass with the file of an earlier time.
+        shutil.rmtree(self._files(candidate), ignore_errors=True)
+        self._files(candidate).mkdir()
+        arguments = {"converter": step.function, "checkpoint": self._checkpoint, "inputs": self._inputs}
+        arguments |= {"output": self._model(candidate), "options": dict(step.options)}
+        _, finished = self._call(step.environment, "worker:convert", f"convert_{candidate.name}", arguments)
+        entry["file_bytes"] = sum(file.stat().st_size for file in self._files(candidate).iterdir())
+        entry["conversion_seconds"].append(finished.seconds)
+        entry["conversion_peak_bytes"].append(finished.peak_bytes)
+        return f"{finished.seconds:.1f} s, {finished.peak_bytes / 1e6:,.0f} MB"
+
+    def _run(self, function, candidate, **arguments):
+        step = candidate.run
+        arguments |= {"runner": step.function, "model": self._model(candidate), "threads": self._options.threads}
+        arguments |= {"inputs": self._inputs, "options": dict(step.options)}
+        return self._call(step.environment, f"worker:{function}", f"{function}_{candidate.name}", arguments)
+
+    def _compare(self, candidate, entry):
+        agreements, _ = self._run("compare", candidate)
+        entry["label_agreement"] = {"mean": statistics.fmean(agreements), "worst": min(agreements)}
+        return f"{entry['label_agreement']['mean']:.4%}"
+
+    def _measure(self, candidate, entry):
+        milliseconds, finished = self._run("measure", candidate, warmups=self._options.warmups, runs=self._options.runs)
+        entry["round_ms"].append(statistics.median(milliseconds))
+        entry["run_peak_bytes"].append(finished.peak_bytes)
+        return f"{entry['round_ms'][-1]:.1f} ms"
+
+
+class Environments:
+    """Makes each environment when it is first asked for, and reuses one that has the same pins.
+
+    Args:
+        folder: `pathlib.Path` of the folder that holds them.
+        logs: `pathlib.Path` of the folder for what pip prints.
+        pip_flags: list of further arguments for pip.
+    """
+
+    def __init__(self, folder, logs, pip_flags=()):
+        self._folder = folder
+        self._logs = logs
+        self._pip_flags = pip_flags
+        self._pythons = {PROJECT: sys.executable}
+        self._failures = {}
+
+    def python(self, name):
+        """The Python of an environment.
+
+        Raises:
+            ProcessError: it cannot be made. A second call raises the same error without another attempt.
+        """
+        if name in self._failures:
+            raise self._failures[name]
+        if name not in self._pythons:
+            try:
+                self._pythons[name] = self._make(name)
+            except processes.ProcessError as error:
+                self._failures[name] = error
+                raise
+        return self._pythons[name]
+
+    def _make(self, name):
+        folder = self._folder / name
+        python, marker = folder / "bin" / "python", folder / "pins.txt"
+        wanted = "\n".join([f"python=={sys.version.split()[0]}", *PINS[name], ""])
+        if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
+            print(f"install {', '.join(PINS[name])} ...", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            log = self._logs / f"install_{name}.log"
+            processes.run([sys.executable, "-m", "venv", folder], log)
+            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            processes.run([*install, *self._pip_flags, *PINS[name]], log)
+            # Written last, so that an interrupted installation is not reused.
+            marker.write_text(wanted, encoding="utf-8")
+        return python
+
+    def versions(self):
+        """Environment -> package -> version, of all packages in the environments made so far."""
+        versions = {}
+        for name, python in self._pythons.items():
+            answer = subprocess.run([python, "-c", _VERSIONS], capture_output=True, check=True, text=True)
+            versions[name] = dict(sorted(json.loads(answer.stdout).items()))
+        return versions
+
+
+def _entry(candidate):
+    """A candidate in the results, before it is measured: JSON types, one number a conversion or round."""
+    entry = {key: getattr(candidate, key) for key in ("name", "title", "precision", "runtime")}
+    entry |= {"ours": candidate.name in OURS, "failure": None, "label_agreement": None, "file_bytes": None}
+    lists = ("round_ms", "run_peak_bytes", "conversion_seconds", "conversion_peak_bytes")
+    return entry | {name: [] for name in lists}
+
+
+def _absolute(path):
+    """For children, which work in the repository root; None stays None."""
+    return None if path is None else str(pathlib.Path(path).absolute())

@@ -1,0 +1,71 @@
+"""Photos and expected labels of the comparison, as `.npy` files that every environment can read."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Photos, labels and normalization. After `load` the arrays are memory-mapped.
+
+    Attributes:
+        photos: `[N, H, W, 3]` uint8 RGB; labels are compared on all of them, time is taken on the first.
+        labels: `[N, H, W]` int16, the labels of the PyTorch network.
+        calibration: `[M, H, W, 3]` uint8 RGB; the photos that every int8 candidate is calibrated on.
+        mean, std: `[3]` float64, the normalization `(photo / 255 - mean) / std`.
+    """
+
+    photos: np.ndarray
+    labels: np.ndarray
+    calibration: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def image_size(self):
+        """(height, width)."""
+        return self.photos.shape[1:3]
+
+    def save(self, folder):
+        """Writes one file per attribute into `folder`."""
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in dataclasses.fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name))
+
+    @classmethod
+    def load(cls, folder):
+        """Opens the files of `save`."""
+        paths = {field.name: pathlib.Path(folder) / f"{field.name}.npy" for field in dataclasses.fields(cls)}
+        return cls(**{name: np.load(path, mmap_mode="r") for name, path in paths.items()})
+
+
+def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):
+    """Child process: writes `Inputs` with the labels of the PyTorch network into the folder `output`.
+
+    Args:
+        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
+        image_size: (height, width).
+        photos: path of a photo or of a folder; None is the bundled photo.
+        calibration_images, calibration_count: see `calibration.choose`.
+        output: path of the folder.
+    """
+    import weight_port
+    from keras_bisenet import preprocessing
+    from keras_bisenet.export.quantization.calibration import choose
+    from keras_bisenet.utils import images
+    from weight_port.reference import torch_network
+
+    size = tuple(image_size)
+    photos = np.stack([images.read(path, size) for path in images.find(photos or images.BUNDLED)])
+    calibration = np.stack(choose(size, calibration_images, calibration_count).images)
+    mean, std = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
+    state = weight_port.load(checkpoint)
+    reference = torch_network.Reference(state, weight_port.recognize(state))
+    labels = []
+    for photo in photos:
+        logits, _, _ = reference(((photo[np.newaxis] / 255 - mean) / std).astype(np.float32))
+        labels.append(logits[0].argmax(-1).astype(np.int16))
+    Inputs(photos, np.stack(labels), calibration, mean, std).save(output)

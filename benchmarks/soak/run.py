@@ -1,0 +1,237 @@
+"""Runs 10,000 inferences and 500 training steps, and shows whether memory, open files and threads stay as they are.
+
+Also whether the last result of a photo is the first one, bit by bit. Writes ENDURANCE.md, endurance.json and
+endurance.png. Exit status 0 only if every threshold holds. (Linux only.)
+
+Example:
+  python -m benchmarks.soak.run
+"""
+
+import csv
+import hashlib
+import pathlib
+import statistics
+import tempfile
+import threading
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from benchmarks.common import experiment, processes, reporting
+from benchmarks.common.process_memory import held
+from keras_bisenet import FaceParser
+from keras_bisenet.utils import images
+
+# Samples of the process memory over a run, and the longest time that a run may take on a busy machine.
+SAMPLES, HOURS = {"inference": 200, "training": 50}, 6
+RUNS = {"inference": "calls of FaceParser", "training": "training steps"}
+# The first part of a run, in which caches fill and libraries start their threads.
+WARM_UP = 0.1
+# Largest growth from the first third to the last, in bytes. The labels of a photo take 0.2 MB, the tensors of a
+# training step 10 MB and more: a leak of one in a hundred would exceed this.
+GROWTH = {"inference": 10e6, "training": 50e6}
+
+_READING = """\
+Each run is a process of its own. Memory is that of the process (RSS) after Python's garbage collection. The first tenth
+is the warm-up; of the rest, the median of the last third is compared with that of the first third. Photos of four sizes
+alternate, and every twentieth call asks for probabilities instead of labels. The training is `train_and_evaluate`, with
+its evaluations, checkpoints, logs and pictures."""
+# Sizes of the photos: that of the bundled network, smaller, larger, odd.
+SIZES = ((512, 512), (301, 203), (640, 480), (97, 512))
+# Every so many calls one asks for probabilities, which take 19 times the memory of a photo in float32.
+PROBABILITIES_EVERY = 20
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_integer("inferences", 10_000, "Calls of FaceParser.", lower_bound=200)
+    flags.DEFINE_integer("steps", 500, "Training steps.", lower_bound=200)
+
+
+def measure(options):
+    """Runs both; dict of the results of `inference` and `training`."""
+    results = {}
+    for name, count in (("inference", options.inferences), ("training", options.steps)):
+        arguments = {"count": count, "every": count // SAMPLES[name]}
+        with tempfile.TemporaryDirectory() as scratch:
+            log = pathlib.Path(scratch, "log")
+            function = f"benchmarks.soak.run:{name}"
+            results[name], finished = processes.call(function, arguments, log, timeout=3600 * HOURS)
+        print(f"{count:,} {RUNS[name]} in {finished.seconds:.0f} s", flush=True)
+    return results
+
+
+def inference(count, every, model=None):
+    """Child process: parses photos of a few sizes in alternating order, with one `FaceParser`.
+
+    Args:
+        count: number of calls.
+        every: calls from one sample to the next.
+        model: path of a `.tflite` file; None for the bundled one.
+
+    Returns:
+        dict: `samples`: lists of number of calls, bytes, open files, threads; `changed`: number of calls that returned
+        another array than the first call with that photo.
+    """
+    parser = FaceParser(model)
+    photos = [np.roll(images.read(images.BUNDLED, size), 11, axis=1) for size in SIZES]
+    samples, first, changed = [], {}, 0
+    for number in range(1, count + 1):
+        soft, which = number % PROBABILITIES_EVERY == 0, number % 7 % len(photos)
+        array = (parser.probabilities if soft else parser)(photos[which])
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        changed += digest != first.setdefault((soft, which), digest)
+        del array
+        if number % every == 0:
+            samples.append([number, *held()])
+    return {"samples": samples, "changed": changed}
+
+
+def training(count, every):
+    """Child process: a whole run of `train_and_evaluate`, with evaluations and checkpoints, watched by a thread.
+
+    Args:
+        count: number of steps.
+        every: least number of steps from one sample to the next.
+
+    Returns:
+        dict: `samples`, see `inference`, of steps; `losses`: of the first and the last line of `steps.csv`.
+    """
+    from keras_bisenet.training import configs, loop
+
+    config = configs.TrainConfig(
+        num_classes=3,
+        crop_size=64,
+        batch_size=4,
+        steps=count,
+        learning_rate=1e-3,
+        warmup_steps=count // 10,
+        ema_decay=0.9,
+        evaluate_every=max(count // 10, 1),
+        checkpoint_every=max(count // 20, 1),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        data, workdir = pathlib.Path(scratch, "data"), pathlib.Path(scratch, "run")
+        _write_data(data)
+        samples, ended = [], threading.Event()
+        watcher = threading.Thread(target=_watch, args=(workdir / "steps.csv", every, samples, ended))
+        watcher.start()
+        try:
+            loop.train_and_evaluate(config, workdir, data)
+        finally:
+            ended.set()
+            watcher.join()
+        losses = [float(row["loss"]) for row in _rows(workdir / "steps.csv")]
+    return {"samples": samples, "losses": [losses[0], losses[-1]]}
+
+
+def _watch(path, every, samples, ended):
+    reported = 0
+    while not ended.wait(0.1):
+        rows = _rows(path)
+        step = int(rows[-1]["step"]) if rows else 0
+        if step >= reported + every:
+            reported = step
+            samples.append([step, *held()])
+
+
+def _rows(path):
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        # The last line may be half written.
+        return [row for row in csv.DictReader(line for line in file if line.endswith("\n")) if row["step"].isdecimal()]
+
+
+def _write_data(folder):
+    """Crops of the bundled photo, labeled by their brightness: eight to train on, two to validate with."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    photo = images.read(images.BUNDLED, (200, 200))
+    for number in range(10):
+        crop = photo[10 * number : 10 * number + 96, 8 * number : 8 * number + 112]
+        Image.fromarray(crop).save(folder / "images" / f"{number}.png")
+        Image.fromarray((crop.mean(-1) // 86).astype(np.uint8)).save(folder / "labels" / f"{number}.png")
+    (folder / "train.txt").write_text("".join(f"{number}\n" for number in range(8)))
+    (folder / "val.txt").write_text("8\n9\n")
+
+
+def after_warm_up(samples):
+    """The samples that count. A sample is a list: calls or steps so far, bytes, open files, threads."""
+    return [sample for sample in samples if sample[0] > WARM_UP * samples[-1][0]]
+
+
+def growth(samples):
+    """Bytes by which the median of the last third of the samples exceeds that of the first third."""
+    kept = after_warm_up(samples)
+    third = max(len(kept) // 3, 1)
+    first, last = (statistics.median(sample[1] for sample in part) for part in (kept[:third], kept[-third:]))
+    return last - first
+
+
+def handles(samples):
+    """The largest increase of open files, and of threads, after the warm-up: at least 0."""
+    kept = after_warm_up(samples)
+    return tuple(max(sample[place] for sample in kept) - kept[0][place] for place in (2, 3))
+
+
+def checks(results):
+    """Checks memory, open files and threads of both runs, equal results, and that the training learned."""
+    found = []
+    for run, name in RUNS.items():
+        samples = results[run]["samples"]
+        more, (files, threads), done = growth(samples), handles(samples), f"{samples[-1][0]:,} {name}"
+        text = f"{done}: memory {more / 1e6:+.1f} MB, accepted are {GROWTH[run] / 1e6:+.0f} MB"
+        found.append(reporting.Check(text, more <= GROWTH[run]))
+        text = f"{done}: {files} more open files, {threads} more threads, accepted are 0"
+        found.append(reporting.Check(text, files + threads == 0))
+    changed = results["inference"]["changed"]
+    found.append(
+        reporting.Check(f"{changed} results differ from the first of the same photo, accepted are 0", not changed)
+    )
+    first, last = results["training"]["losses"]
+    return [*found, reporting.Check(f"the loss went from {first:.3f} to {last:.3f}, required is less", last < first)]
+
+
+def _body(results):
+    rows = [
+        (f"{done:,} {name}", f"{memory / 1e6:.1f}", str(files), str(threads))
+        for run, name in RUNS.items()
+        for samples in [results[run]["samples"]]
+        for done, memory, files, threads in (after_warm_up(samples)[0], samples[-1])
+    ]
+    yield reporting.table(("after", "memory, MB", "open files", "threads"), rows)
+
+
+def draw(results, path):
+    """Draws the memory over the calls and the steps, and its threshold, into a `.png`."""
+    from benchmarks.common import plots
+
+    figure = plots.figure(3.6)
+    for axes, (run, name) in zip(figure.subplots(1, len(RUNS)), RUNS.items(), strict=True):
+        samples = results[run]["samples"]
+        memory = [sample[1] / 1e6 for sample in samples]
+        kept = after_warm_up(samples)
+        base = statistics.median(sample[1] for sample in kept[: max(len(kept) // 3, 1)])
+        limit = (base + GROWTH[run]) / 1e6
+        axes.plot([sample[0] for sample in samples], memory, color=plots.OURS)
+        plots.threshold(axes, samples[-1][0], limit, "threshold")
+        plots.tidy(axes, name)
+        axes.set_ylim(0, 1.25 * max(limit, *memory))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    figure.axes[0].set_ylabel("memory, MB")
+    plots.save(figure, path)
+
+
+REPORT = reporting.Report(
+    title="Long runs",
+    body=_body,
+    checks=checks,
+    reading=_READING,
+    packages=("ai-edge-litert", "keras", "tensorflow"),
+    draw=draw,
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "ENDURANCE.md", define_flags, measure, REPORT)

@@ -1,0 +1,163 @@
+"""Times a folder of photos from files to label files: parse_faces.py against the way of the original PyTorch script.
+
+The original way (zllrunning's test.py): photo by photo, read, resize, normalize, forward with all heads, argmax, write.
+Each candidate is a whole process, start included, in interleaved rounds. Then a longer folder shows how much memory
+the workers hold from the 20th photo to the last (Linux only). Writes THROUGHPUT.md and throughput.json. Exit status 0
+only if every threshold holds.
+
+Example:
+  python -m benchmarks.throughput.run --models build/face_parsing --rounds 3
+"""
+
+import itertools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import flags
+
+from benchmarks.common import experiment, process_memory, processes, reporting, statistics
+
+SIZE = (512, 512)
+NAMES = {"torch": "PyTorch, one by one", "float32": "parse_faces.py, float32", "int8": "parse_faces.py, int8"}
+# Least photos a second, as a multiple of PyTorch's; int8 on a CPU with dot products of 8-bit numbers.
+AT_LEAST = {"int8": 3.0, "float32": 1.4}
+# Largest change of the workers' memory, in bytes, after the 20th photo.
+MEMORY_CHANGE = 50e6
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_string("models", "build/face_parsing", "Folder of face_parsing_float32.tflite and the int8 one.")
+    flags.DEFINE_integer("rounds", 3, "Processes that time each candidate.", lower_bound=1)
+    flags.DEFINE_integer("photos", 200, "Photos of the folder.", lower_bound=1)
+    flags.DEFINE_integer("many", 2000, "Photos of the folder that memory is watched on.", lower_bound=100)
+
+
+def measure(options):
+    """Times the candidates, then watches the memory of the int8 file.
+
+    Returns:
+        dict: `photos`; `seconds`: candidate -> one number a round; `memory`: list of [label files, bytes].
+    """
+    models = pathlib.Path(options.models).absolute()
+    with tempfile.TemporaryDirectory() as scratch:
+        photos, results = pathlib.Path(scratch, "photos"), pathlib.Path(scratch, "results")
+        _write_photos(photos, options.photos)
+        seconds = processes.alternate(NAMES, options.rounds, lambda name: _time(name, photos, results, models))
+        many = pathlib.Path(scratch, "many")
+        many.mkdir()
+        for number, file in zip(range(options.many), itertools.cycle(sorted(photos.iterdir()))):
+            os.link(file, many / f"{number:05d}.jpg")
+        memory = _watch(_command(many, results, models, "int8"), results)
+    return {"photos": options.photos, "seconds": seconds, "memory": memory}
+
+
+def _write_photos(folder, count):
+    from PIL import Image
+
+    from keras_bisenet.export.quantization import calibration
+
+    folder.mkdir()
+    for number, photo in enumerate(calibration.variations(SIZE, count).images):
+        Image.fromarray(photo).save(folder / f"{number:04d}.jpg", quality=95)
+
+
+def _time(name, photos, results, models):
+    """Seconds of a process that labels a folder."""
+    log = results.with_name("log")
+    if name == "torch":
+        arguments = {"photos": str(photos), "output_dir": str(results)}
+        _, finished = processes.call("benchmarks.throughput.run:label_folder", arguments, log)
+    else:
+        finished = processes.run(_command(photos, results, models, name), log)
+    written, expected = len(list(results.rglob("*.png"))), len(list(photos.iterdir()))
+    if written != expected:
+        raise processes.BenchmarkError(f"{NAMES[name]} wrote {written} of {expected} label files")
+    shutil.rmtree(results)
+    return finished.seconds
+
+
+def _command(photos, results, models, precision):
+    model = models / f"face_parsing_{precision}.tflite"
+    return [sys.executable, "scripts/parse_faces.py", photos, "--output_dir", results, "--model", model]
+
+
+def _watch(command, results):
+    """Runs a command; list of [label files, bytes of all its processes], one a second from the 20th file on."""
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=processes.ROOT, start_new_session=True, **silent)
+    samples = []
+    while process.poll() is None:
+        time.sleep(1)
+        count = sum(1 for _ in results.rglob("*.png")) if results.exists() else 0
+        if count >= 20:
+            samples.append([count, process_memory.of_session(process.pid)])
+    # During the last sample some processes may have been ending.
+    return samples[:-1]
+
+
+def label_folder(photos, output_dir):
+    """Child process: writes a label PNG for each photo of a folder, one by one, as the original PyTorch script does."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from benchmarks.common import networks
+    from keras_bisenet.preprocessing import MEAN, STD
+    from weight_port.reference import torch_network
+
+    torch.set_grad_enabled(False)
+    network = torch_network.Reference(*networks.load()).network
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
+    output_dir = pathlib.Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for path in sorted(pathlib.Path(photos).iterdir()):
+        photo = Image.open(path).convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        tensor = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1).astype(np.float32) / 255)
+        logits = network(((tensor - mean) / std)[None])[0]
+        labels = logits[0].argmax(0).numpy().astype(np.uint8)
+        Image.fromarray(labels).save(output_dir / f"{path.stem}.png")
+
+
+def checks(results):
+    """Checks the speed of each precision, and the memory over a long folder."""
+    found = []
+    for name, least in AT_LEAST.items():
+        ratio = statistics.spread(statistics.ratios(results["seconds"]["torch"], results["seconds"][name]))
+        text = f"{NAMES[name]}: {ratio.text(2)} times the photos a second of {NAMES['torch']}"
+        if name == "int8" and not results["machine"]["int8_dot_product"]:
+            found.append(reporting.Check(text, None))
+        else:
+            found.append(reporting.Check(f"{text}, required are {least:.1f}", ratio.median >= least))
+    (start, first), *others = results["memory"]
+    change = max((held - first for _, held in others), key=abs, default=0)
+    text = f"memory from photo {start} to {results['memory'][-1][0]}: {change / 1e6:+.0f} MB at most"
+    allowed = f"accepted are {MEMORY_CHANGE / 1e6:.0f} MB either way"
+    return [*found, reporting.Check(f"{text}, {allowed}", abs(change) <= MEMORY_CHANGE)]
+
+
+def _body(results):
+    count = results["photos"]
+    head = f"{count} photos of {SIZE[0]}x{SIZE[1]}, from JPEG to label PNG", "photos a second"
+    rows = [
+        (name, statistics.spread([count / seconds for seconds in results["seconds"][candidate]]).text(2))
+        for candidate, name in NAMES.items()
+    ]
+    yield reporting.table(head, rows)
+
+
+REPORT = reporting.Report(
+    title="A folder of photos",
+    body=_body,
+    checks=checks,
+    reading=(f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."),
+    packages=("ai-edge-litert", "pillow", "torch"),
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "THROUGHPUT.md", define_flags, measure, REPORT)

@@ -1,0 +1,187 @@
+"""Times a training step beside PyTorch's, and the input pipeline by itself.
+
+Each candidate runs in a process of its own, in interleaved rounds, on the same weights, crops and labels. A step is
+forward, the losses of three heads with hard example mining, gradients, momentum and update. Writes TRAINING.md and
+training.json. Exit status 0 only if every threshold holds.
+
+Example:
+  python -m benchmarks.training.run --rounds 5
+"""
+
+import functools
+import itertools
+import pathlib
+import statistics
+import tempfile
+import time
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from benchmarks.common import experiment, networks, processes, reporting
+from benchmarks.common.statistics import ratios, spread
+from keras_bisenet.labels import LABELS
+from keras_bisenet.utils import images
+
+NAMES = {
+    "keras": "this project, a training step",
+    "torch": "PyTorch, eager, channels-last",
+    "pipeline": "input pipeline, examples in memory",
+    "pipeline_uncached": "input pipeline, examples decoded anew",
+}
+# Largest time of a step of the first, over that of the second.
+AT_MOST = {("keras", "torch"): 0.90, ("pipeline", "keras"): 1 / 3, ("pipeline_uncached", "keras"): 1 / 3}
+# Copies of the bundled photo that the input pipeline reads.
+EXAMPLES = 16
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_integer("rounds", 5, "Processes that time each candidate.", lower_bound=1)
+    flags.DEFINE_integer("steps", 8, "Steps of a process that count.", lower_bound=1)
+    flags.DEFINE_integer("size", 256, "Side of the crops.", lower_bound=32, upper_bound=512)
+    flags.DEFINE_integer("batch_size", 8, "Crops of a batch.", lower_bound=1)
+
+
+def measure(options):
+    """Times the candidates.
+
+    Returns:
+        dict: `size`, `batch_size`; `seconds`: candidate -> median step of each round.
+    """
+    shared = {"size": options.size, "batch_size": options.batch_size}
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def median(candidate):
+            quick = candidate.startswith("pipeline")
+            counts = {"warmups": 10 if quick else 3, "runs": (5 if quick else 1) * options.steps}
+            arguments = {"candidate": candidate, **shared, **counts}
+            steps, _ = processes.call("benchmarks.training.run:time_steps", arguments, pathlib.Path(scratch, "log"))
+            return statistics.median(steps)
+
+        return {**shared, "seconds": processes.alternate(NAMES, options.rounds, median)}
+
+
+def time_steps(candidate, size, batch_size, warmups, runs):
+    """Child process: times a candidate.
+
+    Args:
+        candidate: a key of `CANDIDATES`.
+        size: side of the square crops.
+        batch_size: crops of a batch.
+        warmups, runs: steps before the clock counts, and steps that count.
+
+    Returns:
+        List of seconds, one a step.
+    """
+    seconds = []
+    with tempfile.TemporaryDirectory() as scratch:
+        step = CANDIDATES[candidate](size, batch_size, pathlib.Path(scratch))
+        for _ in range(warmups + runs):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+    return seconds[warmups:]
+
+
+def keras_step(size, batch_size, _scratch):
+    """One step of `keras_bisenet.training`, from uint8 photos to changed weights."""
+    from keras_bisenet.training import configs, trainer
+
+    batches = itertools.repeat(_batch(size, batch_size))
+    native = trainer.Trainer(networks.in_keras(*networks.load()), configs.ORIGINAL)
+    return lambda: native.step(batches)
+
+
+def torch_step(size, batch_size, _scratch):
+    """The same step in PyTorch, eager and channels-last, from normalized photos."""
+    import torch
+    from keras import ops
+
+    from keras_bisenet import normalize
+    from weight_port.reference import torch_network, torch_training
+
+    network = torch_network.Reference(*networks.load()).network
+    reference = torch_training.TorchTrainer(network.to(memory_format=torch.channels_last))
+    photos, labels = _batch(size, batch_size)
+    photos = ops.convert_to_numpy(normalize(photos))
+    return lambda: reference.step(photos, labels)
+
+
+def pipeline_step(size, batch_size, scratch, cache_bytes=2**31):
+    """One batch of the input pipeline, with every augmentation; without a cache each example is decoded anew."""
+    from keras_bisenet.data import folder, pipeline
+    from keras_bisenet.data.augmentation import Augmentation
+
+    photo, labels = _labelled_photo()
+    examples = []
+    for number in range(EXAMPLES):
+        example = folder.Example(str(number), scratch / f"{number}.jpg", scratch / f"{number}.png")
+        Image.fromarray(photo).save(example.image, quality=95)
+        Image.fromarray(labels).save(example.label)
+        examples.append(example)
+    stream = pipeline.batches(
+        pipeline.Examples(examples, cache_bytes=cache_bytes),
+        np.ones(EXAMPLES),
+        (size, size),
+        Augmentation(rotation=15.0),
+        len(LABELS),
+        batch_size,
+        seed=0,
+    )
+    return functools.partial(next, iter(stream))
+
+
+def _labelled_photo():
+    """The bundled photo `[512, 512, 3]` uint8 RGB, and labels `[512, 512]` uint8 in bands, of every class."""
+    photo = images.read(images.BUNDLED, (512, 512))
+    rows = (np.arange(512)[:, np.newaxis] * len(LABELS) // 512).astype(np.uint8)
+    return photo, np.broadcast_to(rows, photo.shape[:2])
+
+
+def _batch(size, batch_size):
+    """Crops of the photo, `[batch_size, size, size, 3]` uint8 RGB, and their labels."""
+    photo, labels = _labelled_photo()
+    corners = np.random.default_rng(0).integers(0, 512 - size, (batch_size, 2), endpoint=True)
+    crops = [np.s_[top : top + size, left : left + size] for top, left in corners]
+    return np.stack([photo[crop] for crop in crops]), np.stack([labels[crop] for crop in crops])
+
+
+CANDIDATES = {
+    "keras": keras_step,
+    "torch": torch_step,
+    "pipeline": pipeline_step,
+    "pipeline_uncached": functools.partial(pipeline_step, cache_bytes=0),
+}
+
+
+def checks(results):
+    """Checks the time of each pair of `AT_MOST`."""
+    found = []
+    for (ours, other), limit in AT_MOST.items():
+        ratio = spread(ratios(results["seconds"][ours], results["seconds"][other]))
+        text = f"{NAMES[ours]} / {NAMES[other]}: {ratio.text(3)}, required is at most {limit:.2f}"
+        found.append(reporting.Check(text, ratio.median <= limit))
+    return found
+
+
+def _body(results):
+    size, batch_size = results["size"], results["batch_size"]
+    rows = [
+        (name, spread([seconds / batch_size for seconds in results["seconds"][candidate]]).text(4))
+        for candidate, name in NAMES.items()
+    ]
+    yield reporting.table((f"{size}x{size}, batch of {batch_size}, float32", "seconds a crop"), rows)
+
+
+REPORT = reporting.Report(
+    title="How fast it trains",
+    body=_body,
+    checks=checks,
+    reading=reporting.ROUNDS,
+    packages=("keras", "tensorflow", "torch"),
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "TRAINING.md", define_flags, measure, REPORT)

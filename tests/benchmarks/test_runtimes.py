@@ -1,0 +1,403 @@
+"""The comparison of runtimes: its candidates, thresholds, order of events, converters and runners.
+
+No environment is made and nothing is downloaded.
+"""
+
+import dataclasses
+import inspect
+import pathlib
+import re
+import types
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from support.networks import random_state
+
+import weight_port
+from benchmarks.common import networks, processes
+from benchmarks.runtimes import candidates, comparison, converters, report, runners, worker
+from benchmarks.runtimes import inputs as photos_and_labels
+from benchmarks.runtimes.inputs import Inputs
+from benchmarks.runtimes.runners import NumpyProcessing
+from keras_bisenet import preprocessing
+from keras_bisenet.export import convert
+from keras_bisenet.utils import images
+from weight_port.reference.torch_network import Reference
+
+ENTRIES = list(candidates.CANDIDATES.values())
+# Height and width differ, and neither is the number of channels or classes.
+SIZE = (64, 96)
+MEAN, STD = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return random_state()
+
+
+@pytest.fixture(scope="module")
+def model(state):
+    return networks.in_keras(state, weight_port.recognize(state))
+
+
+@pytest.fixture(scope="module")
+def inputs(state, photo):
+    """Two photos, the second the first upside down, with the labels of PyTorch; they are calibrated on as well."""
+    photos = np.stack([photo, photo[::-1]])
+    normalized = ((photos / 255 - MEAN) / STD).astype(np.float32)
+    logits, _, _ = Reference(state, weight_port.recognize(state))(normalized)
+    return Inputs(photos, logits.argmax(-1).astype(np.int16), photos, MEAN, STD)
+
+
+# The tables of candidates.
+
+
+def test_every_package_is_pinned_to_one_version():
+    for name, pins in candidates.PINS.items():
+        assert name != candidates.PROJECT
+        for pin in pins:
+            assert re.fullmatch(r"[A-Za-z0-9._-]+==\d+(\.\d+)+", pin), pin
+        packages = [pin.partition("==")[0] for pin in pins]
+        assert packages == sorted(set(packages)), name
+
+
+def test_every_environment_is_used_and_every_used_one_exists():
+    used = {step.environment for entry in ENTRIES for step in (entry.convert, entry.run) if step}
+    assert used == {candidates.PROJECT, *candidates.PINS}
+    assert {entry.precision for entry in ENTRIES} == {"float32", "dynamic", "int8"}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_an_entry_gives_its_code_the_options_it_takes(entry):
+    for module, step, given in ((converters, entry.convert, 4), (runners, entry.run, 3)):
+        if step is not None:
+            parameters = inspect.signature(getattr(module, step.function)).parameters
+            options = list(parameters.values())[given:]
+            needed = {option.name for option in options if option.default is option.empty}
+            assert needed <= set(step.options) <= {option.name for option in options}
+
+
+# Thresholds and the report.
+
+
+def entry(name, milliseconds, precision="float32", runtime="LiteRT", **changes):
+    return {
+        "name": name,
+        "title": f"title of {name}",
+        "precision": precision,
+        "runtime": runtime,
+        "ours": name.startswith("ours"),
+        "failure": None,
+        "round_ms": [milliseconds, 1.1 * milliseconds, 0.9 * milliseconds],
+        "run_peak_bytes": [200_000_000],
+        "label_agreement": {"mean": 0.99985, "worst": 0.9},
+        "file_bytes": 52_603_708,
+        "conversion_seconds": [12.0, 13.5, 11.0],
+        "conversion_peak_bytes": [1_500_000_000],
+        **changes,
+    }
+
+
+def failed(entry, why):
+    return {**{key: entry[key] for key in ("name", "title", "precision", "runtime", "ours")}, "failure": why}
+
+
+@pytest.fixture
+def results():
+    pytorch = {"file_bytes": None, "conversion_seconds": [], "conversion_peak_bytes": []}
+    return {
+        "machine": {"int8_dot_product": True},
+        "candidates": [
+            entry("ours", 93.0, conversion_seconds=[6.0, 6.0, 6.6], conversion_peak_bytes=[1_600_000_000]),
+            entry("ours_dynamic", 30.0, "dynamic"),
+            entry("ours_int8", 29.7, "int8", label_agreement={"mean": 0.998, "worst": 0.99}, file_bytes=13_400_000),
+            entry("litert_torch_nhwc", 100.0),
+            entry("litert_torch_nchw", 110.0, conversion_seconds=[60.0, 60.0, 60.0]),
+            entry("openvino", 90.0, runtime="OpenVINO"),
+            entry("pytorch", 155.0, runtime="PyTorch", **pytorch),
+            entry("some_int8", 29.8, "int8", label_agreement={"mean": 0.996, "worst": 0.99}),
+            entry("other_int8", 33.0, "int8", label_agreement={"mean": 0.999, "worst": 0.99}),
+        ],
+    }
+
+
+def test_every_threshold_is_compared_with_the_peer_that_is_hardest_to_beat(results):
+    found = [(check.text.partition(", required")[0], check.holds) for check in report.checks(results)]
+    assert found == [
+        ("ours: latency is 0.930 of that of the best float32 TFLite peer, litert_torch_nhwc", True),
+        ("ours: latency is 0.600 of that of pytorch", None),
+        ("ours_dynamic: latency is 0.333 of that of the best float32 peer, openvino", True),
+        ("ours_int8: latency is 0.297 of that of the best float32 TFLite peer, litert_torch_nhwc", True),
+        ("ours_int8: latency is 0.330 of that of the best float32 peer, openvino", None),
+        ("ours_int8: latency is 0.997 of that of the best int8 peer, some_int8", True),
+        ("ours_int8: part of pixels unlike PyTorch's is 2.000 of that of the best int8 peer, other_int8", False),
+        ("ours_int8: file is 13.40 MB", True),
+        ("ours: conversion time is 0.500 (0.444-0.600) of that of the best litert-torch file, litert_torch_nhwc", True),
+        ("ours: conversion memory is 1.60 GB", True),
+    ]
+
+
+def holds(results, begin):
+    return [check.holds for check in report.checks(results) if check.text.startswith(begin)]
+
+
+def test_without_8_bit_dot_products_the_speed_of_8_bits_is_a_comparison(results):
+    results["machine"]["int8_dot_product"] = False
+    results["candidates"][1]["round_ms"] = results["candidates"][2]["round_ms"] = [93.0, 93.0, 93.0]
+    assert holds(results, "ours_dynamic: latency") == [None]
+    assert holds(results, "ours_int8: latency") == [None, None, False]
+
+
+@pytest.mark.parametrize(("bytes_", "expected"), [(13_400_000, True), (13_400_001, False)])
+def test_a_threshold_includes_itself(results, bytes_, expected):
+    results["candidates"][2]["file_bytes"] = bytes_
+    assert holds(results, "ours_int8: file") == [expected]
+
+
+def test_a_threshold_without_a_peer_that_ran_does_not_hold(results):
+    for place in (7, 8):
+        results["candidates"][place] = failed(results["candidates"][place], "no wheel | at all")
+    assert holds(results, "ours_int8: latency") == [True, None, False]
+    assert holds(results, "some_int8 failed: no wheel | at all") == [False]
+    assert "| title of some_int8 | failed: no wheel \\| at all | - | - | - | - | - | - | - |" in rows(results)
+
+
+def test_a_threshold_on_an_entry_of_ours_that_failed_does_not_hold(results):
+    results["candidates"][2] = failed(results["candidates"][2], "too large")
+    assert holds(results, "ours_int8") == [False] * 6
+    assert [row.split(" | ")[2] for row in rows(results)[-4:]] == ["-"] * 4
+
+
+def test_the_entries_that_thresholds_name_exist():
+    peers = [vars(entry) for entry in ENTRIES if entry.name not in candidates.OURS]
+    for threshold in report.THRESHOLDS:
+        assert threshold.ours in candidates.OURS
+        is_peer = report.PEERS.get(threshold.against)
+        assert is_peer is None or any(map(is_peer, peers))
+
+
+def rows(results):
+    return [line for block in report.REPORT.body(results) for line in block.splitlines()]
+
+
+def test_each_group_is_compared_with_our_file_of_that_group(results):
+    found = [row for row in rows(results) if "title of" in row]
+    assert found[0] == (
+        "| **title of ours** | 93.0 (83.7-102.3) | 1.000 | 99.9850% | 90.0000% | 52.60 | 200 | 6.0 (6.0-6.6) | 1600 |"
+    )
+    assert found[4] == "| title of pytorch | 155.0 (139.5-170.5) | 0.600 | 99.9850% | 90.0000% | - | 200 | - | - |"
+    assert [row.split(" | ")[2] for row in found[5:]] == ["0.990", "1.000", "0.997", "0.900"]
+
+
+# Converters and runners.
+
+
+def agreements(run, inputs):
+    """The agreement on the photo that agrees least. Two, so that what one leaves behind shows in the other."""
+    pairs = zip(inputs.photos, inputs.labels, strict=True)
+    return min(worker.agreement(run, photo, labels) for photo, labels in pairs)
+
+
+def test_ours_is_compared_and_timed_in_child_processes(model, inputs, tmp_path):
+    (tmp_path / "ours.tflite").write_bytes(convert.to_tflite(model, SIZE))
+    run = runners.litert_labels(str(tmp_path / "ours.tflite"), 2, inputs)
+    assert agreements(run, inputs) > 0.999
+    # PyTorch is made to differ at 24 pixels of the first photo, and nowhere in the second.
+    expected = np.stack([run(photo) for photo in inputs.photos]).astype(np.int16)
+    expected[0, 5, :24] += 1
+    dataclasses.replace(inputs, labels=expected).save(tmp_path / "inputs")
+    arguments = {"runner": "litert_labels", "model": str(tmp_path / "ours.tflite"), "threads": 2, "options": {}}
+    arguments |= {"inputs": str(tmp_path / "inputs")}
+    found, _ = processes.call("benchmarks.runtimes.worker:compare", arguments, tmp_path / "log")
+    assert found == [1 - 24 / (64 * 96), 1.0]
+    arguments |= {"warmups": 1, "runs": 2}
+    found, _ = processes.call("benchmarks.runtimes.worker:measure", arguments, tmp_path / "log")
+    assert len(found) == 2
+    assert min(found) > 0
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
+@pytest.mark.parametrize(
+    ("converter", "options", "least"),
+    [
+        (converters.tflite_converter, {"precision": "float32"}, 0.999),
+        (converters.tflite_converter, {"precision": "dynamic"}, 0.97),
+        (converters.tflite_converter, {"precision": "int8"}, 0.9),
+        (converters.keras_export, {}, 0.999),
+    ],
+)
+def test_keras_users_own_exporters(monkeypatch, inputs, tmp_path, converter, options, least):
+    keras.utils.set_random_seed(0)
+    photo = keras.Input((*SIZE, 3))
+    x = keras.layers.Conv2D(32, 7, padding="same", activation="relu")(photo)
+    network = keras.Model(photo, {"logits": keras.layers.Conv2D(7, 1)(x), "logits16": x})
+    monkeypatch.setattr(networks, "in_keras", lambda *_arguments: network)
+    path = tmp_path / "peer.tflite"
+    converter(None, None, inputs, str(path), **options)
+    normalized = ((inputs.photos / 255 - MEAN) / STD).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(network(normalized)["logits"]).argmax(-1)
+    run = runners.litert_logits(str(path), 2, inputs, "nhwc")
+    assert agreements(run, dataclasses.replace(inputs, labels=expected)) > least
+
+
+def test_onnxruntime_in_float32_and_int8(state, inputs, tmp_path):
+    architecture, sizes, found = weight_port.recognize(state), {}, {}
+    for precision in ("float32", "int8"):
+        path = tmp_path / f"{precision}.onnx"
+        converters.onnxruntime(state, architecture, inputs, str(path), precision)
+        found[precision] = agreements(runners.onnxruntime(str(path), 2, inputs), inputs)
+        sizes[precision] = path.stat().st_size
+    assert found["float32"] > 0.999
+    assert 0.7 < found["int8"] < found["float32"]
+    assert sizes["int8"] < 0.27 * sizes["float32"]
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_pytorch_runs_the_checkpoint_in_both_layouts(state, inputs, tmp_path, layout):
+    weight_port.save(tmp_path / "a.pth", state)
+    run = runners.pytorch(str(tmp_path / "a.pth"), 2, inputs, layout, compiled=False)
+    assert agreements(run, inputs) > 0.999
+
+
+@pytest.mark.parametrize(("layout", "order"), [("nhwc", (0, 1, 2)), ("nchw", (2, 0, 1))])
+def test_numpy_processing(inputs, photo, layout, order):
+    processing = NumpyProcessing(inputs, layout)
+    expected = ((photo / 255 - MEAN) / STD).transpose(order)[np.newaxis]
+    np.testing.assert_allclose(processing.image(photo), expected, atol=1e-6)
+    assert processing.image(photo).dtype == np.float32
+    quantized = np.zeros(expected.shape, np.int8)
+    NumpyProcessing(inputs, layout, (0.015, 3)).normalize(photo, quantized)
+    np.testing.assert_allclose(quantized, (expected / 0.015 + 3).clip(-128, 127), atol=0.501)
+    logits = np.random.default_rng(1).normal(size=(*SIZE, 19)).round(1).astype(np.float32)
+    labels = processing.labels(np.ascontiguousarray(logits.transpose(order))[np.newaxis])
+    np.testing.assert_array_equal(labels, logits.argmax(-1))
+
+
+@pytest.mark.parametrize("labels", [np.zeros((96, 64), np.uint8), np.zeros((64, 96), np.float32)])
+def test_what_is_no_label_map_is_refused(photo, labels):
+    with pytest.raises(ValueError, match=r"expected whole numbers \(64, 96\), found"):
+        worker.agreement(lambda _photo: labels, photo, np.zeros(SIZE, np.int16))
+
+
+# Photos, environments and the order of events.
+
+
+def test_all_get_the_same_photos_and_labels(state, inputs, tmp_path):
+    weight_port.save(tmp_path / "a.pth", state)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, image in zip("ab", inputs.photos, strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
+    photos_and_labels.write(tmp_path / "a.pth", SIZE, str(folder), str(folder), 5, tmp_path / "inputs")
+    written = Inputs.load(tmp_path / "inputs")
+    for name in ("photos", "labels", "mean", "std"):
+        np.testing.assert_array_equal(getattr(written, name), getattr(inputs, name))
+    assert sorted(map(bytes, written.calibration)) == sorted(map(bytes, inputs.photos))
+    photos_and_labels.write(tmp_path / "a.pth", SIZE, None, None, 4, tmp_path / "bundled")
+    bundled = Inputs.load(tmp_path / "bundled")
+    np.testing.assert_array_equal(bundled.photos, images.read(images.BUNDLED, SIZE)[np.newaxis])
+    assert len({bytes(image) for image in bundled.calibration}) == 4
+
+
+@pytest.fixture
+def installations(monkeypatch):
+    """Records what would be run; one of the two environments cannot be made."""
+    commands = []
+
+    def run(command, _log):
+        commands.append([str(part) for part in command])
+        if "venv" in commands[-1]:
+            pathlib.Path(commands[-1][-1]).mkdir()
+        if "fail==1.0" in commands[-1]:
+            raise processes.ProcessError("ERROR: No matching distribution found for fail==1.0")
+
+    monkeypatch.setattr(processes, "run", run)
+    monkeypatch.setattr(comparison, "PINS", {"good": ["good==1.0"], "bad": ["fail==1.0"]})
+    return commands
+
+
+def test_an_environment_is_made_once_for_the_same_pins(tmp_path, installations):
+    for _ in range(2):
+        assert comparison.Environments(tmp_path, tmp_path).python("good") == tmp_path / "good" / "bin" / "python"
+    assert [command[1:3] for command in installations] == [["-m", "venv"], ["-m", "pip"]]
+    comparison.PINS["good"] = ["good==2.0"]
+    comparison.Environments(tmp_path, tmp_path, ["--no-deps"]).python("good")
+    assert installations[3][-2:] == ["--no-deps", "good==2.0"]
+    made = comparison.Environments(tmp_path, tmp_path)
+    for _ in range(2):
+        with pytest.raises(processes.ProcessError, match="No matching distribution"):
+            made.python("bad")
+    assert len(installations) == 6
+
+
+MILLISECONDS = {"ours": 10.0, "b": 20.0, "c": 40.0, "unconverted": 80.0}
+
+
+def compared(monkeypatch, tmp_path, fail):
+    """Runs the comparison of four candidates with children that only pretend; returns (events, what it returns)."""
+    events = []
+
+    def call(function, arguments, log, _python):
+        function, name = function.partition(":")[2], log.stem.partition("_")[2]
+        events.append(f"{function} {name}".strip())
+        if events[-1] in fail:
+            raise processes.ProcessError("RuntimeError: /home/me/x.py broke")
+        result = [1.0, 0.5, 0.9] if function == "compare" else [MILLISECONDS.get(name, 0) * len(events)]
+        if function == "write":
+            photos = np.zeros((2, *SIZE, 3), np.uint8)
+            Inputs(photos, photos[..., 0], photos[:1], MEAN, STD).save(arguments["output"])
+        elif function == "convert":
+            output = pathlib.Path(arguments["output"])
+            output.write_text("file")
+            output.with_suffix(".bin").write_text("beside it")
+        else:
+            assert (arguments["model"] == str(tmp_path / "a.pth")) == (name == "unconverted")
+        return result, processes.Finished(2.0, 1000)
+
+    monkeypatch.setattr(processes, "call", call)
+    monkeypatch.setattr(networks, "locate", lambda path: path)
+    step = candidates.Step(candidates.PROJECT, "any")
+    chosen = [candidates.Candidate(name, name, step, None if name == "unconverted" else step) for name in MILLISECONDS]
+    options = {"checkpoint": tmp_path / "a.pth", "work_dir": tmp_path, "pip_flags": "", "image_size": 64, "threads": 2}
+    options |= {"photos": None, "calibration_images": "/home/me/train", "calibration_count": 3}
+    options |= {"conversions": 1, "rounds": 2, "warmups": 0, "runs": 1}
+    return events, comparison.Comparison(chosen, types.SimpleNamespace(**options)).run()
+
+
+def test_candidates_are_measured_in_interleaved_rounds(monkeypatch, tmp_path):
+    events, results = compared(monkeypatch, tmp_path, fail=())
+    labels, round_ = ([f"{function} {name}" for name in MILLISECONDS] for function in ("compare", "measure"))
+    assert events == ["write", "convert ours", "convert b", "convert c", *labels, *round_, *round_]
+    assert (results["photos"], results["calibration_photos"]) == (2, 1)
+    assert results["settings"]["calibration_images"] == "train"
+    entries = results["candidates"]
+    assert [entry["name"] for entry in entries] == list(MILLISECONDS)
+    assert entries[0]["round_ms"] == [90.0, 130.0]
+    assert entries[2]["file_bytes"] == len("file" + "beside it")
+    assert entries[2]["label_agreement"] == {"mean": pytest.approx(0.8), "worst": 0.5}
+    assert entries[2]["run_peak_bytes"] == [1000, 1000]
+    assert (entries[3]["file_bytes"], entries[3]["conversion_seconds"]) == (None, [])
+
+
+def test_a_peer_that_fails_is_a_row_and_the_others_go_on(monkeypatch, tmp_path):
+    (tmp_path / "files" / "b").mkdir(parents=True)
+    (tmp_path / "files" / "b" / "model.tflite").write_text("of an earlier time")
+    events, results = compared(monkeypatch, tmp_path, fail=("convert b", "compare c"))
+    assert events[-2:] == ["measure ours", "measure unconverted"]
+    assert not {"compare b", "measure b", "measure c"} & set(events)
+    assert not (tmp_path / "files" / "b" / "model.tflite").exists()
+    failures = [entry["failure"] for entry in results["candidates"]]
+    assert failures == [None, "RuntimeError: x.py broke", "RuntimeError: x.py broke", None]
+
+
+@pytest.mark.parametrize("event", ["write", "convert ours", "compare ours", "measure ours"])
+def test_without_ours_there_is_nothing_to_compare(monkeypatch, tmp_path, event):
+    with pytest.raises(processes.BenchmarkError, match="failed: RuntimeError"):
+        compared(monkeypatch, tmp_path, fail=(event,))
