@@ -1,10 +1,12 @@
 """Times the effect of each graph pass.
 
 Exports the network without each pass, and with Winograd's convolutions at more stages, and times every variant in
-processes of its own, in alternating order. Writes PASSES.md and passes.json.
+processes of its own, in alternating order. Writes PASSES.md and passes.json. With --files it times given files instead,
+such as those of another commit, beside ours of the same precision.
 
-Example:
+Examples:
   python -m benchmarks.passes.run
+  python -m benchmarks.passes.run --files former/face_parsing_int8.tflite --output build/former.md
 """
 
 import pathlib
@@ -27,6 +29,7 @@ def define_flags():
     flags.DEFINE_integer("rounds", 6, "Processes that time each variant.", lower_bound=1)
     flags.DEFINE_integer("runs", 20, "Runs of a process that count.", lower_bound=1)
     flags.DEFINE_integer("threads", 2, "Threads of a run.", lower_bound=1)
+    flags.DEFINE_list("files", [], "Files called ..._<precision>.tflite, from a uint8 photo of 512x512 to labels.")
 
 
 def variants():
@@ -51,6 +54,7 @@ def variants():
         "float32, without Winograd": without("float32", winograd),
         "float32, Winograd at the 256-channel stage too": at_stride(WINOGRAD_STRIDE=16),
         "float32, Winograd at the 256- and 512-channel stages too": at_stride(WINOGRAD_STRIDE=32),
+        f"float16, {SHIPPED}": without("float16"),
         f"dynamic, {SHIPPED}": without("dynamic"),
         "dynamic, without pairs of columns": without("dynamic", column_pairs.pair_columns),
         f"int8, {SHIPPED}": without("int8"),
@@ -66,12 +70,14 @@ def measure(options):
     """
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        sizes = _export(scratch)
+        given = {f"{file.stem.rpartition('_')[2]}, {file.name}": file for file in map(pathlib.Path, options.files)}
+        wanted = {f"{title.split(',')[0]}, {SHIPPED}" for title in given} or variants()
+        sizes = _export(scratch, wanted) | {title: file.stat().st_size for title, file in given.items()}
         shared = {"runner": "litert_labels", "threads": options.threads, "inputs": str(scratch / "inputs")}
         shared |= {"warmups": 3, "runs": options.runs, "options": {}}
 
         def time(title):
-            arguments = shared | {"model": str(scratch / f"{title}.tflite")}
+            arguments = shared | {"model": str(given.get(title, scratch / f"{title}.tflite").absolute())}
             runs, _ = processes.call("benchmarks.runtimes.worker:measure", arguments, scratch / "log")
             return statistics.median(runs)
 
@@ -79,8 +85,8 @@ def measure(options):
     return {"threads": options.threads, "bytes": sizes, "milliseconds": milliseconds}
 
 
-def _export(folder):
-    """Writes the photo and a file for each variant; title of a variant -> size of its file."""
+def _export(folder, titles):
+    """Writes the photo and a file for each of the variants; title of a variant -> size of its file."""
     import numpy as np
 
     from benchmarks.common import networks
@@ -95,7 +101,8 @@ def _export(folder):
     # The labels are not read.
     Inputs(photo, np.zeros(photo.shape[:3], np.int16), photo, np.array(MEAN), np.array(STD)).save(folder / "inputs")
     sizes = {}
-    for title, (precision, rules, settings) in variants().items():
+    for title in titles:
+        precision, rules, settings = variants()[title]
         with mock.patch.dict(passes.RULES, {precision: rules}), mock.patch.multiple(fast_convs, **settings):
             content = convert.to_tflite(model, SIZE, precision, photos=photos)
         (folder / f"{title}.tflite").write_bytes(content)
