@@ -33,20 +33,21 @@ def define_flags():
 
 
 def variants():
-    """Title of a variant -> (precision, rules of that precision, settings of `fast_convs`)."""
+    """Title of a variant -> (precision, rules of that precision, strides of `fast_convs`)."""
     from keras_bisenet.export import passes
     from keras_bisenet.export.passes import column_pairs, fast_convs, folding
 
     def without(precision, *left_out):
-        return precision, tuple(rule for rule in passes.RULES[precision] if rule not in left_out), {}
+        return precision, tuple(rule for rule in passes.RULES[precision] if rule not in left_out), strides
 
-    def at_stride(**setting):
-        return "float32", passes.RULES["float32"], setting
+    def at_stride(**changed):
+        return "float32", passes.RULES["float32"], strides | changed
 
     split, winograd = fast_convs.split_upsampled_conv, fast_convs.winograd
+    strides = {name: getattr(fast_convs, name) for name in ("SPLIT_STRIDE", "WINOGRAD_STRIDE")}
     return {
         f"float32, {SHIPPED}": without("float32"),
-        "float32, batch norm alone folded": ("float32", (folding.fix_conv, folding.fold_batch_norm), {}),
+        "float32, batch norm alone folded": ("float32", (folding.fix_conv, folding.fold_batch_norm), strides),
         "float32, plain convolutions": without("float32", split, winograd),
         "float32, without gate + 1": without("float32", folding.add_one_to_gate),
         "float32, without the split of upsampled convolutions": without("float32", split),
@@ -102,8 +103,8 @@ def _export(folder, titles):
     Inputs(photo, np.zeros(photo.shape[:3], np.int16), photo, np.array(MEAN), np.array(STD)).save(folder / "inputs")
     sizes = {}
     for title in titles:
-        precision, rules, settings = variants()[title]
-        with mock.patch.dict(passes.RULES, {precision: rules}), mock.patch.multiple(fast_convs, **settings):
+        precision, rules, strides = variants()[title]
+        with mock.patch.dict(passes.RULES, {precision: rules}), mock.patch.multiple(fast_convs, **strides):
             content = convert.to_tflite(model, SIZE, precision, photos=photos)
         (folder / f"{title}.tflite").write_bytes(content)
         sizes[title] = len(content)
