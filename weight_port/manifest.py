@@ -87,7 +87,7 @@ def locate(checkpoint: str | os.PathLike, manifest: str | os.PathLike) -> Checkp
     if entry is not None and entry.file is None:
         return _download(entry)
     try:
-        if entry is not None:
+        if entry is not None and entry.file is not None:
             path = pathlib.Path(manifest).parent / entry.file
             return Checkpoint(path, _check(path, entry), entry.license)
         path = pathlib.Path(checkpoint)

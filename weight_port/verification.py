@@ -12,7 +12,7 @@ from weight_port import parity
 EDGES = np.geomspace(1e-9, 1e2, 111)
 
 _EXACT = "keras_float64"
-_NO_FILES = types.MappingProxyType({})
+_NO_FILES: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,8 @@ class Verification:
 
     def table(self) -> str:
         """One line a comparison, with a head line. `relative` is the error as a fraction of the largest |logit|."""
-        rows = [("compared", "image", "head", "max |error|", "relative", "mean |error|", "same labels", "")]
+        head = ("compared", "image", "head", "max |error|", "relative", "mean |error|", "same labels", "")
+        rows: list[tuple[str, ...]] = [head]
         for check in self.checks:
             difference = check.difference
             failure = check.tolerance.failure(difference)

@@ -73,10 +73,12 @@ class OnnxFile:
             OnnxError: the file does not take one image, or takes one that is too large.
         """
         axis, (tensor,) = self.channel_axis(), self.inputs
-        sides = tensor.shape[2:] if axis == 1 else tensor.shape[1:3]
+        shape = tensor.shape or ()
+        sides = shape[2:] if axis == 1 else shape[1:3]
         if any(isinstance(side, int) and side > LONGEST_SIDE for side in sides):
             raise OnnxError(f"{self.path}: takes {tensor}; expected at most {LONGEST_SIDE} pixels a side")
-        return tuple(side if isinstance(side, int) else wanted for side, wanted in zip(sides, size, strict=True))
+        height, width = (side if isinstance(side, int) else wanted for side, wanted in zip(sides, size, strict=True))
+        return height, width
 
     def channel_axis(self) -> int:
         """Where the colors of the input lie: 1 (NCHW) or 3 (NHWC). Taken for 1 where the file leaves both open.

@@ -52,6 +52,7 @@ def export(network, size: tuple[int, int], path: str | os.PathLike, heads: Seque
             dynamo=True,
             verbose=False,
         )
+    assert program is not None  # with dynamo=True it never is
     # Saved here because program.save puts weights into a second file where torch sees fit.
     model = program.model_proto
     graph = model.graph
