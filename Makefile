@@ -14,14 +14,21 @@ FUZZ_FLAGS ?=
 PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: export test lint format benchmark quantization passes training training_parity throughput soak fuzz web lock audit sbom \
+.PHONY: export test test-slow test-all lint format benchmark quantization passes training training_parity throughput soak fuzz web lock audit sbom \
   licenses distributions clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
 
+# Style, and every test that is not marked as slow (6 minutes on two cores).
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+
+# The tests that take long: other Keras backends, several processes, browsers, MediaPipe, distributions.
+test-slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m slow
+
+test-all: test test-slow
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

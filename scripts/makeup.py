@@ -111,5 +111,15 @@ def run(options):
     print(f"{path}: {', '.join([*colors, *(['skin'] if look.smooth else [])])} made up, in {output}")
 
 
+def main(options):
+    try:
+        run(options)
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:  # OpenCV or a part of it; the message says how to install it
+        return str(error)
+    return None
+
+
 if __name__ == "__main__":
-    command.start(run)
+    command.start(main)

@@ -6,7 +6,7 @@ such as those of another commit, beside ours of the same precision.
 
 Examples:
   python -m benchmarks.passes.run
-  python -m benchmarks.passes.run --files former/face_parsing_int8.tflite --output build/former.md
+  python -m benchmarks.passes.run --files former/face_parsing_int8.tflite
 """
 
 import pathlib

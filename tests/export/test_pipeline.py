@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 
-MEMORY = "from keras_bisenet.export import job; print(job.peak_memory())"
+MEMORY = "from keras_bisenet.export import pipeline; print(pipeline.peak_memory())"
 
 
 def test_peak_memory_is_this_process_own():

@@ -18,7 +18,7 @@ from keras_bisenet import LABELS, BiSeNet, normalize
 from keras_bisenet.export import saved_model
 from keras_bisenet.utils import images
 from keras_bisenet.utils.atomic import staged
-from keras_bisenet.utils.errors import ExportError
+from keras_bisenet.utils.errors import ExportError, OutputError
 from weight_port import parity
 from weight_port.reference import torch_network
 
@@ -251,7 +251,8 @@ def test_bad_arguments(classes, arguments, message, tmp_path):
 WRITE = """
 import sys
 from keras_bisenet import BiSeNet
-from keras_bisenet.export import errors, saved_model
+from keras_bisenet.export import saved_model
+from keras_bisenet.utils.errors import ExportError
 try:
     saved_model.write(BiSeNet(), sys.argv[1], (64, 64))
 except ExportError as error:
@@ -273,7 +274,7 @@ def test_another_keras_backend(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(exported, tmp_path):
-    with pytest.raises(ExportError) as error, staged(tmp_path) as folder:
+    with pytest.raises(OutputError) as error, staged(tmp_path) as folder:
         (folder / "saved_model").write_text("a file")
         saved_model.write(exported.model, folder, (64, 64))
     message = f"cannot write to {tmp_path}: {folder}/saved_model is not a directory; free it or choose another folder"

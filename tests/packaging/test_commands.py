@@ -58,7 +58,7 @@ def test_documented_flags_exist(file):
 
 def test_documented_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z_]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z_-]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE)) | {"DATA"}
     words = [word for command in COMMANDS if command[0] == "make" for word in command[1:]]
     assert words

@@ -440,7 +440,7 @@ def test_a_large_photo_is_read_in_silence(tmp_path):
     """Pillow would warn of it; more than twice as many pixels are an error."""
     path = tmp_path / "a.png"
     Image.new("1", (10_000, 9000)).save(path)
-    code = f"from keras_bisenet.inference import images; print(images.read({str(path)!r}, (32, 32)).shape)"
+    code = f"from keras_bisenet.utils import images; print(images.read({str(path)!r}, (32, 32)).shape)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (process.stdout, process.stderr) == ("(32, 32, 3)\n", "")
 
