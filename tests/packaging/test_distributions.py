@@ -17,7 +17,7 @@ SHIPPED = ("keras_bisenet", "weight_port")
 PARSE = """
 import sys
 from keras_bisenet import FaceParser
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 
 parser = FaceParser()
 print((parser(images.BUNDLED) == 17).mean() > 0.1, sys.modules[FaceParser.__module__].__file__)

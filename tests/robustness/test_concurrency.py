@@ -112,7 +112,7 @@ def test_8_processes_read_one_file(model):
     code = """
 import hashlib, sys
 from keras_bisenet import FaceParser
-from keras_bisenet.inference import images
+from keras_bisenet.utils import images
 photo = images.read(images.BUNDLED)
 parser = FaceParser(sys.argv[1])
 print(*{hashlib.sha256(parser(photo).tobytes()).hexdigest() for _ in range(20)})
@@ -182,7 +182,7 @@ def test_two_exports_into_one_folder(tmp_path):
 def test_a_lock_ends_with_its_process(tmp_path):
     code = """
 import sys, time
-from keras_bisenet import locks
+from keras_bisenet.utils import locks
 with locks.held(sys.argv[1]) as locked:
     print(locked, flush=True)
     time.sleep(600)

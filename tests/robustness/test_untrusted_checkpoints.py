@@ -624,7 +624,7 @@ def test_refusals_take_little_memory(tmp_path):
 import pathlib, re
 from keras_bisenet import load_model
 import weight_port
-from weight_port import onnx_file
+from weight_port.reference import onnx_file
 READERS = {{"pth": weight_port.load, "safetensors": weight_port.load, "keras": load_model, "onnx": onnx_file.inspect}}
 def memory(which):
     return int(re.search(which + r":\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
