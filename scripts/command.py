@@ -18,39 +18,49 @@ def start(main, arguments=None, interrupted="nothing was written"):
     """Parses the flags and runs a script to its end.
 
     Args:
+        main, arguments, interrupted: see `call`.
+    """
+    from absl import app
+
+    app.run(lambda argv: call(main, argv, arguments, interrupted))
+
+
+def call(main, argv, arguments=None, interrupted="nothing was written"):
+    """Calls the main function of a script, once its flags are parsed.
+
+    Args:
         main: function of the flags' values (as attributes), and of the list of arguments if there are any. Returns
             None, or what failed, a str.
-        arguments: what the arguments without a flag are, a str; None for a script that takes none.
+        argv: list: name of the script, and the arguments without a flag.
+        arguments: what these arguments are, a str; None for a script that takes none.
         interrupted: what an interrupted script leaves behind, or how to continue, a str.
 
     Raises:
-        SystemExit: status 0; 1 with one line on stderr if a `UserError` is raised or `main` returns what failed; 130
-            if the user interrupts the script.
+        absl.app.UsageError: the arguments are missing, or there are any and the script takes none.
+        SystemExit: status 1 with one line on stderr if a `UserError` is raised or `main` returns what failed; 130 if
+            the user interrupts the script.
     """
     from absl import app, flags, logging
 
-    def run(argv):
-        if arguments is None and len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
-        if arguments is not None and len(argv) < 2:
-            raise app.UsageError(f"expected {arguments}; see --help")
-        logging.set_verbosity(logging.WARNING)
-        import weight_port
-        from keras_bisenet.utils.errors import UserError
+    if arguments is None and len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
+    if arguments is not None and len(argv) < 2:
+        raise app.UsageError(f"expected {arguments}; see --help")
+    logging.set_verbosity(logging.WARNING)
+    import weight_port
+    from keras_bisenet.utils.errors import UserError
 
-        try:
-            failed = main(flags.FLAGS, *([argv[1:]] if arguments else []))
-        except UserError as error:
-            sys.exit(f"error: {one_line(error)}")
-        except weight_port.UserError as error:  # lists of tensors have several lines
-            sys.exit(f"error: {error}")
-        except KeyboardInterrupt:
-            print(f"error: interrupted; {interrupted}", file=sys.stderr)
-            sys.exit(130)
-        if failed:
-            sys.exit(f"error: {failed}")
-
-    app.run(run)
+    try:
+        failed = main(flags.FLAGS, *([argv[1:]] if arguments else []))
+    except UserError as error:
+        sys.exit(f"error: {one_line(error)}")
+    except weight_port.UserError as error:  # lists of tensors have several lines
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"error: interrupted; {interrupted}", file=sys.stderr)
+        sys.exit(130)
+    if failed:
+        sys.exit(f"error: {failed}")
 
 
 def one_line(text):

@@ -9,7 +9,7 @@ import types
 
 import onnx
 import pytest
-from absl import flags
+from absl import app, flags
 from onnx import TensorProto, helper
 from support.networks import random_state
 from support.onnx_models import CLASSES, SIZE, check_against_torch, rename, save, small
@@ -218,7 +218,7 @@ def run_main(script, *arguments):
     """What the script exits with, run in this process."""
     names = ["check_onnx.py", *arguments]
     try:
-        script.main(script.FLAGS(names))
+        script.command.call(script.main, script.FLAGS(names))
     except SystemExit as exit_:
         return exit_.code
     finally:
@@ -254,9 +254,9 @@ def test_main_tells_a_failed_comparison(script, exported, tflite_file, tmp_path)
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_main_tells_what_to_install(script, monkeypatch, checkpoint, package):
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("onnx_file", "onnx_reference"):
-        monkeypatch.delitem(sys.modules, f"weight_port.{module}")
-        monkeypatch.delattr(weight_port, module)
+    for module in ("onnx_file", "onnx_network"):
+        monkeypatch.delitem(sys.modules, f"weight_port.reference.{module}")
+        monkeypatch.delattr(weight_port.reference, module)
     assert run_main(script, f"--checkpoint={checkpoint}") == (
         f"error: {package} is not installed: pip install 'keras-bisenet[onnx]', or "
         "pip install onnx onnxruntime onnxscript"
@@ -272,6 +272,6 @@ def test_main_tells_that_the_exporter_needs_onnxscript(script, monkeypatch, chec
 
 
 def test_main_refuses_stray_arguments(script):
-    with pytest.raises(script.app.UsageError) as error:
-        script.main(["check_onnx.py", "model.onnx"])
+    with pytest.raises(app.UsageError) as error:
+        script.command.call(script.main, ["check_onnx.py", "model.onnx"])
     assert str(error.value) == "unexpected arguments: model.onnx; every option is a flag, see --help"

@@ -634,7 +634,7 @@ def test_a_full_disk(many, model, whole, small_disk):
     check_nothing_is_half(out, whole)
     # No worker goes on with the next photo.
     work = parse_folder.Worker(parse_folder.Job(out, ("labels", "masks"), str(model)))
-    with pytest.raises(ImageError, match=r"^cannot write to .*: No space left on device; free it and run again"):
+    with pytest.raises(ImageError, match=r"^cannot write to .*: No space left on device; free it and run it again"):
         for number in range(160):
             assert work(f"{number:03}.png", many / f"{number:03}.png") is None
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)

@@ -14,7 +14,12 @@ def test_the_original_recipe():
     original = CONFIGS["original"]
     assert (original.crop_size, original.batch_size, original.steps) == (448, 16, 80_000)
     assert (original.learning_rate, original.momentum, original.weight_decay) == (1e-2, 0.9, 5e-4)
-    assert (original.warmup_steps, original.warmup_start, original.power, original.fast) == (1000, 1e-5, 0.9, 10)
+    assert (original.warmup_steps, original.warmup_start, original.power, original.head_lr_multiplier) == (
+        1000,
+        1e-5,
+        0.9,
+        10,
+    )
     assert (original.ohem_threshold, original.ohem_share) == (0.7, 1 / 16)
     assert original.augmentation.scale == (0.75, 2.0)
     assert original.augmentation.rotation == 0
