@@ -24,10 +24,10 @@ with contextlib.suppress(ModuleNotFoundError):
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
-# They take minutes each. Had one process begin with the last of them when the others are done, all would wait for it.
+# They take minutes each, and run first, so that no worker starts one while the others idle.
 LONG = (
-    *("test_backends", "test_distributed", "test_export_pytorch", "test_port_and_export", "test_train"),
-    *("test_evaluate", "test_examples", "test_training_parity", "test_web", "test_webgpu", "test_bisenet"),
+    *("test_backends", "test_readme", "test_convert", "test_distributed", "test_port_and_export", "test_trainer"),
+    *("test_page", "test_train", "test_webgpu", "test_mediapipe", "test_properties", "test_evaluate", "test_bisenet"),
 )
 
 

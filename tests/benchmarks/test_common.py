@@ -12,6 +12,8 @@ import pytest
 from benchmarks.common import experiment, machine, process_memory, processes, reporting, statistics
 from benchmarks.common.processes import ROOT
 
+pytestmark = pytest.mark.slow
+
 needs_proc = pytest.mark.skipif(not pathlib.Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
 
 

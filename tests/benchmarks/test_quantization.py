@@ -15,6 +15,8 @@ from keras_bisenet.export.passes.layers import FixedConv2D, Rounding
 from keras_bisenet.export.quantization import calibration, quantize
 from keras_bisenet.tflite import flatbuffer
 
+pytestmark = pytest.mark.slow
+
 # Height and width differ.
 SIZE = (64, 96)
 CLASSES = 7

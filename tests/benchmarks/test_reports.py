@@ -15,6 +15,8 @@ from benchmarks.training import run as training
 from benchmarks.training import run_parity
 from benchmarks.web import run as web
 
+pytestmark = pytest.mark.slow
+
 RECORDS = {
     "passes/passes.json": passes,
     "quantization/quantization.json": quantization,

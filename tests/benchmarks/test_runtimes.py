@@ -26,6 +26,8 @@ from keras_bisenet.export import convert
 from keras_bisenet.utils import images
 from weight_port.reference.torch_network import Reference
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = list(candidates.CANDIDATES.values())
 # Height and width differ, and neither is the number of channels or classes.
 SIZE = (64, 96)

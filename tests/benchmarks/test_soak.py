@@ -11,7 +11,10 @@ from benchmarks.soak import run
 from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
 
-pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="reads /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="reads /proc"),
+]
 
 
 @pytest.fixture(scope="module")

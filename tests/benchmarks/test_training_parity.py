@@ -10,6 +10,8 @@ from benchmarks.training.parity import KerasRun, TorchRun, batches, difference
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.training.configs import ORIGINAL
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 # Warm-up, the highest rate and decay lie within the steps. Random weights and labels multiply rounding faster than a
 # trained network does, the more so the higher the rate.

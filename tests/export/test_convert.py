@@ -435,6 +435,7 @@ def test_int8_probabilities():
     np.testing.assert_allclose(probabilities, special.softmax(logits.astype(np.float64), -1), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_int8_file_of_a_large_photo_is_small(trained):
     size = (512, 512)
     content = convert.to_tflite(trained.model, size, "int8", photos=calibration.variations(size, 1).images)
@@ -450,6 +451,7 @@ def test_files_of_the_same_model_are_the_same(precision):
     assert convert.to_tflite(narrow((6, 5, 4, 7, 3, 8, 2, 9), 5), size, precision, photos=photos) == content
 
 
+@pytest.mark.slow
 def test_int8_depends_on_the_photos():
     size, model = (32, 48), narrow((6, 5, 4, 7, 3, 8, 2, 9), 5)
     scales = [
@@ -606,6 +608,7 @@ except ExportError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_an_export_needs_tensorflow_and_a_port_does_not(backend):
     pytest.importorskip(backend, reason=f"needs the {backend} backend: pip install {backend}")

@@ -19,6 +19,8 @@ from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.utils import images
 
+pytestmark = pytest.mark.slow
+
 try:
     import mediapipe
     from mediapipe.tasks import metadata as schemas

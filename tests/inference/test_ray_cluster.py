@@ -15,6 +15,8 @@ from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
+pytestmark = pytest.mark.slow
+
 
 def parse(*arguments):
     if importlib.util.find_spec("ray") is None:

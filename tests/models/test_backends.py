@@ -7,6 +7,8 @@ import sys
 import pytest
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SUITE = ["tests/models/test_layers.py", "tests/models/test_bisenet.py", "tests/models/test_preprocessing.py"]
 # JAX compiles every operation for every new shape, which takes minutes; the trained network stands for the random ones.
 SELECTION = {"torch": [], "jax": ["-k", "not test_equals_pytorch"]}

@@ -12,6 +12,8 @@ import zipfile
 import pytest
 from support.paths import DEFAULT_CHECKPOINT, ROOT
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = ("keras_bisenet", "weight_port")
 
 PARSE = """

@@ -20,6 +20,8 @@ from keras_bisenet.inference import face_parser
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.utils import images
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 MOBILE = ("android/FaceParsing.kt", "ios/FaceParsing.swift")
 LITERT = ("android/LiteRtFaceParsing.kt", "ios/LiteRtFaceParsing.swift")

@@ -69,6 +69,8 @@ def effect(command):
 _ALL = [*documented.of_documents(), *documented.of_docstrings()]
 COMMANDS = {effect(command): command for command in reversed(_ALL)}.values()
 RUN = [command for command in COMMANDS if reason(command) is None]
+# `make test` runs the commands of the README; those of other documents alone are slow.
+IN_README = {command for text in documented.snippets("README.md", "sh") for command in documented.split(text)}
 RUN_SNIPPETS = [snippet for snippet in SNIPPETS if first_line(snippet) not in SNIPPETS_NOT_RUN]
 
 
@@ -141,7 +143,11 @@ def filled(tmp_path, workplace):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", RUN, ids=plain)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(command, marks=[] if command in IN_README else pytest.mark.slow) for command in RUN],
+    ids=plain,
+)
 def test_command(filled, command):
     script, *arguments = command[1:]
     extra = () if any(word.endswith(FIXED_SIZE) for word in arguments) else QUICKER.get(script, ())

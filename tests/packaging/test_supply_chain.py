@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 LOCK = ROOT / "constraints.txt"
 PROJECT = "keras-bisenet"
 NPM_LOCKS = ("web/package-lock.json", "tests/browser/package-lock.json")

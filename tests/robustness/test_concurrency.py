@@ -25,6 +25,8 @@ from keras_bisenet.utils import images, locks
 from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import OutputError
 
+pytestmark = pytest.mark.slow
+
 BUSY = "another process is writing into it; wait until that has ended, or choose another folder"
 
 

@@ -21,6 +21,8 @@ from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
 from keras_bisenet.utils import images, locks
 
+pytestmark = pytest.mark.slow
+
 CHOOSE, AGAIN = "free it or choose another folder", "free it and run it again to resume"
 GO_ON = "free it and start again: the run resumes from its last checkpoint"
 EXPORT = ("port_and_export.py", "--output_dir", "{out}", "--image_size", "64")

@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from fuzzing import cases
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 120
 MUTATIONS = 200
 # Beyond what the process holds once its libraries are loaded and it has read the seeds.

@@ -30,6 +30,8 @@ from keras_bisenet.utils import images, resizing
 from weight_port.layouts import BISENET_LAYOUTS
 from weight_port.port import key_map
 
+pytestmark = pytest.mark.slow
+
 seeds = st.integers(0, 2**32 - 1)
 backbones = st.sampled_from(["resnet18", "resnet34"])
 layouts = st.sampled_from(BISENET_LAYOUTS)

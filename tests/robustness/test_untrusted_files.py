@@ -302,8 +302,7 @@ def test_a_model_that_returns_something_else_than_it_says(tmp_path, content):
     with pytest.raises(ModelError) as error:
         FaceParser(path, num_threads=1)(np.zeros((20, 30, 3), np.uint8))
     assert str(error.value) == (
-        f"{path}: returns [32, 32, 5] when it runs; expected a map over the photo, as it says of itself; export it "
-        "again"
+        f"{path}: returns [32, 32, 5] when it runs; expected a map over the photo, as it states; export it again"
     )
 
 

@@ -21,6 +21,8 @@ from keras_bisenet.export import convert
 from keras_bisenet.utils.errors import OutputError
 from weight_port.reference import onnx_file, torch_network
 
+pytestmark = pytest.mark.slow
+
 SIZE_TEXT = "65x97"
 FLAG_NAMES = ("checkpoint", "onnx", "output", "tflite", "image_size", "verify_images")
 

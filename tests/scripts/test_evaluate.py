@@ -26,6 +26,8 @@ from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ModelError
 from weight_port.reference import torch_network
 
+pytestmark = pytest.mark.slow
+
 SIZE = (192, 256)
 HALF = (96, 128)
 

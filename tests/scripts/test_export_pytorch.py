@@ -16,6 +16,8 @@ from keras_bisenet import HEADS, BiSeNet
 from weight_port import parity
 from weight_port.reference import torch_network
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "export_pytorch.py"
 
 

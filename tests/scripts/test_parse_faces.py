@@ -31,6 +31,8 @@ from keras_bisenet.inference.batch import inputs, parse_folder, results
 from keras_bisenet.utils import images, locks, painting, workers
 from keras_bisenet.utils.errors import ImageError, ModelError
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "parse_faces.py"
 ALL = ",".join(results.KINDS)
 UNREADABLE = "cannot be read as an image; expected one of .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"

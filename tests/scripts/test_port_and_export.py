@@ -43,6 +43,7 @@ def test_writes_exactly_what_it_promises(job):
     ]
 
 
+@pytest.mark.slow
 def test_a_trained_keras_file_gives_the_same_files(job, tmp_path):
     _, folder = job
     flags = ("--output_dir", tmp_path, "--image_size", "96x160", "--precisions", "float32")
@@ -156,6 +157,7 @@ def test_a_failed_comparison_rejects_its_files(tmp_path):
     assert report["files"]["face_parsing_float32.tflite.failed"]["ops"]["CONV_2D"] == 38
 
 
+@pytest.mark.slow
 def test_int8_says_what_it_is_and_what_it_was_made_with(tmp_path):
     """Some of the photos of a folder, one of which is no photo."""
     photos = tmp_path / "photos"
@@ -218,6 +220,7 @@ def test_mediapipe_gets_scores_and_says_how_to_read_them(tmp_path):
     assert file["metadata"]["activation"] == "SOFTMAX"
 
 
+@pytest.mark.slow
 def test_other_layout_backbone_classes_photos_and_output(tmp_path):
     checkpoint, photos = tmp_path / "c.pt", tmp_path / "photos"
     state = {f"module.{key}": torch.tensor(array) for key, array in random_state("resnet34", "yakhyo", 5).items()}
@@ -289,6 +292,7 @@ def test_unwritable_folder(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [10, 60])
 def test_no_space_left(tmp_path, megabytes):
     """A limit on the size of any file fails as a full disk does: 10 MB is less than each model, 60 MB more."""

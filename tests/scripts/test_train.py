@@ -17,6 +17,8 @@ from support.paths import ROOT
 import keras_bisenet
 from keras_bisenet.utils import images
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("crop_size=32", "batch_size=2", "warmup_steps=2", "num_classes=3", "checkpoint_every=2", "evaluate_every=4")
 
 

@@ -18,6 +18,8 @@ from support.paths import ROOT
 from keras_bisenet.training import devices
 from keras_bisenet.utils.errors import TrainingError
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 600
 TOLERANCES = {"float32": 5e-5, "float16": 1e-2}
 STEPS = 4

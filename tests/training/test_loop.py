@@ -16,6 +16,8 @@ from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.loop import Start, train_and_evaluate
 from keras_bisenet.utils.errors import TrainingError
 
+pytestmark = pytest.mark.slow
+
 FROZEN = ("backbone", "arm", "conv_avg", "conv_head", "ffm", "conv_out_conv", "conv_out_bn", "conv_out16", "conv_out32")
 # The first step changes next to nothing, those behind it too much.
 CONFIG = TrainConfig(

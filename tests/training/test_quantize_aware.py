@@ -14,6 +14,8 @@ from keras_bisenet.export.quantization import rounding_points
 from keras_bisenet.training.quantize_aware import RoundedConv, Rounding, quantize_aware
 from keras_bisenet.utils import images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

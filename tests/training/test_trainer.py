@@ -16,6 +16,8 @@ from keras_bisenet.training.losses import ohem_cross_entropy
 from keras_bisenet.training.trainer import Trainer
 from keras_bisenet.utils.errors import TrainingError
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 CONFIG = TrainConfig(num_classes=CLASSES, learning_rate=0.01, warmup_steps=0, steps=100, power=0)
 

@@ -82,6 +82,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "state.npz"]
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path):
     code = """
 import sys

@@ -26,6 +26,7 @@ from keras_bisenet.utils import images
 NODE = shutil.which("node")
 PACKAGES = [ROOT / "web" / "node_modules" / "esbuild", ROOT / "tests" / "browser" / "node_modules" / "playwright-core"]
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(
         not (NODE and shutil.which("chromium") and all(package.is_dir() for package in PACKAGES)),

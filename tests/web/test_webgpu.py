@@ -26,6 +26,7 @@ BROWSER = ROOT / "tests" / "browser"
 CHROMIUM, NODE = shutil.which("chromium"), shutil.which("node")
 INSTALLED = CHROMIUM and NODE and (BROWSER / "node_modules" / "playwright-core").is_dir()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(
         not INSTALLED,

@@ -16,6 +16,8 @@ from weight_port.errors import OnnxError
 from weight_port.reference import onnx_file, onnx_network, torch_network
 from weight_port.reference.onnx_network import OnnxReference
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

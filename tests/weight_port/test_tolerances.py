@@ -61,6 +61,7 @@ def differences(checks, name):
 # Correct ports.
 
 
+@pytest.mark.slow
 def test_a_deep_network_with_large_logits_is_accepted():
     """ResNet-34 of the other layout, with logits near 100: an absolute tolerance of 1e-4 refuses it."""
     state = random_state("resnet34", "yakhyo", num_classes=11, seed=1)

@@ -17,6 +17,8 @@ from weight_port.reference.torch_training import (
     parameter_groups,
 )
 
+pytestmark = pytest.mark.slow
+
 # 2 images of 4x5: 40 pixels, of which 40 // 16 = 2 are the fewest that count.
 SHAPE = (2, 4, 5)
 
