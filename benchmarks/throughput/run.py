@@ -97,8 +97,8 @@ def _watch(command, results):
         count = sum(1 for _ in results.rglob("*.png")) if results.exists() else 0
         if count >= 20:
             samples.append([count, process_memory.of_session(process.pid)])
-    # During the last sample some processes may have been ending.
-    return samples[:-1]
+    # Once all files are written, the processes end one after the other.
+    return [sample for sample in samples if sample[0] < samples[-1][0]]
 
 
 def label_folder(photos, output_dir):
