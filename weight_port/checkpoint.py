@@ -165,7 +165,7 @@ def save(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
         OSError: the folder cannot be written to or is full.
     """
     path = pathlib.Path(path)
-    with files.written(path) as partial, partial.open("wb") as file:
+    with files.written(path, f"{os.getpid()}-") as partial, partial.open("wb") as file:
         if path.suffix == ".safetensors":
             import safetensors.numpy
 

@@ -47,13 +47,17 @@ def shown(text: object) -> str:
 
 
 @contextlib.contextmanager
-def written(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def written(path: pathlib.Path, writer: str = "") -> Iterator[pathlib.Path]:
     """A path to write to, which is renamed to `path` when the block ends without an error, and else removed.
+
+    Args:
+        path: the file.
+        writer: tells apart those that may write `path` at the same time; empty where a lock keeps others out.
 
     Raises:
         OSError: the folder cannot be written to or is full.
     """
-    partial = path.with_name(f"{PARTIAL}{path.name}")
+    partial = path.with_name(f"{PARTIAL}{writer}{path.name}")
     try:
         yield partial
         partial.replace(path)
