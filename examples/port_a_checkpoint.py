@@ -58,7 +58,7 @@ def run(options):
 
     # 2. Give each Keras weight the tensor of its name. A tensor too few, too many or of another shape is an error. The
     # PyTorch stores unmapped tensors and computes with none of them; step 6 writes them back.
-    model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+    model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)
     unmapped = weight_port.apply(state, model.variables, architecture)
     print(f"2. ported     {model.count_params():,} parameters; {len(unmapped)} tensors are unmapped")
 

@@ -92,7 +92,7 @@ def run(options):
         print(f"image size {size[0]}x{size[1]}, which is fixed in the file; --image_size is not used")
     photos = {path.name: images.read(path, size) for path in images.find(options.verify_images or images.BUNDLED)}
     with steps(f"port {architecture}"):
-        model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+        model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)
         weight_port.apply(state, model.variables, architecture)
     if onnx is None:
         output = pathlib.Path(options.output)

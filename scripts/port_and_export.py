@@ -87,7 +87,7 @@ def run(options):
                 examples = calibration.choose(size, options.calibration_images, options.calibration_count)
         if model is None:
             with steps(f"port {architecture}"):
-                model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+                model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)
                 weight_port.apply(state, model.variables, architecture)
         image, photo = next(iter(photos.items()))
         with steps("verify the port in float64"):
@@ -154,7 +154,7 @@ def read(path):
         return state, weight_port.recognize(state), None
     model = keras_bisenet.load_model(path).with_config(dtype="float32", input_shape=(None, None, 3))
     state = weight_port.reverse(weight_port.keras_weights(model.variables), layouts.ZLLRUNNING)
-    return state, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes), model
+    return state, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes, model.width), model
 
 
 def main(options):

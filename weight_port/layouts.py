@@ -19,6 +19,9 @@ TENSORS = {
 # A batch norm's step counter: PyTorch stores it, neither framework computes with it at momentum 0.1.
 COUNTER = "num_batches_tracked"
 
+# Of the unused classifier.
+IMAGENET_CLASSES = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -28,13 +31,13 @@ class Layout:
         name: who published it.
         backbone: prefix of the ResNet, with its dot.
         modules: Keras layer -> PyTorch module, for all layers behind the backbone.
-        unused: tensors that the layout stores and the network never reads -> their shape.
+        classifier: prefix of the classifier that the layout stores and the network never reads, with its dot; or None.
     """
 
     name: str
     backbone: str
     modules: Mapping[str, str]
-    unused: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    classifier: str | None = None
 
     def module(self, layer: str) -> str | None:
         """The PyTorch module behind a Keras layer; None if this layout has none."""
@@ -43,6 +46,16 @@ class Layout:
         path = layer.removeprefix("backbone_")
         path = path.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
         return self.backbone + re.sub(r"^layer(\d)_(\d+)_", r"layer\1.\2.", path)
+
+    def unused(self, features: int) -> dict[str, tuple[int, ...]]:
+        """The tensors that the layout stores and the network never reads -> their shape.
+
+        Args:
+            features: channels of the last stage of the backbone.
+        """
+        if self.classifier is None:
+            return {}
+        return {f"{self.classifier}weight": (IMAGENET_CLASSES, features), f"{self.classifier}bias": (IMAGENET_CLASSES,)}
 
 
 # github.com/zllrunning/face-parsing.PyTorch; also clibdev's and facexlib's.
@@ -113,7 +126,7 @@ YAKHYO = Layout(
         "conv_out32_bn": "conv_out32.conv_block.norm",
         "conv_out32_logits": "conv_out32.conv",
     },
-    unused={"fpn.backbone.fc.weight": (1000, 512), "fpn.backbone.fc.bias": (1000,)},
+    classifier="fpn.backbone.fc.",
 )
 
 # torchvision.models.resnet18 and resnet34: the backbone alone.
@@ -121,7 +134,7 @@ TORCHVISION = Layout(
     name="torchvision",
     backbone="",
     modules={},
-    unused={"fc.weight": (1000, 512), "fc.bias": (1000,)},
+    classifier="fc.",
 )
 
 BISENET_LAYOUTS = (ZLLRUNNING, YAKHYO)

@@ -4,6 +4,7 @@ A Keras weight is anything with `.path`, `.shape` and `.assign(array)`, so this 
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -15,8 +16,11 @@ from weight_port.layouts import Layout
 
 StateDict = Mapping[str, np.ndarray]
 
-# The kernel of the main head, behind its classes.
-_HEAD_SHAPE = (256, 1, 1)
+# Channels at width 1 -> a layer of the backbone that has so many.
+_CHANNELS = {64: "conv1", 128: "layer2.0.conv1", 256: "layer3.0.conv1", 512: "layer4.0.conv1"}
+# A layer has the nearest multiple of this to (its channels at width 1) * width, halves up.
+_MULTIPLE = 8
+_WIDEST = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +31,24 @@ class Architecture:
         layout: the layout of its names.
         backbone: `"resnet18"` or `"resnet34"`.
         num_classes: channels of the main head; None for a backbone alone.
+        width: factor of the number of channels of every layer but the last ones: the shortest decimal number of those
+            that give this network.
     """
 
     layout: Layout
     backbone: str
     num_classes: int | None
+    width: float = 1.0
 
     def __str__(self):
+        width = "" if self.width == 1 else f" at width {self.width:g}"
         if self.num_classes is None:
-            return f"a {self.backbone} backbone ({self.layout.name} layout)"
-        return f"BiSeNet {self.backbone} with {self.num_classes} classes ({self.layout.name} layout)"
+            return f"a {self.backbone} backbone{width} ({self.layout.name} layout)"
+        return f"BiSeNet {self.backbone}{width} with {self.num_classes} classes ({self.layout.name} layout)"
 
 
 def recognize(state: StateDict) -> Architecture:
-    """Tells layout, backbone and number of classes from keys and shapes.
+    """Tells layout, backbone, width and number of classes from keys and shapes.
 
     Raises:
         CheckpointError: the state_dict belongs to another network.
@@ -65,16 +73,17 @@ def recognize(state: StateDict) -> Architecture:
     head = layout.modules["conv_out_logits"] + ".weight"
     if head not in state:
         raise CheckpointError(f"the main head is missing: expected the key {head}")
+    width = _width(state, layout)
     shape = tuple(state[head].shape)
     # Or a few bytes could ask for a network of any size.
-    if shape[1:] != _HEAD_SHAPE or not shape[0]:
-        expected = ", ".join(map(str, ("classes", *_HEAD_SHAPE)))
-        raise CheckpointError(f"the main head {head} has the shape {files.shown(shape)}; expected ({expected})")
-    return Architecture(layout, _backbone(state, layout), int(shape[0]))
+    if shape[1:] != (_scaled(256, width), 1, 1) or not shape[0]:
+        expected = f"(classes, {_scaled(256, width)}, 1, 1)"
+        raise CheckpointError(f"the main head {head} has the shape {files.shown(shape)}; expected {expected}")
+    return Architecture(layout, _backbone(state, layout), int(shape[0]), width)
 
 
 def recognize_backbone(state: StateDict) -> Architecture:
-    """Tells the backbone of a torchvision ResNet state_dict.
+    """Tells the backbone of a torchvision ResNet state_dict, and its width.
 
     Raises:
         CheckpointError: the state_dict is not torchvision's resnet18 or resnet34.
@@ -83,7 +92,8 @@ def recognize_backbone(state: StateDict) -> Architecture:
         raise CheckpointError(
             "this is no torchvision ResNet: expected the keys conv1.weight, layer1.0.conv1.weight, ..."
         )
-    return Architecture(layouts.TORCHVISION, _backbone(state, layouts.TORCHVISION), None)
+    layout = layouts.TORCHVISION
+    return Architecture(layout, _backbone(state, layout), None, _width(state, layout))
 
 
 def _hits(state, layout):
@@ -98,6 +108,31 @@ def _backbone(state, layout):
             "the backbone has bottleneck blocks (ResNet-50 or deeper); expected ResNet-18 or ResNet-34"
         )
     return "resnet34" if any(int(block) >= 2 for _, block, _ in found) else "resnet18"
+
+
+def _width(state, layout):
+    """The width that gives each layer of the backbone its channels."""
+    keys = {base: f"{layout.backbone}{module}.weight" for base, module in _CHANNELS.items()}
+    # A layer that is missing is reported by `apply`, with all others.
+    found = {base: state[key].shape[0] for base, key in keys.items() if key in state and state[key].ndim == 4}
+    # The widths between these give each layer its channels: half a multiple below is rounded up.
+    low = max(((count - _MULTIPLE / 2) / base for base, count in found.items()), default=1.0)
+    high = min(((count + _MULTIPLE / 2) / base for base, count in found.items()), default=math.inf)
+    shortest = (math.ceil(low * 10**digits) / 10**digits for digits in range(1, 4))
+    width = next((width for width in shortest if width < high), 0.0)
+    if not 0 < width <= _WIDEST or any(_scaled(base, width) != count for base, count in found.items()):
+        counts = ", ".join(f"{keys[base]} has {count}" for base, count in found.items())
+        expected = ", ".join(map(str, _CHANNELS))
+        raise CheckpointError(
+            f"the numbers of channels fit no width of the network: {files.shown(counts)}; expected {expected}, times a "
+            f"width up to {_WIDEST:g} and rounded to multiples of {_MULTIPLE}"
+        )
+    return width
+
+
+def _scaled(count, width):
+    """Channels of a layer that has `count` at width 1."""
+    return math.floor(count * width / _MULTIPLE + 0.5) * _MULTIPLE
 
 
 def key_map(paths: Iterable[str], layout: Layout) -> dict[str, str]:
@@ -135,7 +170,8 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
     variables = {variable.path: variable for variable in variables}
     keys = key_map(variables, architecture.layout)
     expected = {key: transposes.torch_shape(variables[path].shape) for path, key in keys.items()}
-    unmapped = {key: state[key] for key in state if _is_unmapped(key, expected, architecture.layout)}
+    unused = architecture.layout.unused(0)
+    unmapped = {key: state[key] for key in state if key in unused or _is_counter(key, expected)}
 
     missing = expected.keys() - state.keys()
     unexpected = state.keys() - expected.keys() - unmapped.keys()
@@ -159,9 +195,7 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
     return unmapped
 
 
-def _is_unmapped(key, expected, layout):
-    if key in layout.unused:
-        return True
+def _is_counter(key, expected):
     module, _, tensor = key.rpartition(".")
     return tensor == layouts.COUNTER and f"{module}.running_mean" in expected
 
@@ -186,7 +220,9 @@ def reverse(
         if key.endswith(".running_mean"):
             counter = key.replace("running_mean", layouts.COUNTER)
             state[counter] = unmapped.get(counter, np.zeros((), np.int64))
-    for key, shape in layout.unused.items():
+    deepest = layout.module("backbone_layer4_0_conv1")
+    features = state[f"{deepest}.weight"].shape[0]
+    for key, shape in layout.unused(features).items():
         state[key] = unmapped.get(key, np.zeros(shape, np.float32))
     return state
 

@@ -29,6 +29,6 @@ def in_keras(state, architecture, input_shape=(None, None, 3)):
     """
     from keras_bisenet import BiSeNet
 
-    model = BiSeNet(architecture.num_classes, architecture.backbone, input_shape)
+    model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, input_shape)
     weight_port.apply(state, model.variables, architecture)
     return model

@@ -10,6 +10,7 @@ INSTRUMENTED = ("keras_bisenet.inference.loading",)
 _CONFIG = {
     "num_classes": 2,
     "backbone": "resnet18",
+    "width": 1.0,
     "input_shape": [None, None, 3],
     "dtype": "float32",
     "name": "bisenet",

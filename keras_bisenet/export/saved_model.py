@@ -106,7 +106,7 @@ def _check(model, image_size, output, class_names):
 
 def _module(model, image_size, output):
     """The functions that are served, with the variables that they read."""
-    network = BiSeNet(model.num_classes, model.backbone, dtype="float32")
+    network = BiSeNet(model.num_classes, model.backbone, model.width, dtype="float32")
     network.set_weights(model.get_weights())
     network = keras.Model(network.input, network.output[HEADS[0]])
     module = tf.Module()

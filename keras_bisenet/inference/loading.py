@@ -1,7 +1,7 @@
 """Opens `.keras` files.
 
 Keras itself builds whatever classes such a file names and follows links out of its weights. Here nothing of the file is
-used but five checked values, which say what network to build, and arrays no larger than the file, which fill it.
+used but six checked values, which say what network to build, and arrays no larger than the file, which fill it.
 """
 
 import collections
@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 
+from keras_bisenet.models import architecture
 from keras_bisenet.utils import archives
 from keras_bisenet.utils.errors import ModelError
 
@@ -20,11 +21,9 @@ _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _CONFIG_LIMIT = 100_000
 # Ours lists three entries in 200 bytes.
 _DIRECTORY_LIMIT = 100_000
-# Numbers in the smallest network without its classes, rounded down, and in the kernels of one class.
-_LEAST, _CLASS = 13_000_000, 256 + 64 + 64
 # What Keras calls the layers that have weights, in a weights file: the second `conv2d_1`, and so on.
 _KINDS = {"Conv2D": "conv2d", "BatchNorm": "batch_norm"}
-_VALUES = {"num_classes", "backbone", "input_shape", "dtype", "name"}
+_VALUES = {"num_classes", "backbone", "width", "input_shape", "dtype", "name"}
 _DTYPES = ("bfloat16", "float16", "float32", "float64", "mixed_bfloat16", "mixed_float16")
 # Of the image that a network is fixed to, in pixels; running it takes memory in proportion.
 _LONGEST_SIDE = 8192
@@ -154,9 +153,12 @@ def _arguments(config, arrays):
     *sides, channels = config["input_shape"]
     if any(side is not None and (not isinstance(side, int) or side > _LONGEST_SIDE) for side in sides):
         raise _RefusedError(f"takes images of {sides}; expected at most {_LONGEST_SIDE} pixels a side")
-    # Or a few bytes could ask for a network of any size.
-    if sum(array.size for values in arrays.values() for array in values) < _LEAST + _CLASS * config["num_classes"]:
-        raise ValueError("fewer weights than the network has")
+    architecture.check(config["num_classes"], config["backbone"], config["width"])
+    # Or a few bytes could ask for a network of any size: its largest kernel, and that of its classes.
+    deepest, fused = (architecture.channels(count, config["width"]) for count in (512, 256))
+    shapes = {array.shape for values in arrays.values() for array in values}
+    if not {(3, 3, deepest, deepest), (1, 1, fused, config["num_classes"])} <= shapes:
+        raise ValueError("other weights than the network has")
     return {**config, "input_shape": (*sides, channels)}
 
 

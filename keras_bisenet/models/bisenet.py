@@ -9,7 +9,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_bisenet.models import layers, resnet
+from keras_bisenet.models import architecture, layers, resnet
 from keras_bisenet.preprocessing import MINIMUM_SIZE
 
 # Names of the outputs: the main head, and the auxiliary heads on the stride-8 and stride-16 context features
@@ -28,12 +28,14 @@ class BiSeNet(keras.Model):
     Args:
         num_classes: number of output channels.
         backbone: `"resnet18"` (13.3 million parameters) or `"resnet34"` (23.4 million).
+        width: factor of the number of channels of every layer but the last ones, rounded to multiples of 8; at 0.5
+            there are 3.3 million parameters. 1.0 is the network of the published checkpoints.
         input_shape: `(H, W, 3)`; None where any size may come.
         dtype: Keras dtype policy or its name; None for the global one.
         name: name of the model.
 
     Raises:
-        ValueError: `backbone`, `num_classes` or `input_shape` is not one of the above.
+        ValueError: `num_classes`, `backbone`, `width` or `input_shape` is not one of the above.
 
     Example:
         >>> model = BiSeNet()
@@ -44,20 +46,24 @@ class BiSeNet(keras.Model):
         self,
         num_classes=19,
         backbone="resnet18",
+        width=1.0,
         input_shape=(None, None, 3),
         dtype=None,
         name="bisenet",
     ):
-        _check(num_classes, backbone, input_shape)
+        architecture.check(num_classes, backbone, width)
+        _check_input_shape(input_shape)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         with _global_dtype_policy(policy):
             images = keras.Input(input_shape, dtype=policy.variable_dtype, name="image")
-            super().__init__(inputs=images, outputs=_heads(images, num_classes, backbone), name=name)
+            super().__init__(inputs=images, outputs=_heads(images, num_classes, backbone, width), name=name)
         self.num_classes = num_classes
         self.backbone = backbone
+        self.width = float(width)
         self._config = {
             "num_classes": num_classes,
             "backbone": backbone,
+            "width": self.width,
             "input_shape": tuple(input_shape),
             "dtype": policy.name,
             "name": name,
@@ -84,11 +90,7 @@ class BiSeNet(keras.Model):
         return network
 
 
-def _check(num_classes, backbone, input_shape):
-    if backbone not in resnet.BLOCKS:
-        raise ValueError(f"backbone is {backbone!r}; expected one of {', '.join(resnet.BLOCKS)}")
-    if not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes!r}; expected a whole number from 1")
+def _check_input_shape(input_shape):
     height, width, channels = input_shape
     if channels != 3 or any(side is not None and side < MINIMUM_SIZE for side in (height, width)):
         raise ValueError(
@@ -107,14 +109,17 @@ def _global_dtype_policy(policy):
         keras.config.set_dtype_policy(before)
 
 
-def _heads(images, num_classes, backbone):
-    feature8, feature16, feature32 = resnet.features(images, backbone)
-    context8, context16 = _context_path(feature8, feature16, feature32)
-    fused = _feature_fusion(feature8, context8)
+def _heads(images, num_classes, backbone, width):
+    def channels(count):
+        return architecture.channels(count, width)
+
+    feature8, feature16, feature32 = resnet.features(images, backbone, width)
+    context8, context16 = _context_path(feature8, feature16, feature32, channels(128))
+    fused = _feature_fusion(feature8, context8, channels(256), channels(64))
     logits = (
-        _head(fused, 256, num_classes, name="conv_out"),
-        _head(context8, 64, num_classes, name="conv_out16"),
-        _head(context16, 64, num_classes, name="conv_out32"),
+        _head(fused, channels(256), num_classes, name="conv_out"),
+        _head(context8, channels(64), num_classes, name="conv_out16"),
+        _head(context16, channels(64), num_classes, name="conv_out32"),
     )
     return {
         head: layers.AlignCornersResize(name=f"{head}_resize")([x, images])
@@ -122,16 +127,16 @@ def _heads(images, num_classes, backbone):
     }
 
 
-def _context_path(feature8, feature16, feature32):
-    """Passes global and stride-32 context down; returns context at strides 8 and 16, 128 channels each."""
+def _context_path(feature8, feature16, feature32, filters):
+    """Passes global and stride-32 context down; returns context at strides 8 and 16, `filters` channels each."""
     # The 1x1 global feature is broadcast by the addition; PyTorch enlarges it first.
-    context = layers.conv_bn_relu(layers.GlobalMean()(feature32), 128, 1, name="conv_avg")
-    refined32 = _attention_refinement(feature32, 128, name="arm32") + context
+    context = layers.conv_bn_relu(layers.GlobalMean()(feature32), filters, 1, name="conv_avg")
+    refined32 = _attention_refinement(feature32, filters, name="arm32") + context
     context16 = layers.NearestResize(name="conv_head32_resize")([refined32, feature16])
-    context16 = layers.conv_bn_relu(context16, 128, 3, name="conv_head32")
-    refined16 = _attention_refinement(feature16, 128, name="arm16") + context16
+    context16 = layers.conv_bn_relu(context16, filters, 3, name="conv_head32")
+    refined16 = _attention_refinement(feature16, filters, name="arm16") + context16
     context8 = layers.NearestResize(name="conv_head16_resize")([refined16, feature8])
-    context8 = layers.conv_bn_relu(context8, 128, 3, name="conv_head16")
+    context8 = layers.conv_bn_relu(context8, filters, 3, name="conv_head16")
     return context8, context16
 
 
@@ -143,11 +148,11 @@ def _attention_refinement(x, filters, *, name):
     return x * gate
 
 
-def _feature_fusion(spatial, context):
-    """The paper's FFM: `[N, H, W, 128]` twice -> `[N, H, W, 256]`, channels weighed by a squeeze-and-excite gate."""
-    x = layers.conv_bn_relu(ops.concatenate([spatial, context], axis=-1), 256, 1, name="ffm")
-    gate = ops.relu(layers.conv(layers.GlobalMean()(x), 64, 1, name="ffm_conv1"))
-    gate = ops.sigmoid(layers.conv(gate, 256, 1, name="ffm_conv2"))
+def _feature_fusion(spatial, context, filters, squeezed):
+    """The paper's FFM: both features -> `[N, H, W, filters]`, channels weighed by a squeeze-and-excite gate."""
+    x = layers.conv_bn_relu(ops.concatenate([spatial, context], axis=-1), filters, 1, name="ffm")
+    gate = ops.relu(layers.conv(layers.GlobalMean()(x), squeezed, 1, name="ffm_conv1"))
+    gate = ops.sigmoid(layers.conv(gate, filters, 1, name="ffm_conv2"))
     return x * gate + x
 
 

@@ -18,7 +18,7 @@ SIZES = [(64, 160), (133, 97), (161, 65), (513, 385)]
 
 def ported(state, dtype="float32"):
     architecture = weight_port.recognize(state)
-    model = BiSeNet(architecture.num_classes, architecture.backbone, dtype=dtype)
+    model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, dtype=dtype)
     weight_port.apply(state, model.variables, architecture)
     return model, torch_network.Reference(state, architecture)
 
@@ -63,6 +63,14 @@ def test_equals_pytorch_in_the_other_layout(backbone, dtype):
     check_equal(ported(random_state(backbone, "yakhyo", num_classes=7), dtype), dtype, SIZES[1])
 
 
+@pytest.mark.parametrize("layout", ["zllrunning", "yakhyo"])
+@pytest.mark.parametrize("width", [0.25, 0.3, 1.25])
+def test_equals_pytorch_at_other_widths(backbone, dtype, layout, width):
+    network = ported(random_state(backbone, layout, num_classes=7, width=width), dtype)
+    assert network[0].width == width
+    check_equal(network, dtype, SIZES[1])
+
+
 @pytest.mark.parametrize(("dtype", "name"), [("float64", "keras_float64"), ("float32", "keras")])
 def test_trained_checkpoint_equals_pytorch(dtype, name):
     model, reference = ported(weight_port.load(DEFAULT_CHECKPOINT), dtype)
@@ -94,9 +102,28 @@ def test_number_of_parameters(backbone_name, parameters):
     assert sum(np.prod(weight.shape) for weight in BiSeNet(backbone=backbone_name).trainable_weights) == parameters
 
 
+@pytest.mark.parametrize(
+    ("width", "stages", "fused"),
+    [
+        (1.0, (64, 128, 256, 512), 256),
+        (0.5, (32, 64, 128, 256), 128),
+        (0.25, (16, 32, 64, 128), 64),
+        (0.3, (16, 40, 80, 152), 80),
+        (0.0625, (8, 8, 16, 32), 16),
+        (1.5, (96, 192, 384, 768), 384),
+    ],
+)
+def test_a_width_gives_each_layer_the_nearest_multiple_of_8(width, stages, fused):
+    model = BiSeNet(4, width=width)
+    names = [f"backbone_layer{stage}_1_conv2" for stage in (1, 2, 3, 4)]
+    assert tuple(model.get_layer(name).filters for name in names) == stages
+    assert (model.get_layer("ffm_conv").filters, model.get_layer("conv_out_logits").filters) == (fused, 4)
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
-def test_saved_and_loaded_network_is_the_same(tmp_path, suffix):
-    model, _ = ported(random_state(num_classes=5))
+def test_saved_and_loaded_network_is_the_same(tmp_path, suffix, width):
+    model, _ = ported(random_state(num_classes=5, width=width))
     images = random_images(64, 96)
     path = tmp_path / f"model{suffix}"
     if suffix == ".keras":
@@ -106,14 +133,14 @@ def test_saved_and_loaded_network_is_the_same(tmp_path, suffix):
         assert again.get_config() == model.get_config()
     else:
         model.save_weights(path)
-        again = BiSeNet(5)
+        again = BiSeNet(5, width=width)
         again.load_weights(path)
     for head in HEADS:
         np.testing.assert_array_equal(*(ops.convert_to_numpy(each(images)[head]) for each in (model, again)))
 
 
 def test_config_rebuilds_the_network():
-    model = BiSeNet(3, "resnet34", (64, 96, 3), dtype="float64", name="mine")
+    model = BiSeNet(3, "resnet34", 0.25, (64, 96, 3), dtype="float64", name="mine")
     again = BiSeNet.from_config(model.get_config())
     assert again.get_config() == model.get_config()
     assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
@@ -133,6 +160,13 @@ def test_dtype_is_the_networks_alone():
     [
         ({"backbone": "resnet50"}, "backbone is 'resnet50'; expected one of resnet18, resnet34"),
         ({"num_classes": 0}, "num_classes is 0; expected a whole number from 1"),
+        *(
+            (
+                {"width": width},
+                f"width is {width!r}; expected a number from 0.0625 (under which the first layer has no channel) to 2",
+            )
+            for width in (0, 0.06, -1.0, 2.5, float("nan"), float("inf"), "1", True, None)
+        ),
         (
             {"input_shape": (31, 64, 3)},
             "input_shape is (31, 64, 3); expected (H, W, 3) with H and W None or at least 32",

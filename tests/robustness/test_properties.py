@@ -111,7 +111,7 @@ def test_port_and_reverse_give_back_any_checkpoint(
     keys = key_map(widths, layout)
     counters = {key.replace("running_mean", "num_batches_tracked") for key in keys.values() if "running_mean" in key}
     state = {keys[path]: any_bits(random, shape, dtype) for path, shape in widths.items()}
-    state |= {key: any_bits(random, shape, dtype) for key, shape in layout.unused.items()}
+    state |= {key: any_bits(random, shape, dtype) for key, shape in layout.unused(512).items()}
     # float16 and bfloat16 become float32, which holds them exactly.
     wide = np.float64 if dtype == "float64" else np.float32
     expected = {key: array.astype(wide) for key, array in state.items()}

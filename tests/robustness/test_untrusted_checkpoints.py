@@ -307,7 +307,14 @@ def h5(fill=lambda _: None):
     return buffer.getvalue()
 
 
-CONFIG = {"num_classes": 2, "backbone": "resnet18", "input_shape": [32, 32, 3], "dtype": "float32", "name": "x"}
+CONFIG = {
+    "num_classes": 2,
+    "backbone": "resnet18",
+    "width": 1.0,
+    "input_shape": [32, 32, 3],
+    "dtype": "float32",
+    "name": "x",
+}
 
 
 def keras_file(tmp_path, weights=None, config=(), compression=zipfile.ZIP_STORED, **others):

@@ -104,14 +104,14 @@ def _values(random, layer, weight, shape):
     return random.uniform(0.5, 1.5, shape) if weight == "gamma" else random.normal(0, 0.2, shape)
 
 
-def random_state(backbone="resnet18", layout="zllrunning", num_classes=19, seed=0):
+def random_state(backbone="resnet18", layout="zllrunning", num_classes=19, seed=0, width=1.0):
     """A state_dict (key -> float32 array) with random weights and random batch-norm statistics.
 
     Statistics of 0 and 1 would hide a mistake in them. The logits reach about 20, as a trained network's do: absolute
     tolerances mean something only at that scale, so the residual branches are kept small.
     """
     torch.manual_seed(seed)
-    network = torch_network.BiSeNet(num_classes, backbone, layout)
+    network = torch_network.BiSeNet(num_classes, backbone, layout, width)
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             residual = name.endswith(".bn2")

@@ -16,7 +16,7 @@ from weight_port.reference import torch_network
 
 
 def model_for(architecture):
-    return BiSeNet(architecture.num_classes or 19, architecture.backbone)
+    return BiSeNet(architecture.num_classes or 19, architecture.backbone, architecture.width)
 
 
 def test_kernel_axes_of_four_different_sizes():
@@ -42,10 +42,34 @@ def test_recognizes(layout, backbone, num_classes):
     assert str(architecture) == f"BiSeNet {backbone} with {num_classes} classes ({layout} layout)"
 
 
+@pytest.mark.parametrize(
+    ("width", "named"), [(0.5, 0.5), (0.25, 0.25), (0.3, 0.3), (0.29, 0.29), (0.0625, 0.07), (1.9, 1.9)]
+)
+def test_recognizes_the_width(width, named):
+    architecture = weight_port.recognize(random_state(num_classes=2, width=width))
+    assert architecture.width == named
+    assert str(architecture) == f"BiSeNet resnet18 at width {named} with 2 classes (zllrunning layout)"
+    backbone = torch_network.BiSeNet(2, width=width).cp.resnet
+    state = {key: tensor.numpy() for key, tensor in backbone.state_dict().items()}
+    assert weight_port.recognize_backbone(state).width == named
+
+
+@pytest.mark.parametrize("thousandths", range(63, 2001, 13))
+def test_every_width_is_recognized_as_one_with_the_same_channels(thousandths):
+    channels = torch_network.channels_at(thousandths / 1000)
+    layers = {64: "conv1", 128: "layer2.0.conv1", 256: "layer3.0.conv1", 512: "layer4.0.conv1"}
+    state = {f"cp.resnet.{layer}.weight": np.zeros((channels(base), 1, 1, 1)) for base, layer in layers.items()}
+    state |= {f"{module}.weight": np.zeros((channels(256), 1, 1, 1)) for module in layouts.ZLLRUNNING.modules.values()}
+    state["conv_out.conv_out.weight"] = np.zeros((2, channels(256), 1, 1))
+    again = torch_network.channels_at(weight_port.recognize(state).width)
+    assert [again(base) for base in layers] == [channels(base) for base in layers]
+
+
+@pytest.mark.parametrize("width", [1.0, 0.3])
 @pytest.mark.parametrize("layout", ["zllrunning", "yakhyo"])
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
-def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone):
-    state = random_state(backbone, layout, num_classes=6)
+def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone, width):
+    state = random_state(backbone, layout, num_classes=6, width=width)
     architecture = weight_port.recognize(state)
     model = model_for(architecture)
     unmapped = weight_port.apply(state, model.variables, architecture)
@@ -54,7 +78,7 @@ def test_round_trip_is_bit_for_bit_and_loads_strictly(layout, backbone):
     for key, array in state.items():
         assert again[key].dtype == array.dtype, key
         np.testing.assert_array_equal(again[key], array, err_msg=key)
-    network = torch_network.BiSeNet(6, backbone, layout)
+    network = torch_network.BiSeNet(6, backbone, layout, width)
     network.load_state_dict({key: torch.from_numpy(array) for key, array in again.items()}, strict=True)
 
 
@@ -176,6 +200,24 @@ def test_another_network():
         "features.2.weight; expected the zllrunning layout (cp.resnet.*, ffm.*, conv_out.*) or the yakhyo layout "
         "(fpn.backbone.*)"
     )
+
+
+@pytest.mark.parametrize(
+    ("layer", "count"), [("conv1", 65), ("conv1", 0), ("layer4.0.conv1", 480), ("layer2.0.conv1", 64)]
+)
+def test_channels_that_fit_no_width(layer, count):
+    state = random_state()
+    state[f"cp.resnet.{layer}.weight"] = np.zeros((count, 3, 7, 7), np.float32)
+    message = recognition_error(state)
+    assert f"cp.resnet.{layer}.weight has {count}" in message
+    assert "\n" not in message
+
+
+def test_channels_of_too_wide_a_network():
+    state = random_state()
+    for base, layer in ((64, "conv1"), (128, "layer2.0.conv1"), (256, "layer3.0.conv1"), (512, "layer4.0.conv1")):
+        state[f"cp.resnet.{layer}.weight"] = np.zeros((4 * base, 1, 1, 1), np.float32)
+    assert "fit no width" in recognition_error(state)
 
 
 def test_without_a_main_head():

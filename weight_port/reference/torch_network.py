@@ -38,6 +38,15 @@ def _conv(inputs, outputs, kernel, stride=1):
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
+def channels_at(width):
+    """How many channels take the place of so many at width 1: the nearest multiple of 8, halves up."""
+
+    def channels(count):
+        return 8 * int(count * width / 8 + 0.5)
+
+    return channels
+
+
 def _global_mean(x):
     return x.mean((2, 3), keepdim=True)
 
@@ -73,18 +82,19 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """torchvision's ResNet-18/34 without its forward to a class: returns the features at strides 8, 16 and 32."""
 
-    def __init__(self, backbone, classifier):
+    def __init__(self, backbone, classifier, channels=None):
         super().__init__()
-        self.conv1 = _conv(3, 64, 7, 2)
-        self.bn1 = nn.BatchNorm2d(64)
-        width = 64
+        channels = channels or channels_at(1)
+        outputs = channels(64)
+        self.conv1 = _conv(3, outputs, 7, 2)
+        self.bn1 = nn.BatchNorm2d(outputs)
         for stage, blocks in enumerate(BLOCKS[backbone]):
-            inputs, width = width, 64 * 2**stage
-            first = BasicBlock(inputs, width, 1 if stage == 0 else 2)
-            rest = [BasicBlock(width, width, 1) for _ in range(blocks - 1)]
+            inputs, outputs = outputs, channels(64 * 2**stage)
+            first = BasicBlock(inputs, outputs, 1 if stage == 0 else 2)
+            rest = [BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
             setattr(self, f"layer{stage + 1}", nn.Sequential(first, *rest))
         if classifier:
-            self.fc = nn.Linear(512, 1000)
+            self.fc = nn.Linear(outputs, 1000)
 
     def forward(self, x):
         x = functional.relu(self.bn1(self.conv1(x)))
@@ -113,15 +123,16 @@ class AttentionRefinement(nn.Module):
 
 
 class ContextPath(nn.Module):
-    def __init__(self, names, backbone):
+    def __init__(self, names, backbone, channels):
         super().__init__()
         self.names = names
-        setattr(self, names.backbone, ResNet(backbone, names.classifier))
-        self.arm16 = AttentionRefinement(names, 256, 128)
-        self.arm32 = AttentionRefinement(names, 512, 128)
-        self.conv_head32 = ConvBNReLU(names, 128, 128, 3)
-        self.conv_head16 = ConvBNReLU(names, 128, 128, 3)
-        self.conv_avg = ConvBNReLU(names, 512, 128, 1)
+        outputs, feature16, feature32 = channels(128), channels(256), channels(512)
+        setattr(self, names.backbone, ResNet(backbone, names.classifier, channels))
+        self.arm16 = AttentionRefinement(names, feature16, outputs)
+        self.arm32 = AttentionRefinement(names, feature32, outputs)
+        self.conv_head32 = ConvBNReLU(names, outputs, outputs, 3)
+        self.conv_head16 = ConvBNReLU(names, outputs, outputs, 3)
+        self.conv_avg = ConvBNReLU(names, feature32, outputs, 1)
 
     def forward(self, x):
         feature8, feature16, feature32 = getattr(self, self.names.backbone)(x)
@@ -133,12 +144,13 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    def __init__(self, names):
+    def __init__(self, names, channels):
         super().__init__()
         self.names = names
-        setattr(self, names.fusion_block, ConvBNReLU(names, 256, 256, 1))
-        self.conv1 = _conv(256, 64, 1)
-        self.conv2 = _conv(64, 256, 1)
+        inputs, outputs, squeezed = 2 * channels(128), channels(256), channels(64)
+        setattr(self, names.fusion_block, ConvBNReLU(names, inputs, outputs, 1))
+        self.conv1 = _conv(outputs, squeezed, 1)
+        self.conv2 = _conv(squeezed, outputs, 1)
 
     def forward(self, spatial, context):
         x = getattr(self, self.names.fusion_block)(torch.cat([spatial, context], 1))
@@ -165,19 +177,21 @@ class BiSeNet(nn.Module):
         num_classes: channels of each head.
         backbone: `"resnet18"` or `"resnet34"`.
         layout: `"zllrunning"` or `"yakhyo"`: which names its state_dict has.
+        width: factor of the number of channels of every layer but the last ones; 1 in the published network.
 
     Called with normalized images `[N, 3, H, W]` float RGB, returns three `[N, num_classes, H, W]` logit tensors: the
     main head, then the auxiliary heads at strides 8 and 16.
     """
 
-    def __init__(self, num_classes=19, backbone="resnet18", layout="zllrunning"):
+    def __init__(self, num_classes=19, backbone="resnet18", layout="zllrunning", width=1.0):
         super().__init__()
         self.names = names = LAYOUTS[layout]
-        setattr(self, names.context, ContextPath(names, backbone))
-        self.ffm = FeatureFusion(names)
-        self.conv_out = Head(names, 256, 256, num_classes)
-        self.conv_out16 = Head(names, 128, 64, num_classes)
-        self.conv_out32 = Head(names, 128, 64, num_classes)
+        channels = channels_at(width)
+        setattr(self, names.context, ContextPath(names, backbone, channels))
+        self.ffm = FeatureFusion(names, channels)
+        self.conv_out = Head(names, channels(256), channels(256), num_classes)
+        self.conv_out16 = Head(names, channels(128), channels(64), num_classes)
+        self.conv_out32 = Head(names, channels(128), channels(64), num_classes)
 
     def forward(self, x):
         size = x.shape[2:]
@@ -203,7 +217,8 @@ class Reference:
     """
 
     def __init__(self, state, architecture):
-        network = BiSeNet(architecture.num_classes, architecture.backbone, architecture.layout.name)
+        names = architecture.layout.name
+        network = BiSeNet(architecture.num_classes, architecture.backbone, names, architecture.width)
         network.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
         self.network = network.eval()
         self._networks = {"float32": self.network}

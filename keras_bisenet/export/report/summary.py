@@ -14,7 +14,7 @@ def checkpoint(path, info, architecture, model):
     Args:
         path: of the file.
         info: `metadata.ModelInfo`.
-        architecture: has `layout.name`, `backbone` and `num_classes`.
+        architecture: has `layout.name`, `backbone`, `width` and `num_classes`.
         model: the `BiSeNet` that it was ported to.
     """
     return {
@@ -22,6 +22,7 @@ def checkpoint(path, info, architecture, model):
         "sha256": info.checkpoint_sha256,
         "layout": architecture.layout.name,
         "backbone": architecture.backbone,
+        "width": architecture.width,
         "classes": architecture.num_classes,
         "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "license": info.license,
