@@ -72,7 +72,7 @@ def default_weights():
 
     state = weight_port.load(manifest.locate("default", MANIFEST).path)
     architecture = weight_port.recognize(state)
-    model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone)
+    model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)
     weight_port.apply(state, model.variables, architecture)
     weights = weight_port.keras_weights(model.variables)
     return Start("default", {path: array for path, array in weights.items() if "_logits/" not in path})
@@ -94,7 +94,7 @@ def run(options):
     from keras_bisenet.export import convert
     from keras_bisenet.export.quantization import calibration
     from keras_bisenet.tflite import metadata
-    from keras_bisenet.training import configs, evaluation, loop, metrics, reports
+    from keras_bisenet.training import configs, evaluation, loop, reports
     from keras_bisenet.utils import atomic, images
     from weight_port import manifest
 
@@ -131,7 +131,7 @@ def run(options):
         file.write_bytes(content)
         parser, examples = FaceParser(file), folder.read_split(data_dir, "val")
         for name, predict in (("best.keras", FaceParser(best, image_size=(SIDE, SIDE))), (file.name, parser)):
-            scores = metrics.Scores(evaluation.evaluate(predict, examples, len(names)))
+            scores = evaluation.evaluate(predict, examples, len(names)).scores
             print(f"\n{name} on {len(examples)} photos\n{scores.table(names)}")
         rows = [(images.read(one.image), folder.read_label(one.label), parser(one.image)) for one in examples[:3]]
         Image.fromarray(reports.contact_sheet(rows)).save(scratch / "result.png")

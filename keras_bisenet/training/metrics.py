@@ -78,10 +78,10 @@ class Scores:
         self.f1 = _ratio(2 * found, self.pixels + predicted, absent)
         self.precision = _ratio(found, predicted, absent)
         self.recall = _ratio(found, self.pixels, absent)
-        self.mean_iou = _mean(self.iou)
-        self.mean_f1 = _mean(self.f1)
-        self.mean_f1_foreground = _mean(self.f1[1:])
-        self.mean_accuracy = _mean(self.recall[self.pixels > 0])
+        self.mean_iou = mean(self.iou)
+        self.mean_f1 = mean(self.f1)
+        self.mean_f1_foreground = mean(self.f1[1:])
+        self.mean_accuracy = mean(self.recall[self.pixels > 0])
         total = self.matrix.sum()
         self.pixel_accuracy = float(found.sum() / total) if total else float("nan")
 
@@ -94,10 +94,10 @@ class Scores:
         Returns:
             dict: the means by name; `"classes"`: name -> its figures; `"confusion"`: the matrix as lists.
         """
-        means = {name: _json(getattr(self, name)) for name in _MEANS}
+        means = {name: as_json(getattr(self, name)) for name in _MEANS}
         classes = {
             name: {
-                **{figure: _json(getattr(self, figure)[index]) for figure in _FIGURES},
+                **{figure: as_json(getattr(self, figure)[index]) for figure in _FIGURES},
                 "pixels": int(self.pixels[index]),
             }
             for index, name in enumerate(names)
@@ -113,14 +113,14 @@ class Scores:
         share = self.pixels / max(self.pixels.sum(), 1)
         columns = ("class", *_FIGURES, "of pixels")
         rows = [
-            (name, *(_percent(getattr(self, figure)[index]) for figure in _FIGURES), _percent(share[index]))
+            (name, *(percent(getattr(self, figure)[index]) for figure in _FIGURES), percent(share[index]))
             for index, name in enumerate(names)
         ]
         widths = [max(len(row[column]) for row in (columns, *rows)) for column in range(len(columns))]
         lines = [_line(row, widths) for row in (columns, *rows)]
         lines.insert(1, "-" * len(lines[0]))
         width = max(map(len, _MEANS.values()))
-        means = [f"{text:<{width}}  {_percent(getattr(self, name))}" for name, text in _MEANS.items()]
+        means = [f"{text:<{width}}  {percent(getattr(self, name))}" for name, text in _MEANS.items()]
         return "\n".join([*lines, lines[1], *means])
 
 
@@ -129,17 +129,23 @@ def _ratio(part, whole, absent):
     return np.where(absent, np.nan, part / np.maximum(whole, 1))
 
 
-def _mean(values):
-    """Mean of what is no nan; nan if that is nothing."""
+def mean(values):
+    """Mean of what is no nan; nan if that is nothing.
+
+    Args:
+        values: `[C]` float64.
+    """
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 
 
-def _json(value):
+def as_json(value):
+    """A figure for JSON: nan becomes None."""
     return None if np.isnan(value) else float(value)
 
 
-def _percent(value):
+def percent(value):
+    """A figure for a table; `-` for nan."""
     return "-" if np.isnan(value) else f"{100 * value:.2f}"
 
 

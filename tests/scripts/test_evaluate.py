@@ -142,6 +142,9 @@ def test_every_kind_of_model_gives_the_same_scores(job, data_dir, expected):
     assert report["classes"]["hair"]["iou"] == scores.iou[LABELS.index("hair")]
     assert process.stdout.splitlines()[0] == f"{path.name} on 2 photos of val"
     assert scores.table(LABELS) in process.stdout
+    for name in ("mean_iou", "mean_f1", "mean_boundary_f1"):
+        low, high = report["intervals"][name]
+        assert low <= report[name] <= high
     with Image.open(out / "evaluation.png") as picture:
         assert picture.width > 1000
 
@@ -224,10 +227,16 @@ def test_a_model_of_a_fixed_size_gets_its_size(tmp_path, model, reference):
 def test_evaluate_takes_any_predictor(data_dir):
     """One that always says hair: its column holds the pixels of each class."""
     examples = folder.read_split(data_dir, "val")
-    matrix = evaluation.evaluate(lambda photo: np.full(photo.shape[:2], 17), iter(examples), 19)
+    evaluated = evaluation.evaluate(lambda photo: np.full(photo.shape[:2], 17), iter(examples), 19)
+    matrix = evaluated.scores.matrix
     truth = np.concatenate([np.asarray(Image.open(example.label)).ravel() for example in examples])
     np.testing.assert_array_equal(matrix[:, 17], np.bincount(truth, minlength=256)[:19])
     assert matrix.sum() == matrix[:, 17].sum()
+    # There is no border in it.
+    assert not evaluated.borders[..., 2:].any()
+    np.testing.assert_array_equal(
+        evaluated.matrices.sum(axis=(1, 2)), [np.asarray(Image.open(example.label)).size for example in examples]
+    )
 
 
 def test_bars_are_as_long_as_the_scores(tmp_path):
