@@ -23,6 +23,12 @@ flags.DEFINE_string(
     "First weights: a .keras file, a PyTorch checkpoint of this network, a torchvision ResNet, or a name in "
     "checkpoints/manifest.json. Default: random.",
 )
+flags.DEFINE_string(
+    "teacher",
+    None,
+    "A network whose predictions are learned beside the labels, and on the photos of DATA/unlabelled.txt: a .keras "
+    "file, a PyTorch checkpoint, or a name in the manifest. For recipes with pixel_weight or channel_weight.",
+)
 flags.DEFINE_list("freeze", None, "Beginnings of the names of layers that are not trained, such as backbone.")
 flags.DEFINE_bool("quantize_aware", None, "Round to 8 bits in training, for a better int8 export; see the recipe.")
 flags.DEFINE_bool("skip_bad", False, "Leave out examples that cannot be read, and count them.")
@@ -41,9 +47,14 @@ def run(options):
 
     config = configs.resolve(options.config, options.set, options.freeze, options.quantize_aware)
     with devices.together() as strategy:
-        start = first_weights(options.init, config)
         return loop.train_and_evaluate(
-            config, options.workdir, options.data_dir, start, strategy, skip_bad=options.skip_bad
+            config,
+            options.workdir,
+            options.data_dir,
+            first_weights(options.init, config),
+            strategy,
+            skip_bad=options.skip_bad,
+            teacher=read_teacher(options.teacher),
         )
 
 
@@ -52,40 +63,83 @@ def first_weights(path, config):
 
     Raises:
         CheckpointError, ModelError: it is no checkpoint, or belongs to another network.
-        TrainingError: it has another backbone than the recipe.
+        TrainingError: it has another backbone than the recipe, or is narrower.
     """
-    import keras_bisenet
     import weight_port
+    from keras_bisenet.training import slimming
     from keras_bisenet.training.loop import Start
     from keras_bisenet.utils.errors import TrainingError
-    from weight_port import manifest
 
     if path is None:
         return Start()
-    if path.endswith(".keras"):
-        model = keras_bisenet.load_model(path)
-        weights = weight_port.keras_weights(model.variables)
-        classes, source = model.num_classes, f"BiSeNet {model.backbone} with {model.num_classes} classes"
-    else:
-        state = weight_port.load(manifest.locate(path, command.MANIFEST).path)
-        backbone = "conv1.weight" in state and "layer1.0.conv1.weight" in state
-        architecture = weight_port.recognize_backbone(state) if backbone else weight_port.recognize(state)
-        model = keras_bisenet.BiSeNet(architecture.num_classes or config.num_classes, architecture.backbone)
-        weight_port.apply(state, model.variables, architecture)
-        weights = weight_port.keras_weights(model.variables)
-        if backbone:
-            weights = {path: array for path, array in weights.items() if path.startswith("backbone_")}
-        classes, source = architecture.num_classes, str(architecture)
+    model, architecture = read_network(path, config.num_classes)
     if model.backbone != config.backbone:
         raise TrainingError(
             f"{path}: its backbone is {model.backbone}; expected {config.backbone}; add --set backbone={model.backbone}"
         )
-    if classes not in (None, config.num_classes):
+    if model.width < config.width:
+        raise TrainingError(
+            f"{path}: its width is {model.width:g}; expected at least {config.width:g}; add --set width={model.width:g}"
+        )
+    source = f"{architecture}: {path}"
+    if model.width > config.width:
+        model = slimming.slim(model, config.width)
+        source += f", with its most useful channels for width {config.width:g}"
+    weights = weight_port.keras_weights(model.variables)
+    if architecture.num_classes is None:
+        weights = {path: array for path, array in weights.items() if path.startswith("backbone_")}
+    elif architecture.num_classes != config.num_classes:
         heads = sorted(path for path in weights if path.split("/")[0].endswith("_logits"))
         weights = {path: array for path, array in weights.items() if path not in heads}
         print(f"replaced for {config.num_classes} classes, from random weights: {', '.join(heads)}")
-    print(f"starts from {source}: {path}")
+    print(f"starts from {source}")
     return Start(path, weights)
+
+
+def read_teacher(path):
+    """`loop.Teacher` of what `--teacher` names; None for None.
+
+    Raises:
+        CheckpointError, ModelError: it is no checkpoint of this network.
+    """
+    from keras_bisenet.training.loop import Teacher
+
+    if path is None:
+        return None
+    model, architecture = read_network(path)
+    print(f"learns from {architecture}: {path}")
+    return Teacher(path, model)
+
+
+def read_network(path, backbone_classes=None):
+    """Reads a `.keras` file or a PyTorch checkpoint.
+
+    Args:
+        path: the file, or a name in the manifest.
+        backbone_classes: classes of the network that a backbone alone is put into; None to refuse one.
+
+    Returns:
+        `BiSeNet` and its `weight_port.Architecture`.
+
+    Raises:
+        CheckpointError, ModelError: it is no checkpoint, or belongs to another network.
+    """
+    import keras_bisenet
+    import weight_port
+    from weight_port import layouts, manifest
+
+    if path.endswith(".keras"):
+        model = keras_bisenet.load_model(path)
+        return model, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes, model.width)
+    state = weight_port.load(manifest.locate(path, command.MANIFEST).path)
+    if backbone_classes and "conv1.weight" in state and "layer1.0.conv1.weight" in state:
+        architecture = weight_port.recognize_backbone(state)
+    else:
+        architecture = weight_port.recognize(state)
+    classes = architecture.num_classes or backbone_classes
+    model = keras_bisenet.BiSeNet(classes, architecture.backbone, architecture.width)
+    weight_port.apply(state, model.variables, architecture)
+    return model, architecture
 
 
 def main(options):

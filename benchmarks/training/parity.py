@@ -24,7 +24,8 @@ class KerasRun:
     def __init__(self, state, config):
         architecture = weight_port.recognize(state)
         self._dialect = architecture.layout
-        self._model = BiSeNet(architecture.num_classes, architecture.backbone, dtype=config.precision)
+        weights = architecture.num_classes, architecture.backbone, architecture.width
+        self._model = BiSeNet(*weights, dtype=config.precision)
         weight_port.apply(state, self._model.variables, architecture)
         self._trainer = Trainer(self._model, config)
 

@@ -1,4 +1,7 @@
-"""A folder of labeled photos: `images/<id>.jpg`, `labels/<id>.png`, and `train.txt`, `val.txt` with one id a line."""
+"""A folder of labeled photos: `images/<id>.jpg`, `labels/<id>.png`, and `train.txt`, `val.txt` with one id a line.
+
+Photos without labels, to learn a teacher's predictions on, lie in `images/` too and are named in `unlabelled.txt`.
+"""
 
 import concurrent.futures
 import contextlib
@@ -16,17 +19,22 @@ from keras_bisenet.utils import images, text_files
 from keras_bisenet.utils.errors import DataError
 from keras_bisenet.utils.text_files import shown
 
+UNLABELED = "unlabelled"
+
 _KINDS = {"1": "black and white", "P": "palette", "LA": "gray and alpha", "I;16": "16-bit", "I": "16-bit"}
 _ORIENTATION = 0x0112
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A photo and its label map: `image` and `label` are their paths, `name` is the id that the two share."""
+    """A photo and its label map: `image` and `label` are their paths, `name` is the id that the two share.
+
+    `label` is None for a photo without labels.
+    """
 
     name: str
     image: pathlib.Path
-    label: pathlib.Path
+    label: pathlib.Path | None
 
 
 def read_split(data_dir, split):
@@ -48,6 +56,8 @@ def read_split(data_dir, split):
             raise DataError(f"{folder}: no such folder; expected images/, labels/ and {split}.txt in {data_dir}")
     names = _read_names(data_dir / f"{split}.txt")
     photos = _by_stem(data_dir / "images", images.SUFFIXES)
+    for example in read_unlabeled(data_dir):
+        del photos[example.name]
     labels = _by_stem(data_dir / "labels", (".png",))
     for name in names:
         if name not in photos and name not in labels:
@@ -67,6 +77,38 @@ def read_split(data_dir, split):
                 f"{', '.join(images.SUFFIXES)}; add it or take the label out"
             )
     return tuple(Example(name, photos[name], labels[name]) for name in names)
+
+
+def read_unlabeled(data_dir):
+    """The photos that `unlabelled.txt` names, in its order.
+
+    Args:
+        data_dir: see `read_split`.
+
+    Returns:
+        Tuple of `Example` without a label; an empty one if there is no such file.
+
+    Raises:
+        DataError: a photo is missing, named twice, or has a label.
+    """
+    data_dir = pathlib.Path(data_dir)
+    listed = data_dir / f"{UNLABELED}.txt"
+    if not listed.exists():
+        return ()
+    names = _read_names(listed)
+    photos, labels = _by_stem(data_dir / "images", images.SUFFIXES), _by_stem(data_dir / "labels", (".png",))
+    for name in names:
+        if name not in photos:
+            raise DataError(
+                f"{listed}: names {shown(name)}, which is not in images/; expected names of photos without their "
+                "suffix; add the photo or take the line out"
+            )
+        if name in labels:
+            raise DataError(
+                f"{listed}: names {shown(name)}, which has a label: {labels[name]}; expected photos without one; take "
+                "the line or the label out"
+            )
+    return tuple(Example(name, photos[name], None) for name in names)
 
 
 def _read_names(path):
@@ -211,7 +253,11 @@ def check(examples, num_classes, skip_bad=False, ignore=IGNORE):
 def _problem(example, num_classes, ignore):
     """What is wrong with an example, or None."""
     try:
-        image, label = _open_image(example.image), _open_label(example.label)
+        image = _open_image(example.image)
+        if example.label is None:
+            _decode(example.image, image)
+            return None
+        label = _open_label(example.label)
     except DataError as error:
         return str(error)
     if image.size != label.size:

@@ -7,12 +7,12 @@ import tensorflow as tf
 
 from keras_bisenet.data import folder, sides
 from keras_bisenet.data.augmentation import augment
-from keras_bisenet.labels import LABELS
+from keras_bisenet.labels import IGNORE, LABELS
 from keras_bisenet.utils import images
 
 
 class Examples:
-    """Labeled photos by number, kept in memory once they are decoded, as long as there is room.
+    """Photos and their labels by number, kept in memory once they are decoded, as long as there is room.
 
     Args:
         examples: sequence of `folder.Example`.
@@ -30,13 +30,17 @@ class Examples:
         return len(self.examples)
 
     def __getitem__(self, number):
-        """`[H, W, 3]` uint8 RGB and `[H, W]` uint8 labels of one example."""
+        """`[H, W, 3]` uint8 RGB and `[H, W]` uint8 labels of one example; `IGNORE` where it has none."""
         if number in self._kept:
             return self._kept[number]
         example = self.examples[number]
-        image, label = images.read(example.image), folder.read_label(example.label)
-        if self._fix_left_right and sides.are_exchanged(label):
-            label = sides.mirrored_labels(len(LABELS))[label]
+        image = images.read(example.image)
+        if example.label is None:
+            label = np.full(image.shape[:2], IGNORE, np.uint8)
+        else:
+            label = folder.read_label(example.label)
+            if self._fix_left_right and sides.are_exchanged(label):
+                label = sides.mirrored_labels(len(LABELS))[label]
         pair = image, label
         size = image.nbytes + label.nbytes
         if size <= self._room:

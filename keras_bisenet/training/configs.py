@@ -6,7 +6,7 @@ import math
 
 from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.labels import IGNORE
-from keras_bisenet.models.resnet import BLOCKS
+from keras_bisenet.models.architecture import BLOCKS, WIDTHS, is_width
 from keras_bisenet.preprocessing import MINIMUM_SIZE
 from keras_bisenet.utils.errors import TrainingError
 
@@ -18,11 +18,17 @@ def _is_range(pair):
     return numbers and 0 < pair[0] <= pair[1] < math.inf
 
 
+_LOSS_WEIGHTS = ("label_weight", "pixel_weight", "channel_weight")
+
 # (fields of a TrainConfig or its Augmentation, whether a value fits, what is expected)
 _RULES = (
-    (("learning_rate", "warmup_start", "head_lr_multiplier"), lambda value: 0 < value < math.inf, "a number above 0"),
     (
-        ("weight_decay", "power", "rare_class_threshold", "rotation"),
+        ("learning_rate", "warmup_start", "head_lr_multiplier", "pixel_temperature", "channel_temperature"),
+        lambda value: 0 < value < math.inf,
+        "a number above 0",
+    ),
+    (
+        ("weight_decay", "power", "rare_class_threshold", "rotation", *_LOSS_WEIGHTS),
         lambda value: 0 <= value < math.inf,
         "a number of at least 0",
     ),
@@ -32,6 +38,7 @@ _RULES = (
     (("num_classes",), lambda value: value <= IGNORE, f"at most {IGNORE}, as labels have 8 bits"),
     (("precision",), PRECISIONS.__contains__, f"one of {', '.join(PRECISIONS)}"),
     (("backbone",), BLOCKS.__contains__, f"one of {', '.join(BLOCKS)}"),
+    (("width",), is_width, WIDTHS),
     (("freeze",), lambda names: all(isinstance(name, str) for name in names), "names, such as ('backbone',)"),
     (("scale",), _is_range, "two factors above 0, the smaller one first"),
 )
@@ -45,7 +52,7 @@ class TrainConfig:
         TrainingError: a value is out of its range.
 
     Attributes:
-        num_classes, backbone: see `keras_bisenet.BiSeNet`.
+        num_classes, backbone, width: see `keras_bisenet.BiSeNet`.
         crop_size: side of the square training crops, in pixels.
         batch_size: examples that go through the network at once, over all devices.
         accumulate: batches whose gradients are averaged for one step of the weights.
@@ -58,13 +65,17 @@ class TrainConfig:
         precision: one of `PRECISIONS`; `"mixed_float16"` scales the loss.
         freeze: beginnings of the names of layers that stay as they are, such as `("backbone",)`.
         augmentation: see `Augmentation`.
-        distil: learn the logits that the network has at the start of the run instead of the labels, see
-            `losses.distillation`.
+        label_weight: factor of the cross entropy with the labels; 0 to learn from a teacher alone.
+        pixel_weight, pixel_temperature: factor and temperature of `losses.pixel_distillation`.
+        channel_weight, channel_temperature: factor and temperature of `losses.channel_distillation`.
+        distillation_stride: the teacher is compared with at every so many pixels of a row and of a column.
         rare_class_threshold: share of photos below which a class counts as rare: photos that show it are drawn more
             often, see `pipeline.repeat_factors`; 0 for none.
         quantize_aware: round to 8 bits where the int8 export does, see `quantize_aware`.
         fix_left_right: exchange left and right labels of training faces that have them on the wrong side, see
             `keras_bisenet.data.sides`.
+        holdout: number of photos of `train.txt` to evaluate on in place of those of `val.txt`, see `loop.hold_out`; to
+            choose a recipe by photos that the published figures do not come from. 0 for none.
         seed: of weights, order and augmentation.
         evaluate_every, checkpoint_every: in steps.
         patience: evaluations without a better mean IoU after which the run stops; 0 for never.
@@ -72,6 +83,7 @@ class TrainConfig:
 
     num_classes: int = 19
     backbone: str = "resnet18"
+    width: float = 1.0
     crop_size: int = 448
     batch_size: int = 16
     accumulate: int = 1
@@ -90,16 +102,22 @@ class TrainConfig:
     freeze: tuple[str, ...] = ()
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     quantize_aware: bool = False
-    distil: bool = False
+    label_weight: float = 1.0
+    pixel_weight: float = 0.0
+    pixel_temperature: float = 1.0
+    channel_weight: float = 0.0
+    channel_temperature: float = 4.0
+    distillation_stride: int = 1
     rare_class_threshold: float = 0.0
     fix_left_right: bool = False
+    holdout: int = 0
     seed: int = 0
     evaluate_every: int = 1000
     checkpoint_every: int = 200
     patience: int = 0
 
     def __post_init__(self):
-        smallest = {"crop_size": MINIMUM_SIZE, "warmup_steps": 0, "seed": 0, "patience": 0}
+        smallest = {"crop_size": MINIMUM_SIZE, "warmup_steps": 0, "holdout": 0, "seed": 0, "patience": 0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             least = smallest.get(field.name, 1)
@@ -111,6 +129,13 @@ class TrainConfig:
                     value = getattr(owner, field, None)
                     if value is not None and not fits(value):
                         raise TrainingError(f"{field} is {value!r}; expected {expected}")
+        if not any(getattr(self, weight) for weight in _LOSS_WEIGHTS):
+            raise TrainingError(f"{', '.join(_LOSS_WEIGHTS)} are all 0; expected one above 0, or nothing is learned")
+
+    @property
+    def distills(self):
+        """Whether a teacher takes part."""
+        return self.pixel_weight > 0 or self.channel_weight > 0
 
 
 # What zllrunning's face-parsing.PyTorch trains with (train.py, for 80,000 steps on one GPU), with the flip put right.
@@ -139,6 +164,20 @@ CELEBAMASK_1K = dataclasses.replace(
     evaluate_every=500,
 )
 
+# A narrow network that begins with the most useful channels of a wide one and learns from it.
+DISTILL = dataclasses.replace(
+    CELEBAMASK_1K,
+    steps=2500,
+    learning_rate=0.005,
+    head_lr_multiplier=5.0,
+    warmup_steps=50,
+    pixel_weight=1.0,
+    pixel_temperature=2.0,
+    channel_weight=3.0,
+    distillation_stride=4,
+    augmentation=dataclasses.replace(CELEBAMASK_1K.augmentation, scale=(0.5, 1.4), rotation=20.0),
+)
+
 # Own classes or own photos, from a trained network: a low rate, and the backbone's statistics are not thrown away.
 FINE_TUNE = TrainConfig(
     batch_size=8,
@@ -151,7 +190,7 @@ FINE_TUNE = TrainConfig(
     patience=5,
 )
 
-# After a training, before the int8 export. What the network has learnt is to survive the rounding: labels would teach
+# After a training, before the int8 export. What the network has learned is to survive the rounding: labels would teach
 # it something else in so few steps.
 QUANTIZE_AWARE = TrainConfig(
     crop_size=384,
@@ -164,7 +203,8 @@ QUANTIZE_AWARE = TrainConfig(
     ema_decay=0.98,
     augmentation=CELEBAMASK_1K.augmentation,
     quantize_aware=True,
-    distil=True,
+    label_weight=0.0,
+    pixel_weight=1.0,
     evaluate_every=150,
 )
 
@@ -172,6 +212,7 @@ CONFIGS = {
     "original": ORIGINAL,
     "celebamask_1k_small": CELEBAMASK_1K_SMALL,
     "celebamask_1k": CELEBAMASK_1K,
+    "distill": DISTILL,
     "fine_tune": FINE_TUNE,
     "quantize_aware": QUANTIZE_AWARE,
 }
@@ -194,22 +235,26 @@ def resolve(name, changes=(), freeze=None, quantize_aware=None):
     if name not in CONFIGS:
         raise TrainingError(f"config is {name!r}; expected one of {', '.join(CONFIGS)}")
     config = CONFIGS[name]
+    # All at once: one field may only fit with another.
+    values, augmentation = {}, {}
     for change in changes:
         field, separator, value = change.partition("=")
         if not separator:
             raise TrainingError(f"set is {change!r}; expected NAME=VALUE, such as steps=2000")
-        owner = config.augmentation if field.startswith("augmentation.") else config
+        inner = field.startswith("augmentation.")
+        owner, found = (config.augmentation, augmentation) if inner else (config, values)
         field = field.removeprefix("augmentation.")
         if field not in {known.name for known in dataclasses.fields(owner)} - {"augmentation"}:
             known = ", ".join(known.name for known in dataclasses.fields(owner))
             raise TrainingError(f"set names {field!r}; expected one of {known}")
-        owner = dataclasses.replace(owner, **{field: _parse(field, value, getattr(owner, field))})
-        config = dataclasses.replace(config, augmentation=owner) if isinstance(owner, Augmentation) else owner
+        found[field] = _parse(field, value, getattr(owner, field))
+    if augmentation:
+        values["augmentation"] = dataclasses.replace(config.augmentation, **augmentation)
     if freeze is not None:
-        config = dataclasses.replace(config, freeze=tuple(freeze))
+        values["freeze"] = tuple(freeze)
     if quantize_aware is not None:
-        config = dataclasses.replace(config, quantize_aware=quantize_aware)
-    return config
+        values["quantize_aware"] = quantize_aware
+    return dataclasses.replace(config, **values) if values else config
 
 
 def _parse(field, text, like):

@@ -35,6 +35,19 @@ class Start:
     weights: dict = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """The network whose logits a run learns.
+
+    Attributes:
+        name: where it comes from, for the record, and to compare with when a run is resumed.
+        model: `BiSeNet`.
+    """
+
+    name: str
+    model: BiSeNet
+
+
 class _Progress:
     """What the loop itself has to remember: the best evaluation and how long ago it was.
 
@@ -65,7 +78,7 @@ class _Progress:
         self.best_step, self.without_better = int(state["best/step"]), int(state["best/without_better"])
 
 
-def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, skip_bad=False):
+def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, skip_bad=False, teacher=None):
     """Trains a BiSeNet on a labeled folder, or resumes a run that was interrupted.
 
     The folder of the run holds `config.json`, `state.npz` (to resume from), `best.keras` (highest mean IoU on the
@@ -77,20 +90,24 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
         config: `TrainConfig`.
         workdir: folder of the run; one that holds the same run is resumed from its last checkpoint. The run has it for
             itself.
-        data_dir: see `keras_bisenet.data.folder`; the splits `train` and `val` are used.
+        data_dir: see `keras_bisenet.data.folder`; the splits `train` and `val` are used, or `train` alone if the recipe
+            holds out a part of it.
         start: `Start`; None for random weights.
         strategy: `devices.strategy()`; None for one device.
         skip_bad: leave out examples that cannot be read instead of stopping.
+        teacher: `Teacher`, where the recipe learns from one; then the photos of `unlabelled.txt` are trained on too.
+            None for the network as it starts, whose weights must all be in `start` then.
 
     Returns:
         `metrics.Scores` of the best evaluation on the validation split.
 
     Raises:
         DataError: about the data; the file is named.
-        TrainingError: about the folder of the run, the batch size, or a loss that is no number any more.
+        TrainingError: about the folder of the run, the batch size, the teacher, or a loss that is no number any more.
     """
     start = start or Start()
     strategy = strategy or tf.distribute.get_strategy()
+    _check_teacher(config, teacher)
     chief = devices.place(strategy)[0] == 0
     if config.batch_size % strategy.num_replicas_in_sync:
         raise TrainingError(
@@ -98,31 +115,110 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
         )
     # A second process would write into the same logs and checkpoints.
     with locks.held(workdir, TrainingError) if chief else contextlib.nullcontext():
-        files = Workdir(workdir, describe(config, data=str(data_dir), start=start.name)) if chief else None
+        names = {"data": str(data_dir), "start": start.name, "teacher": teacher.name if teacher else None}
+        files = Workdir(workdir, describe(config, **names)) if chief else None
         if config.num_classes == len(LABELS):
             label_order.check(data_dir)
         splits = {}
-        for split in ("train", "val"):
-            examples, skipped = folder.check(folder.read_split(data_dir, split), config.num_classes, skip_bad)
+        for split, examples in _read_splits(config, data_dir, teacher).items():
+            examples, skipped = folder.check(examples, config.num_classes, skip_bad)
             if skipped:
                 tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
             splits[split] = pipeline.Examples(examples, config.fix_left_right and split == "train")
-        trainer = Trainer(_model(config, start, strategy), config, strategy)
+        trainer = Trainer(
+            _model(config, start, strategy, teaches_itself=config.distills and not teacher),
+            config,
+            strategy,
+            _in_scope(teacher, config, strategy),
+        )
         progress = _Progress(config.num_classes)
         fresh = trainer.state() | progress.state()
         state = files.load_state(fresh) if chief else None
         state = devices.from_chief(strategy, state or fresh)
         trainer.restore(state)
         progress.restore(state)
+        if chief:
+            files.begin()
         if trainer.completed:
             tqdm.write(f"going on after step {trainer.completed}")
         return _Run(config, files, splits, trainer, progress).run()
 
 
-def _model(config, start, strategy):
+def _read_splits(config, data_dir, teacher):
+    """Name of a split -> its `folder.Example`s."""
+    splits = {"train": folder.read_split(data_dir, "train")}
+    if config.holdout:
+        splits["train"], splits["val"] = hold_out(splits["train"], config.holdout)
+    else:
+        splits["val"] = folder.read_split(data_dir, "val")
+    if teacher:
+        splits["train"] += folder.read_unlabeled(data_dir)
+    return splits
+
+
+def hold_out(examples, count):
+    """Divides examples into those to train on and those to choose a recipe by; always alike.
+
+    Args:
+        examples: tuple of `folder.Example`.
+        count: number of examples to hold out.
+
+    Returns:
+        Two tuples, each in the order given.
+
+    Raises:
+        TrainingError: none is left to train on.
+    """
+    if count >= len(examples):
+        raise TrainingError(f"holdout is {count} of {len(examples)} photos of train.txt; expected fewer")
+    held = set(np.random.default_rng(0).permutation(len(examples))[:count].tolist())
+    parts = [], []
+    for number, example in enumerate(examples):
+        parts[number in held].append(example)
+    return tuple(map(tuple, parts))
+
+
+def _check_teacher(config, teacher):
+    if teacher is None:
+        return
+    if not config.distills:
+        raise TrainingError(
+            f"teacher is {teacher.name}, and the recipe learns from none: pixel_weight and channel_weight are 0; set "
+            "one, such as --set pixel_weight=1"
+        )
+    if teacher.model.num_classes != config.num_classes:
+        raise TrainingError(
+            f"the teacher {teacher.name} has {teacher.model.num_classes} classes; expected {config.num_classes} as in "
+            "the recipe"
+        )
+    height, width = teacher.model.input_shape[1:3]
+    if not {height, width} <= {None, config.crop_size}:
+        raise TrainingError(
+            f"the teacher {teacher.name} takes photos of {height}x{width} only; expected one that takes crops of "
+            f"{config.crop_size}x{config.crop_size}"
+        )
+
+
+def _in_scope(teacher, config, strategy):
+    """The teacher's network in the precision of the run, made inside the scope of `strategy`; None for no teacher."""
+    if teacher is None:
+        return None
+    with strategy.scope():
+        network = BiSeNet.from_config(teacher.model.get_config() | {"dtype": config.precision})
+        network.set_weights(teacher.model.get_weights())
+    return network
+
+
+def _model(config, start, strategy, teaches_itself):
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
-        model = BiSeNet(config.num_classes, config.backbone, dtype=config.precision)
+        model = BiSeNet(config.num_classes, config.backbone, config.width, dtype=config.precision)
+    random = [variable.path for variable in model.variables if variable.path not in start.weights]
+    if teaches_itself and random:
+        raise TrainingError(
+            f"the network is to learn what it predicts at the start, but {len(random)} of its weights begin at random, "
+            f"such as {random[0]}; expected --init with a trained network of {config.num_classes} classes, or --teacher"
+        )
     for variable in model.variables:
         if variable.path in start.weights:
             variable.assign(start.weights[variable.path])
@@ -167,7 +263,7 @@ class _Run:
         self.config, self.files, self.splits, self.trainer, self.progress = config, files, splits, trainer, progress
         self.worker, self.workers = devices.place(trainer.strategy)
         self.reports = reports.Reports(files, trainer.completed, config.num_classes) if files else None
-        self.evaluated = BiSeNet(config.num_classes, config.backbone)
+        self.evaluated = BiSeNet(config.num_classes, config.backbone, config.width)
         self.unsaved = None
 
     def run(self):

@@ -1,4 +1,4 @@
-"""Cross entropy over the hardest pixels of a batch, as the original is trained; and distillation.
+"""The losses of a training: cross entropy over the hardest pixels of a batch, as the original has it; distillation.
 
 All functions run inside `tf.distribute` too: the hardest pixels are those of the global batch, so a run on several
 devices equals one on a single device.
@@ -79,24 +79,62 @@ def ohem_cross_entropy(logits, labels, threshold=0.7, minimum_share=1 / 16):
     return tf.reduce_sum(losses * weights) / (above_count + missing)
 
 
-def distillation(logits, taught):
+def pixel_distillation(logits, taught, temperature=1.0):
     """Mean Kullback-Leibler divergence of the class probabilities of a network from those of its teacher, over pixels.
 
-    sum over classes of q log(q / p), with p and q the softmax of `logits` and `taught`. (Hinton et al., "Distilling the
-    Knowledge in a Neural Network", 2015, arXiv:1503.02531, at temperature 1; less the teacher's entropy, so that it is
-    0 where both agree.)
+        temperature ** 2 * mean over pixels of  sum over classes of  q log(q / p)
+
+    with p and q the softmax over the classes of `logits / temperature` and `taught / temperature`. (Hinton et al.,
+    "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531; less the teacher's entropy, so that it is 0
+    where both agree. The square keeps the size of the gradients.)
 
     Args:
         logits: `[N, H, W, C]` float; 16-bit ones are raised to float32.
         taught: the teacher's, of the same shape. No gradient goes there.
+        temperature: above 1, classes of low probability count more.
 
     Returns:
         Scalar, in nats. Under `tf.distribute` the part of this replica: the parts of all add up to the loss.
     """
+    return temperature**2 * _mean_over_replicas(_divergence(logits, taught, temperature))
+
+
+def channel_distillation(logits, taught, temperature=4.0):
+    """Mean Kullback-Leibler divergence of where a network sees each class from where its teacher sees it.
+
+        temperature ** 2 * mean over photos and classes of  sum over pixels of  q log(q / p)
+
+    with p and q the softmax over the pixels of `logits / temperature` and `taught / temperature`, each class by itself.
+    (Channel-wise distillation: Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction", 2021,
+    arXiv:2011.13256, equations 3 to 5. A small class counts as much as a large one.)
+
+    Args:
+        logits: `[N, H, W, C]` float; 16-bit ones are raised to float32.
+        taught: the teacher's, of the same shape. No gradient goes there.
+        temperature: the lower, the more the few strongest pixels of a class count.
+
+    Returns:
+        Scalar, in nats. Under `tf.distribute` the part of this replica: the parts of all add up to the loss.
+    """
+    batch, height, width, classes = tf.unstack(tf.shape(logits))
+    by_class = [
+        tf.transpose(tf.reshape(each, [batch, height * width, classes]), [0, 2, 1]) for each in (logits, taught)
+    ]
+    return temperature**2 * _mean_over_replicas(_divergence(*by_class, temperature))
+
+
+def _divergence(logits, taught, temperature):
+    """KL(softmax of `taught` || softmax of `logits`) along the last axis."""
     dtype = tf.float64 if logits.dtype == tf.float64 else tf.float32
-    log_p, log_q = (tf.nn.log_softmax(tf.cast(each, dtype)) for each in (logits, tf.stop_gradient(taught)))
-    divergence = tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=-1)
-    return tf.reduce_mean(divergence) / tf.distribute.get_replica_context().num_replicas_in_sync
+    log_p, log_q = (
+        tf.nn.log_softmax(tf.cast(each, dtype) / tf.cast(temperature, dtype))
+        for each in (logits, tf.stop_gradient(taught))
+    )
+    return tf.reduce_sum(tf.exp(log_q) * (log_q - log_p), axis=-1)
+
+
+def _mean_over_replicas(values):
+    return tf.reduce_mean(values) / tf.distribute.get_replica_context().num_replicas_in_sync
 
 
 def kth_largest(values, k):

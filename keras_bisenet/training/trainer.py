@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from keras_bisenet.models.bisenet import HEADS, BiSeNet
 from keras_bisenet.preprocessing import normalize
-from keras_bisenet.training import schedules
-from keras_bisenet.training.losses import distillation, ohem_cross_entropy
+from keras_bisenet.training import losses, schedules
 from keras_bisenet.training.optimizer import SGD, Average
 from keras_bisenet.training.quantize_aware import quantize_aware
 from keras_bisenet.utils.errors import TrainingError
@@ -24,6 +23,8 @@ class Trainer:
         model: a `BiSeNet`, made inside the scope of `strategy`.
         config: `TrainConfig`.
         strategy: `tf.distribute.Strategy`; None for the current one.
+        teacher: a `BiSeNet` of as many classes whose logits are learned where `config.distills`, made inside the scope
+            of `strategy`; None for the model as it is now.
 
     Attributes:
         completed: number of steps made.
@@ -32,7 +33,7 @@ class Trainer:
         loss_scale: `[2]` float variable: the scale, and the steps since it changed.
     """
 
-    def __init__(self, model, config, strategy=None):
+    def __init__(self, model, config, strategy=None, teacher=None):
         self.model, self.config = model, config
         self.strategy = strategy or tf.distribute.get_strategy()
         self.completed = 0
@@ -42,7 +43,9 @@ class Trainer:
                 layer.synchronized = self.strategy.num_replicas_in_sync > 1
         with self.strategy.scope():
             self._network = quantize_aware(model) if config.quantize_aware else model
-            self._teacher = _twin(model) if config.distil else None
+            # A teacher of its own never changes, so only a twin is part of the state.
+            self._twin = _twin(model) if config.distills and teacher is None else None
+            self._teacher = (teacher or self._twin) if config.distills else None
             self.optimizer = SGD(
                 model.trainable_variables, config.momentum, config.weight_decay, config.head_lr_multiplier
             )
@@ -84,27 +87,27 @@ class Trainer:
         """
         rate = tf.constant(self.learning_rate(), tf.float64)
         decay = tf.constant(schedules.average_decay(self.completed, self.config.ema_decay), tf.float64)
-        losses = 0
+        total = 0
         for _ in range(self.config.accumulate - 1):
-            losses += self._accumulate(*next(batches)).numpy()
-        losses += self._step(*next(batches), rate, decay).numpy()
+            total += self._accumulate(*next(batches)).numpy()
+        total += self._step(*next(batches), rate, decay).numpy()
         self.completed += 1
-        return losses / self.config.accumulate
+        return total / self.config.accumulate
 
     @tf.function(reduce_retracing=True)
     def _accumulate(self, images, labels):
         def run(images, labels):
-            losses, gradients = self._gradients(images, labels)
+            by_head, gradients = self._gradients(images, labels)
             for total, gradient in zip(self._sums, gradients, strict=True):
                 total.assign_add(gradient)
-            return losses
+            return by_head
 
         return self.strategy.reduce("SUM", self.strategy.run(run, (images, labels)), axis=None)
 
     @tf.function(reduce_retracing=True)
     def _step(self, images, labels, rate, decay):
         def run(images, labels):
-            losses, gradients = self._gradients(images, labels)
+            by_head, gradients = self._gradients(images, labels)
             if self._sums:
                 gradients = [
                     (total + gradient) / self.config.accumulate
@@ -113,7 +116,7 @@ class Trainer:
                 for total in self._sums:
                     total.assign(tf.zeros_like(total))
             self._update(gradients, rate, decay)
-            return losses
+            return by_head
 
         return self.strategy.reduce("SUM", self.strategy.run(run, (images, labels)), axis=None)
 
@@ -123,19 +126,29 @@ class Trainer:
         with tf.GradientTape() as tape:
             inputs = normalize(images, self.model.variable_dtype)
             outputs = self._network(inputs, training=not self.config.quantize_aware)
-            if self._teacher:
-                taught = self._teacher(inputs, training=False)
-                losses = [distillation(outputs[head], taught[head]) for head in HEADS]
-            else:
-                labels = tf.cast(labels, tf.int32)
-                losses = [
-                    ohem_cross_entropy(outputs[head], labels, self.config.ohem_threshold, self.config.ohem_share)
-                    for head in HEADS
-                ]
-            total = tf.add_n(losses)
+            taught = self._teacher(inputs, training=False) if self._teacher else dict.fromkeys(HEADS)
+            by_head = [self._loss(outputs[head], tf.cast(labels, tf.int32), taught[head]) for head in HEADS]
+            total = tf.add_n(by_head)
             total *= tf.cast(scale, total.dtype)
         gradients = tape.gradient(total, [variable.value for variable in self.optimizer.variables])
-        return tf.stack(losses), [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
+        return tf.stack(by_head), [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
+
+    def _loss(self, logits, labels, taught):
+        """The loss of one head; `taught`: the teacher's logits, or None."""
+        config, terms = self.config, []
+        if config.label_weight:
+            hardest = losses.ohem_cross_entropy(logits, labels, config.ohem_threshold, config.ohem_share)
+            terms.append(config.label_weight * hardest)
+        if taught is not None:
+            step = config.distillation_stride
+            logits, taught = logits[:, ::step, ::step], taught[:, ::step, ::step]
+            for weight, loss, temperature in (
+                (config.pixel_weight, losses.pixel_distillation, config.pixel_temperature),
+                (config.channel_weight, losses.channel_distillation, config.channel_temperature),
+            ):
+                if weight:
+                    terms.append(weight * loss(logits, taught, temperature))
+        return tf.add_n(terms)
 
     @property
     def _scales(self):
@@ -175,8 +188,8 @@ class Trainer:
         if self.average:
             for variable, value in zip(self.average.variables, self.average.values, strict=True):
                 state[f"average/{variable.path}"] = value.numpy()
-        if self._teacher:
-            state |= {f"teacher/{variable.path}": variable.numpy() for variable in self._teacher.variables}
+        if self._twin:
+            state |= {f"teacher/{variable.path}": variable.numpy() for variable in self._twin.variables}
         return state | {"loss_scale": self.loss_scale.numpy(), "completed": self.completed}
 
     def restore(self, state):
@@ -188,8 +201,8 @@ class Trainer:
         if self.average:
             for variable, value in zip(self.average.variables, self.average.values, strict=True):
                 value.assign(state[f"average/{variable.path}"])
-        if self._teacher:
-            for variable in self._teacher.variables:
+        if self._twin:
+            for variable in self._twin.variables:
                 variable.assign(state[f"teacher/{variable.path}"])
         self.loss_scale.assign(state["loss_scale"])
         self.completed = int(state["completed"])

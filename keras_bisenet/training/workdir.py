@@ -43,8 +43,13 @@ class Workdir:
             self._compare(self._read_config(file), description)
         elif (self.path / STATE).exists():
             raise TrainingError(f"{self.path}: holds {STATE} without config.json; choose another --workdir")
-        else:
-            self.write("config.json", lambda path: path.write_text(json.dumps(description, indent=2) + "\n"))
+        self._description = description
+
+    def begin(self):
+        """Writes the description of a new run. Before this nothing is written: a run that cannot start leaves none."""
+        if not (self.path / "config.json").exists():
+            text = json.dumps(self._description, indent=2) + "\n"
+            self.write("config.json", lambda path: path.write_text(text))
 
     def _read_config(self, file):
         try:

@@ -60,7 +60,8 @@ def test_fields_are_changed_one_by_one():
         (
             "mine",
             [],
-            "config is 'mine'; expected one of original, celebamask_1k_small, celebamask_1k, fine_tune, quantize_aware",
+            "config is 'mine'; expected one of original, celebamask_1k_small, celebamask_1k, distill, fine_tune, "
+            "quantize_aware",
         ),
         ("original", ["steps"], "set is 'steps'; expected NAME=VALUE, such as steps=2000"),
         ("original", ["steps=many"], "steps is 'many'; expected int, such as 80000"),
@@ -93,6 +94,11 @@ def test_unknown_fields_are_told_with_the_known_ones(field):
     [
         "backbone=resnet50",
         "num_classes=256",
+        "width=0",
+        "width=0.06",
+        "width=2.5",
+        "pixel_weight=-1",
+        "channel_temperature=0",
         "learning_rate=-0.1",
         "learning_rate=1e999",
         "warmup_start=0",
@@ -115,3 +121,11 @@ def test_values_that_no_run_can_have(change):
     name = change.partition("=")[0].removeprefix("augmentation.")
     with pytest.raises(TrainingError, match=f"^{name} is .*; expected "):
         resolve("original", [change])
+
+
+def test_a_run_learns_from_something():
+    with pytest.raises(TrainingError, match=r"^label_weight, pixel_weight, channel_weight are all 0"):
+        resolve("original", ["label_weight=0"])
+    assert not resolve("original").distills
+    # Neither could be changed alone.
+    assert resolve("original", ["label_weight=0", "channel_weight=2"]).distills

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import torch
 
-from keras_bisenet.training.losses import cross_entropy, distillation, kth_largest, ohem_cross_entropy
+from keras_bisenet.training import losses
+from keras_bisenet.training.losses import cross_entropy, kth_largest, ohem_cross_entropy
 
 # Rounding of values up to about 20, and of sums over a few hundred of them.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
@@ -247,22 +248,63 @@ def test_the_sum_over_very_many_pixels_is_precise():
     assert loss == pytest.approx(math.log(2), rel=1e-5)
 
 
-def test_distillation_equals_pytorch(dtype):
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_pixel_distillation_equals_pytorch(dtype, temperature):
     logits, taught = example(dtype)[0], example(dtype, seed=1)[0]
 
     def of_torch(logits):
-        log_p, log_q = (torch.log_softmax(each, 1) for each in (logits, torch.tensor(taught).permute(0, 3, 1, 2)))
-        return torch.nn.functional.kl_div(log_p, log_q, reduction="sum", log_target=True) / taught[..., 0].size
+        p, q = (each / temperature for each in (logits, torch.tensor(taught).permute(0, 3, 1, 2)))
+        divergence = torch.nn.functional.kl_div(
+            torch.log_softmax(p, 1), torch.log_softmax(q, 1), reduction="sum", log_target=True
+        )
+        return temperature**2 * divergence / taught[..., 0].size
 
+    check_distillation(losses.pixel_distillation, of_torch, logits, taught, temperature, dtype)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_channel_distillation_equals_pytorch(dtype, temperature):
+    """As the authors' code: softmax over all pixels of a channel, summed, divided by photos and channels."""
+    logits, taught = example(dtype)[0], example(dtype, seed=1)[0]
+
+    def of_torch(logits):
+        count, classes = logits.shape[:2]
+        flat = [each.reshape(count * classes, -1) for each in (logits, torch.tensor(taught).permute(0, 3, 1, 2))]
+        q = torch.softmax(flat[1] / temperature, 1)
+        logs = [torch.log_softmax(each / temperature, 1) for each in flat]
+        return temperature**2 * (q * (logs[1] - logs[0])).sum() / (count * classes)
+
+    check_distillation(losses.channel_distillation, of_torch, logits, taught, temperature, dtype)
+
+
+def check_distillation(loss, of_torch, logits, taught, temperature, dtype):
     expected, expected_gradient = torch_with_gradient(of_torch, logits)
-    loss, gradient = with_gradient(lambda logits: distillation(logits, taught), logits)
-    np.testing.assert_allclose(loss, expected, rtol=TOLERANCE[dtype])
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=TOLERANCE[dtype] / taught[..., 0].size)
+    value, gradient = with_gradient(lambda logits: loss(logits, taught, temperature), logits)
+    np.testing.assert_allclose(value, expected, rtol=10 * TOLERANCE[dtype])
+    largest = np.abs(expected_gradient).max()
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=10 * TOLERANCE[dtype] * largest)
 
 
-def test_who_agrees_with_the_teacher_has_nothing_to_learn(dtype):
+@pytest.mark.parametrize(
+    ("loss", "axis"),
+    [(losses.pixel_distillation, (3,)), (losses.channel_distillation, (1, 2))],
+    ids=["pixel", "channel"],
+)
+def test_who_agrees_with_the_teacher_has_nothing_to_learn(dtype, loss, axis):
+    """Whatever is added to all logits that a softmax sees leaves its probabilities."""
     logits = example(dtype)[0]
-    # Whatever is added to all logits of a pixel leaves its probabilities.
-    loss, gradient = with_gradient(lambda logits: distillation(logits, logits + 3), logits)
-    assert abs(loss) <= TOLERANCE[dtype]
-    np.testing.assert_allclose(gradient, 0, atol=TOLERANCE[dtype] / logits[..., 0].size)
+    shape = [1 if i in axis else size for i, size in enumerate(logits.shape)]
+    taught = logits + np.random.default_rng(0).normal(size=shape).astype(dtype)
+    value, gradient = with_gradient(lambda logits: loss(logits, taught), logits)
+    assert abs(value) <= 100 * TOLERANCE[dtype]
+    np.testing.assert_allclose(gradient, 0, atol=10 * TOLERANCE[dtype])
+
+
+def test_distillation_by_hand():
+    """Two pixels and two classes: q = (3/4, 1/4) against p = (1/2, 1/2) in one pixel, alike in the other."""
+    taught = np.log(np.array([[[[3.0, 1.0], [1.0, 1.0]]]]))
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    logits = tf.zeros([1, 1, 2, 2], tf.float64)
+    assert losses.pixel_distillation(logits, taught).numpy() == pytest.approx(divergence / 2, rel=1e-12)
+    # The first class is seen in (3/4, 1/4), the second alike.
+    assert losses.channel_distillation(logits, taught, 1.0).numpy() == pytest.approx(divergence / 2, rel=1e-12)

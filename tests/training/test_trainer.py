@@ -325,7 +325,8 @@ def test_batch_norm_in_bfloat16_keeps_precise_statistics():
 
 def test_a_student_learns_the_logits_of_the_network_and_not_the_labels():
     changes = {
-        "distil": True,
+        "label_weight": 0.0,
+        "pixel_weight": 1.0,
         "quantize_aware": True,
         "learning_rate": 0.003,
         "head_lr_multiplier": 1.0,

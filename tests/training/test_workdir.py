@@ -18,11 +18,11 @@ from keras_bisenet.utils.errors import TrainingError
 def test_the_same_run_opens_it_again(tmp_path):
     description = workdir.describe(configs.CONFIGS["original"], data="photos")
     for _ in range(2):
-        Workdir(tmp_path / "run", description)
+        Workdir(tmp_path / "run", description).begin()
 
 
 def test_another_configuration_is_told_apart(tmp_path):
-    Workdir(tmp_path, workdir.describe(configs.resolve("original"), data="photos"))
+    Workdir(tmp_path, workdir.describe(configs.resolve("original"), data="photos")).begin()
     other = configs.resolve("original", ["steps=5", "augmentation.rotation=3"])
     with pytest.raises(TrainingError) as error:
         Workdir(tmp_path, workdir.describe(other, data="photos"))
@@ -30,6 +30,12 @@ def test_another_configuration_is_told_apart(tmp_path):
         f"{tmp_path}: holds a run with another configuration: augmentation.rotation 0.0 there, 3.0 now; "
         "steps 80000 there, 5 now; ask for the same, or choose another --workdir"
     )
+
+
+def test_a_run_that_does_not_begin_leaves_nothing(tmp_path):
+    Workdir(tmp_path, workdir.describe(configs.resolve("original"), data="a typo"))
+    assert not list(tmp_path.iterdir())
+    Workdir(tmp_path, workdir.describe(configs.resolve("original"), data="photos")).begin()
 
 
 def test_a_state_without_its_configuration_is_refused(tmp_path):
@@ -69,6 +75,7 @@ def test_the_state_of_another_network(tmp_path, like):
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     files = Workdir(tmp_path, {})
+    files.begin()
     files.save_state({"completed": np.array(1)})
     # Where the next one is written first: a device that is always full.
     (tmp_path / ".partial-state.npz").symlink_to("/dev/full")
@@ -89,6 +96,7 @@ import sys
 import numpy as np
 from keras_bisenet.training.workdir import Workdir
 files = Workdir(sys.argv[1], {})
+files.begin()
 for step in range(1, 10_000):
     files.save_state({"completed": np.array(step), "weights": np.full(3_000_000, step, np.float64)})
     print(step, flush=True)

@@ -9,6 +9,7 @@ stays the same. The paper takes the factors from the kernels; here they come fro
 import numpy as np
 
 from keras_bisenet.export.passes import rewriting
+from keras_bisenet.export.passes.channels import Channels
 from keras_bisenet.export.passes.layers import FixedConv2D
 
 # A channel's factor is its range to this power: 1 would make all channels alike, and the kernels that read them
@@ -20,28 +21,6 @@ _LEAST = 0.01
 
 # Operations that give each channel of their first input times its factor, if that input has it.
 _COMMUTING_KINDS = ("Relu", "MaxPooling2D", "ZeroPadding2D", "NearestResize", "GlobalMean")
-
-
-class _Channels:
-    """Channels that share their factors with those of other tensors, because they are added or pooled.
-
-    Attributes:
-        count: how many.
-        fixed: whether the factors must be 1, because something reads the channels that does not commute with a factor.
-    """
-
-    def __init__(self, count, fixed=False):
-        self.count, self.fixed, self._joined = count, fixed, None
-
-    def find(self):
-        """The one of all that are joined which stands for them."""
-        return self if self._joined is None else self._joined.find()
-
-    def join(self, other):
-        mine, other = self.find(), other.find()
-        if mine is not other:
-            other._joined = mine
-            mine.fixed = mine.fixed or other.fixed
 
 
 def equalize(model, statistics):
@@ -74,14 +53,14 @@ def equalize(model, statistics):
         if isinstance(node.operation, FixedConv2D):
             producer = graph.producer(node.inputs[0])
             reading[node.name] = None if producer is None else producer.name
-    parts[None] = [_Channels(model.input.shape[-1], fixed=True)]
+    parts[None] = [Channels(model.input.shape[-1], fixed=True)]
     return rewriting.rewrite(model, [scale]), {
         name: statistic.divided(whole(name)) for name, statistic in statistics.items()
     }
 
 
 def _factors(parts, statistics):
-    """`_Channels` -> their factors, of those that may have any."""
+    """`Channels` -> their factors, of those that may have any."""
     ranges = {}
     for name, statistic in statistics.items():
         first = 0
@@ -96,12 +75,12 @@ def _factors(parts, statistics):
 
 
 def _parts(graph, outputs):
-    """Name of a node -> the `_Channels` of its output, one after the other."""
+    """Name of a node -> the `Channels` of its output, one after the other."""
     parts = {}
 
     def of(tensor):
         producer = graph.producer(tensor)
-        return [_Channels(tensor.shape[-1], fixed=True)] if producer is None else parts[producer.name]
+        return [Channels(tensor.shape[-1], fixed=True)] if producer is None else parts[producer.name]
 
     def fix(channels):
         for part in channels:
@@ -117,7 +96,7 @@ def _parts(graph, outputs):
     for node in graph.nodes:
         tensors = [of(x) for x in node.inputs]
         if isinstance(node.operation, FixedConv2D):
-            found = [_Channels(node.output.shape[-1])]
+            found = [Channels(node.output.shape[-1])]
         elif node.kind in _COMMUTING_KINDS:
             found = tensors[0]
         elif node.kind == "Concatenate" and node.operation.axis in (3, -1):
@@ -130,7 +109,7 @@ def _parts(graph, outputs):
         else:
             for channels in tensors:
                 fix(channels)
-            found = [_Channels(node.output.shape[-1], fixed=True)]
+            found = [Channels(node.output.shape[-1], fixed=True)]
         parts[node.name] = found
     for node in graph.nodes:
         if any(node.output is output for output in outputs):
