@@ -20,7 +20,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
 
-# Style, and every test that is not marked as slow (6 minutes on two cores).
+# Style and types, and every test that is not marked as slow (6 minutes on two cores).
 test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
 
@@ -33,6 +33,7 @@ test-all: test test-slow
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -5,6 +5,7 @@ What needs Keras is imported when it is first asked for: `FaceParser` runs a `.t
 
 import importlib
 import sys
+from typing import Any
 
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS, PALETTE
 
@@ -21,7 +22,7 @@ __all__ = ["LABELS", "LEFT_RIGHT_PAIRS", "PALETTE", *_LAZY]
 __version__ = "0.1.0"
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -33,7 +34,7 @@ def __getattr__(name):
         ) from error
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 

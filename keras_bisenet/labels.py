@@ -78,6 +78,6 @@ PALETTE = (
 )
 
 
-def class_names(num_classes):
+def class_names(num_classes: int) -> tuple[str, ...]:
     """The names of a network's classes: `LABELS` if it has as many, else their numbers."""
     return LABELS if num_classes == len(LABELS) else tuple(f"class {label}" for label in range(num_classes))

@@ -1,5 +1,7 @@
 """The only definition of how a photo becomes the network's input."""
 
+from typing import Any
+
 # Height and width of a photo that the network takes are at least this, in pixels.
 MINIMUM_SIZE = 32
 
@@ -13,7 +15,7 @@ SCALE = tuple(1.0 / (255.0 * std) for std in STD)
 OFFSET = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
 
 
-def normalize(images, dtype="float32"):
+def normalize(images: Any, dtype: str = "float32") -> Any:
     """Turns photos into what `BiSeNet` expects.
 
     Args:

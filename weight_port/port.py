@@ -166,6 +166,14 @@ def apply(state: StateDict, variables: Iterable, architecture: Architecture) -> 
 
     Raises:
         CheckpointError: keys are missing, unexpected or mis-shaped (all of them are listed), or values are not finite.
+
+    Example:
+        >>> state = weight_port.load("face_parsing.pth")
+        >>> architecture = weight_port.recognize(state)
+        >>> print(architecture)
+        BiSeNet resnet18 at width 0.25 with 3 classes (zllrunning layout)
+        >>> model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)
+        >>> unmapped = weight_port.apply(state, model.variables, architecture)
     """
     variables = {variable.path: variable for variable in variables}
     keys = key_map(variables, architecture.layout)

@@ -11,6 +11,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from typing import BinaryIO
 
 from weight_port import files
 from weight_port.errors import CheckpointError
@@ -31,7 +32,7 @@ _ALLOWED_NAMES = re.compile(
 _OTHER_NAMES = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
 
 
-def prepare(path: pathlib.Path):
+def prepare(path: pathlib.Path) -> pathlib.Path | BinaryIO:
     """The file, for `torch.load`: in memory, with the parts that were looked at and no others, if it is a zip.
 
     Raises:

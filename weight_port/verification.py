@@ -80,7 +80,7 @@ class Verification:
             an error below `EDGES[0]`, between two edges, and from `EDGES[-1]` on (NaN too).
     """
 
-    def __init__(self, relative_error: float | None = None, reference: str = "PyTorch"):
+    def __init__(self, relative_error: float | None = None, reference: str = "PyTorch") -> None:
         self.checks: list[Check] = []
         self.histograms: dict[str, np.ndarray] = {}
         self._relative_error = relative_error

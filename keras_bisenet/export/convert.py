@@ -2,8 +2,10 @@
 
 import gc
 import warnings
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from keras_bisenet.export import deployment, passes
 from keras_bisenet.export.passes import rewriting
@@ -17,7 +19,7 @@ from keras_bisenet.utils.errors import ConversionError, ExportError
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 
-def check_precisions(names):
+def check_precisions(names: Sequence[str]) -> None:
     """Raises `ExportError` unless there are names and all are of `PRECISIONS`."""
     offered = ", ".join(PRECISIONS)
     if not names:
@@ -27,7 +29,7 @@ def check_precisions(names):
             raise ExportError(f"precision is {name!r}; expected one of {offered}")
 
 
-def check_backend():
+def check_backend() -> None:
     """Raises `ExportError` unless Keras runs on TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
@@ -36,7 +38,15 @@ def check_backend():
         )
 
 
-def to_tflite(model, image_size, precision="float32", input_type="uint8", output="labels", photos=None, info=None):
+def to_tflite(
+    model: keras.Model,
+    image_size: tuple[int, int],
+    precision: str = "float32",
+    input_type: str = "uint8",
+    output: str = "labels",
+    photos: Sequence[np.ndarray] | None = None,
+    info: metadata.ModelInfo | None = None,
+) -> bytes:
     """Exports a model as a `.tflite` file of TFLite builtin ops, for one image of a fixed size.
 
     Args:
@@ -61,8 +71,9 @@ def to_tflite(model, image_size, precision="float32", input_type="uint8", output
         ConversionError: TFLiteConverter refuses the network.
 
     Example:
-        >>> content = to_tflite(model, (512, 512), "float16")
-        >>> pathlib.Path("face_parsing.tflite").write_bytes(content)
+        >>> content = to_tflite(BiSeNet(num_classes=3, width=0.25), (64, 96), "float16")
+        >>> pathlib.Path("face_parsing_float16.tflite").write_bytes(content) == len(content)
+        True
     """
     check_precisions([precision])
     check_backend()
@@ -81,7 +92,7 @@ def to_tflite(model, image_size, precision="float32", input_type="uint8", output
     return flatbuffer.pack(file) if info is None else metadata.attach(file, info)
 
 
-def optimize(deployed, precision, photos=None):
+def optimize(deployed: keras.Model, precision: str, photos: Sequence[np.ndarray] | None = None) -> keras.Model:
     """A deployment model in the operations of a precision, as TFLiteConverter gets it.
 
     Args:

@@ -9,7 +9,7 @@ MAXIMUM_WIDTH = 2.0
 _MULTIPLE = 8
 
 
-def channels(count, width):
+def channels(count: int, width: float) -> int:
     """Number of channels of a layer in a network of another width.
 
     Args:
@@ -23,7 +23,7 @@ def channels(count, width):
     return math.floor(count * width / _MULTIPLE + 0.5) * _MULTIPLE
 
 
-def check(num_classes, backbone, width):
+def check(num_classes: int, backbone: str, width: float) -> None:
     """Checks the arguments that decide which weights a network has.
 
     Raises:
@@ -41,6 +41,6 @@ def check(num_classes, backbone, width):
 WIDTHS = f"a number from {_MULTIPLE / 2 / 64} (under which the first layer has no channel) to {MAXIMUM_WIDTH:g}"
 
 
-def is_width(width):
+def is_width(width: float) -> bool:
     """Whether every layer of a network of this width has channels, and none too many."""
     return 0 < width <= MAXIMUM_WIDTH and channels(64, width) > 0

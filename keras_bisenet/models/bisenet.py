@@ -5,6 +5,7 @@ feature of the ResNet. Their PyTorch names are kept where they say what a part d
 """
 
 import contextlib
+from typing import Any
 
 import keras
 from keras import ops
@@ -38,19 +39,22 @@ class BiSeNet(keras.Model):
         ValueError: `num_classes`, `backbone`, `width` or `input_shape` is not one of the above.
 
     Example:
-        >>> model = BiSeNet()
-        >>> labels = keras.ops.argmax(model(normalize(photos))["logits"], axis=-1)
+        >>> model = BiSeNet(num_classes=3, width=0.25)
+        >>> photos = np.zeros((1, 64, 96, 3), np.uint8)
+        >>> logits = model(keras_bisenet.normalize(photos))["logits"]
+        >>> tuple(logits.shape)
+        (1, 64, 96, 3)
     """
 
     def __init__(
         self,
-        num_classes=19,
-        backbone="resnet18",
-        width=1.0,
-        input_shape=(None, None, 3),
-        dtype=None,
-        name="bisenet",
-    ):
+        num_classes: int = 19,
+        backbone: str = "resnet18",
+        width: float = 1.0,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        dtype: str | keras.DTypePolicy | None = None,
+        name: str = "bisenet",
+    ) -> None:
         architecture.check(num_classes, backbone, width)
         _check_input_shape(input_shape)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -69,10 +73,10 @@ class BiSeNet(keras.Model):
             "name": name,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dict(self._config)
 
-    def with_config(self, **changes):
+    def with_config(self, **changes: Any) -> "BiSeNet":
         """The network with the same weights and another `dtype`, `input_shape` or `name`.
 
         Args:

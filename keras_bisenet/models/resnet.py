@@ -1,5 +1,6 @@
 """ResNet-18 and ResNet-34 feature extractors (He et al., "Deep Residual Learning", 2015; torchvision's layout)."""
 
+import keras
 from keras import ops
 
 from keras_bisenet.models import layers
@@ -8,7 +9,7 @@ from keras_bisenet.models.architecture import BLOCKS, channels
 STAGE_CHANNELS = (64, 128, 256, 512)
 
 
-def features(x, backbone="resnet18", width=1.0):
+def features(x: keras.KerasTensor, backbone: str = "resnet18", width: float = 1.0) -> list[keras.KerasTensor]:
     """Builds the backbone on `x`. Its layers are named after torchvision's, behind `backbone_`.
 
     Args:

@@ -1,6 +1,7 @@
 """How well the borders between classes are met (numpy only)."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_bisenet.labels import IGNORE
 
@@ -8,7 +9,13 @@ from keras_bisenet.labels import IGNORE
 TOLERANCE = 3
 
 
-def count(labels, predictions, num_classes, tolerance=TOLERANCE, ignore=IGNORE):
+def count(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    tolerance: int = TOLERANCE,
+    ignore: int = IGNORE,
+) -> np.ndarray:
     """Counts the border pixels of each class, and how many of them have a border of the same class near them.
 
     A pixel lies on the border of its class if one of its four neighbors has another class. What lies beyond the photo
@@ -38,7 +45,7 @@ def count(labels, predictions, num_classes, tolerance=TOLERANCE, ignore=IGNORE):
     return counts
 
 
-def f1(counts):
+def f1(counts: npt.ArrayLike) -> np.ndarray:
     """Boundary F1 of each class: harmonic mean of the shares of true and of predicted border pixels that are met.
 
     Csurka et al., "What is a good evaluation measure for semantic segmentation?", 2013, which takes the mean over

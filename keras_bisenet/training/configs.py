@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.labels import IGNORE
@@ -133,7 +135,7 @@ class TrainConfig:
             raise TrainingError(f"{', '.join(_LOSS_WEIGHTS)} are all 0; expected one above 0, or nothing is learned")
 
     @property
-    def distills(self):
+    def distills(self) -> bool:
         """Whether a teacher takes part."""
         return self.pixel_weight > 0 or self.channel_weight > 0
 
@@ -218,7 +220,9 @@ CONFIGS = {
 }
 
 
-def resolve(name, changes=(), freeze=None, quantize_aware=None):
+def resolve(
+    name: str, changes: Sequence[str] = (), freeze: Sequence[str] | None = None, quantize_aware: bool | None = None
+) -> TrainConfig:
     """A recipe with some fields changed.
 
     Args:
@@ -236,7 +240,8 @@ def resolve(name, changes=(), freeze=None, quantize_aware=None):
         raise TrainingError(f"config is {name!r}; expected one of {', '.join(CONFIGS)}")
     config = CONFIGS[name]
     # All at once: one field may only fit with another.
-    values, augmentation = {}, {}
+    values: dict[str, Any] = {}
+    augmentation: dict[str, Any] = {}
     for change in changes:
         field, separator, value = change.partition("=")
         if not separator:

@@ -1,6 +1,8 @@
 """Compares predicted labels with labeled photos."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +29,16 @@ class Evaluation:
     borders: np.ndarray
 
     @property
-    def scores(self):
+    def scores(self) -> metrics.Scores:
         """`metrics.Scores` over the pixels of all photos."""
         return metrics.Scores(self.matrices.sum(axis=0))
 
     @property
-    def boundary_f1(self):
+    def boundary_f1(self) -> np.ndarray:
         """`[C]` float64, see `boundaries.f1`; over the borders of all photos."""
         return boundaries.f1(self.borders.sum(axis=0))
 
-    def means(self, photos=slice(None)):
+    def means(self, photos: Any = slice(None)) -> dict[str, float]:
         """Mean IoU, mean F1 and mean boundary F1 over the classes.
 
         Args:
@@ -49,7 +51,7 @@ class Evaluation:
         boundary = metrics.mean(boundaries.f1(self.borders[photos].sum(axis=0)))
         return {"mean_iou": scores.mean_iou, "mean_f1": scores.mean_f1, "mean_boundary_f1": boundary}
 
-    def intervals(self, seed=0):
+    def intervals(self, seed: int = 0) -> dict[str, tuple[float, float]]:
         """The 95 % bootstrap interval of each mean: how far it would move with other photos of the same kind.
 
         Percentile method (Efron, 1979): photos are drawn with replacement.
@@ -63,11 +65,12 @@ class Evaluation:
         random, count = np.random.default_rng(seed), len(self.matrices)
         draws = [self.means(random.integers(count, size=count)) for _ in range(DRAWS)]
         return {
-            name: tuple(float(edge) for edge in np.nanpercentile([draw[name] for draw in draws], INTERVAL))
+            name: (float(low), float(high))
             for name in draws[0]
+            for low, high in [np.nanpercentile([draw[name] for draw in draws], INTERVAL)]
         }
 
-    def as_dict(self, names):
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """All figures, ready for JSON: `metrics.Scores.as_dict`, with borders and intervals.
 
         Args:
@@ -86,7 +89,7 @@ class Evaluation:
         }
         return figures
 
-    def table(self, names):
+    def table(self, names: Sequence[str]) -> str:
         """Text: `metrics.Scores.table`, and the means with their intervals below.
 
         Args:
@@ -101,7 +104,9 @@ class Evaluation:
         return "\n".join([self.scores.table(names), heading, *lines])
 
 
-def evaluate(predict, examples, num_classes):
+def evaluate(
+    predict: Callable[[np.ndarray], np.ndarray], examples: Iterable[folder.Example], num_classes: int
+) -> Evaluation:
     """Runs a predictor over labeled photos, one after another.
 
     Args:

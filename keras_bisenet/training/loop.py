@@ -2,7 +2,10 @@
 
 import contextlib
 import dataclasses
+import os
 import time
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from keras_bisenet.labels import LABELS
 from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import devices, metrics, reports
+from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.trainer import Trainer
 from keras_bisenet.training.workdir import BEST, LAST, Workdir, describe
 from keras_bisenet.utils import locks
@@ -78,7 +82,15 @@ class _Progress:
         self.best_step, self.without_better = int(state["best/step"]), int(state["best/without_better"])
 
 
-def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, skip_bad=False, teacher=None):
+def train_and_evaluate(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
+    start: Start | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    skip_bad: bool = False,
+    teacher: Teacher | None = None,
+) -> metrics.Scores:
     """Trains a BiSeNet on a labeled folder, or resumes a run that was interrupted.
 
     The folder of the run holds `config.json`, `state.npz` (to resume from), `best.keras` (highest mean IoU on the
@@ -104,6 +116,12 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
     Raises:
         DataError: about the data; the file is named.
         TrainingError: about the folder of the run, the batch size, the teacher, or a loss that is no number any more.
+
+    Example:
+        >>> config = configs.resolve("fine_tune", ["num_classes=3", "width=0.25", "crop_size=32", "steps=2"])
+        >>> scores = train_and_evaluate(config, "build/run", "data")
+        >>> bool(0 <= scores.mean_iou <= 1)
+        True
     """
     start = start or Start()
     strategy = strategy or tf.distribute.get_strategy()
@@ -133,11 +151,11 @@ def train_and_evaluate(config, workdir, data_dir, start=None, strategy=None, ski
         )
         progress = _Progress(config.num_classes)
         fresh = trainer.state() | progress.state()
-        state = files.load_state(fresh) if chief else None
+        state = files.load_state(fresh) if files else None
         state = devices.from_chief(strategy, state or fresh)
         trainer.restore(state)
         progress.restore(state)
-        if chief:
+        if files:
             files.begin()
         if trainer.completed:
             tqdm.write(f"going on after step {trainer.completed}")
@@ -156,7 +174,9 @@ def _read_splits(config, data_dir, teacher):
     return splits
 
 
-def hold_out(examples, count):
+def hold_out(
+    examples: Sequence[folder.Example], count: int
+) -> tuple[tuple[folder.Example, ...], tuple[folder.Example, ...]]:
     """Divides examples into those to train on and those to choose a recipe by; always alike.
 
     Args:
@@ -172,10 +192,8 @@ def hold_out(examples, count):
     if count >= len(examples):
         raise TrainingError(f"holdout is {count} of {len(examples)} photos of train.txt; expected fewer")
     held = set(np.random.default_rng(0).permutation(len(examples))[:count].tolist())
-    parts = [], []
-    for number, example in enumerate(examples):
-        parts[number in held].append(example)
-    return tuple(map(tuple, parts))
+    train = tuple(example for number, example in enumerate(examples) if number not in held)
+    return train, tuple(example for number, example in enumerate(examples) if number in held)
 
 
 def _check_teacher(config, teacher):
@@ -225,7 +243,9 @@ def _model(config, start, strategy, teaches_itself):
     return model
 
 
-def global_batches(config, examples, strategy, step=0):
+def global_batches(
+    config: TrainConfig, examples: pipeline.Examples, strategy: tf.distribute.Strategy, step: int = 0
+) -> Iterable[Any]:
     """The training batches from a step on, for `Trainer.step`.
 
     Args:

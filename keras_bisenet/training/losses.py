@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_bisenet.labels import IGNORE
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Softmax cross entropy of each pixel: log(sum(exp(logits))) - logits[label].
 
     It is `tf.nn.sparse_softmax_cross_entropy_with_logits` with labels to ignore, in 0.6 of the time on a CPU: the sum
@@ -46,7 +46,9 @@ def cross_entropy(logits, labels):
     return tf.reshape(compute(tf.reshape(logits, [-1, classes])), shape)
 
 
-def ohem_cross_entropy(logits, labels, threshold=0.7, minimum_share=1 / 16):
+def ohem_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, threshold: float = 0.7, minimum_share: float = 1 / 16
+) -> tf.Tensor:
     """Mean cross entropy of the hard pixels (online hard example mining).
 
     Hard are the pixels whose label has a probability under `threshold`; if they are fewer than `minimum_share` of all
@@ -79,7 +81,7 @@ def ohem_cross_entropy(logits, labels, threshold=0.7, minimum_share=1 / 16):
     return tf.reduce_sum(losses * weights) / (above_count + missing)
 
 
-def pixel_distillation(logits, taught, temperature=1.0):
+def pixel_distillation(logits: tf.Tensor, taught: tf.Tensor, temperature: float = 1.0) -> tf.Tensor:
     """Mean Kullback-Leibler divergence of the class probabilities of a network from those of its teacher, over pixels.
 
         temperature ** 2 * mean over pixels of  sum over classes of  q log(q / p)
@@ -99,7 +101,7 @@ def pixel_distillation(logits, taught, temperature=1.0):
     return temperature**2 * _mean_over_replicas(_divergence(logits, taught, temperature))
 
 
-def channel_distillation(logits, taught, temperature=4.0):
+def channel_distillation(logits: tf.Tensor, taught: tf.Tensor, temperature: float = 4.0) -> tf.Tensor:
     """Mean Kullback-Leibler divergence of where a network sees each class from where its teacher sees it.
 
         temperature ** 2 * mean over photos and classes of  sum over pixels of  q log(q / p)
@@ -117,10 +119,11 @@ def channel_distillation(logits, taught, temperature=4.0):
         Scalar, in nats. Under `tf.distribute` the part of this replica: the parts of all add up to the loss.
     """
     batch, height, width, classes = tf.unstack(tf.shape(logits))
-    by_class = [
-        tf.transpose(tf.reshape(each, [batch, height * width, classes]), [0, 2, 1]) for each in (logits, taught)
-    ]
-    return temperature**2 * _mean_over_replicas(_divergence(*by_class, temperature))
+
+    def by_class(values):
+        return tf.transpose(tf.reshape(values, [batch, height * width, classes]), [0, 2, 1])
+
+    return temperature**2 * _mean_over_replicas(_divergence(by_class(logits), by_class(taught), temperature))
 
 
 def _divergence(logits, taught, temperature):
@@ -137,7 +140,7 @@ def _mean_over_replicas(values):
     return tf.reduce_mean(values) / tf.distribute.get_replica_context().num_replicas_in_sync
 
 
-def kth_largest(values, k):
+def kth_largest(values: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
     """The k-th largest of the values of all replicas, exactly.
 
     A radix selection, 8 bits at a time: the bit patterns of floats that are not negative are ordered like the floats.

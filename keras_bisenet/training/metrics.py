@@ -1,11 +1,15 @@
 """How well labels were predicted: a confusion matrix, and the figures drawn from it (numpy only)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_bisenet.labels import IGNORE
 
 
-def confusion(labels, predictions, num_classes, ignore=IGNORE):
+def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int, ignore: int = IGNORE) -> np.ndarray:
     """Counts how often each class was taken for each other.
 
     Matrices of several pictures add up to that of all of them.
@@ -69,7 +73,7 @@ class Scores:
         mean_accuracy: mean of `recall` over the classes that occur in the truth.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: npt.ArrayLike) -> None:
         self.matrix = np.asarray(matrix, np.int64)
         found = np.diag(self.matrix)
         self.pixels, predicted = self.matrix.sum(axis=1), self.matrix.sum(axis=0)
@@ -85,7 +89,7 @@ class Scores:
         total = self.matrix.sum()
         self.pixel_accuracy = float(found.sum() / total) if total else float("nan")
 
-    def as_dict(self, names):
+    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """All figures, ready for JSON: nan becomes None.
 
         Args:
@@ -104,7 +108,7 @@ class Scores:
         }
         return {**means, "classes": classes, "confusion": self.matrix.tolist()}
 
-    def table(self, names):
+    def table(self, names: Sequence[str]) -> str:
         """Text: a row for each class, in percent, and the means below; `-` where there is no score.
 
         Args:
@@ -129,7 +133,7 @@ def _ratio(part, whole, absent):
     return np.where(absent, np.nan, part / np.maximum(whole, 1))
 
 
-def mean(values):
+def mean(values: np.ndarray) -> float:
     """Mean of what is no nan; nan if that is nothing.
 
     Args:
@@ -139,12 +143,12 @@ def mean(values):
     return float(values.mean()) if values.size else float("nan")
 
 
-def as_json(value):
+def as_json(value: float) -> float | None:
     """A figure for JSON: nan becomes None."""
     return None if np.isnan(value) else float(value)
 
 
-def percent(value):
+def percent(value: float) -> str:
     """A figure for a table; `-` for nan."""
     return "-" if np.isnan(value) else f"{100 * value:.2f}"
 

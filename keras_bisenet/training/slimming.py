@@ -10,7 +10,7 @@ from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.utils.errors import TrainingError
 
 
-def slim(model, width, criterion="contribution"):
+def slim(model: BiSeNet, width: float, criterion: str = "contribution") -> BiSeNet:
     """A narrower network with the most useful channels of a network.
 
     Channels that are added to or multiplied with each other, such as those of all blocks of a stage, stay or go

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 
 import onnx
 from google.protobuf import message
@@ -99,7 +100,8 @@ class OnnxFile:
         )
 
 
-def shape_text(shape):
+def shape_text(shape: Sequence[int | str | None] | None) -> str:
+    """A shape in words, `?` for a side that is not fixed."""
     if shape is None:
         return "of unknown rank"
     return f"[{', '.join('?' if side is None else str(side) for side in shape)}]"

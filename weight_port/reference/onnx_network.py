@@ -9,6 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from weight_port.reference.onnx_file import OnnxFile, Tensor, first_line, shape_
 OPSET = 18
 
 
-def export(network, size: tuple[int, int], path: str | os.PathLike, heads: Sequence[str]) -> None:
+def export(network: Any, size: tuple[int, int], path: str | os.PathLike, heads: Sequence[str]) -> None:
     """Writes a PyTorch network as one `.onnx` file with its weights inside.
 
     The file's input is `image`: `[1, 3, H, W]` float32 RGB, normalized. Its outputs are `heads`, each
@@ -93,7 +94,7 @@ class OnnxReference:
         OnnxError: ONNX Runtime refuses the file, or it does not turn one image into logits of every pixel.
     """
 
-    def __init__(self, file: OnnxFile, size: tuple[int, int], num_classes: int, heads: Sequence[str]):
+    def __init__(self, file: OnnxFile, size: tuple[int, int], num_classes: int, heads: Sequence[str]) -> None:
         self._file = file
         self._channels_first = file.channel_axis() == 1
         self._size = tuple(size)

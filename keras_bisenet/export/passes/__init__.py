@@ -4,6 +4,8 @@ A pass is a list of rules for `rewriting.rewrite`; passes share one walk over th
 rounding, which a test bounds by 1e-9 of the largest logit in float64.
 """
 
+import keras
+
 from keras_bisenet.export.passes import column_pairs, fast_convs, folding, rewriting, subsampling
 
 FOLD = (folding.fix_conv, folding.fold_batch_norm, folding.fold_scale, folding.add_one_to_gate)
@@ -18,7 +20,7 @@ RULES = {
 }
 
 
-def optimize(model, precision):
+def optimize(model: keras.Model, precision: str) -> keras.Model:
     """A deployment model in the operations that a precision is fastest with.
 
     Args:

@@ -9,14 +9,15 @@ class Channels:
         fixed: whether they have to stay as they are.
     """
 
-    def __init__(self, count, fixed=False):
-        self.count, self.fixed, self._joined = count, fixed, None
+    def __init__(self, count: int, fixed: bool = False) -> None:
+        self.count, self.fixed = count, fixed
+        self._joined: Channels | None = None
 
-    def find(self):
+    def find(self) -> "Channels":
         """The one of all that are joined which stands for them."""
         return self if self._joined is None else self._joined.find()
 
-    def join(self, other):
+    def join(self, other: "Channels") -> None:
         """Ties two and all that each is tied to."""
         mine, other = self.find(), other.find()
         if mine is not other:

@@ -24,9 +24,9 @@ def split_upsampled_conv(graph: Graph, node: Node) -> keras.KerasTensor | None:
     resize = graph.producer(node.inputs[0])
     if resize is None or resize.kind != "NearestResize":
         return None
-    x = resize.inputs[0]
-    doubled = tuple(resize.output.shape[1:3]) == tuple(2 * side for side in x.shape[1:3])
-    if not doubled or not _has_stride(graph, resize.output, SPLIT_STRIDE):
+    x, large = resize.inputs[0], node.inputs[0]
+    doubled = tuple(large.shape[1:3]) == tuple(2 * side for side in x.shape[1:3])
+    if not doubled or not _has_stride(graph, large, SPLIT_STRIDE):
         return None
     return graph.call(node.operation.like(cls=UpsampledConv2D), x)
 

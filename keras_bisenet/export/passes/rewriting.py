@@ -64,7 +64,7 @@ class Graph:
         nodes: every `Node` called so far, in order.
     """
 
-    def __init__(self, image_size: tuple[int | None, int | None]):
+    def __init__(self, image_size: tuple[int | None, int | None]) -> None:
         self.image_size = image_size
         self.nodes: list[Node] = []
         self._producers: dict[int, Node] = {}
@@ -135,7 +135,8 @@ def renumber(model: keras.Model) -> keras.Model:
     Keras counts over all that a process has built, and names of operations become names of tensors in a file: without
     this, two exports of one model would differ.
     """
-    counts, names = collections.Counter(), {}
+    counts: collections.Counter[str] = collections.Counter()
+    names: dict[str, str] = {}
 
     def copy(operation):
         if getattr(operation, "weights", None):
