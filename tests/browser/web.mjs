@@ -248,6 +248,58 @@ const SCENES = {
     return { pressed, after, name, stopped: before === (await frames()) };
   },
 
+  // Another network while the camera runs: frames go on, and the camera is off when its button says so.
+  async switching(page, { precision }) {
+    await page.context().grantPermissions(["camera"]);
+    await page.evaluate(() => {
+      const { mediaDevices } = navigator;
+      const open = mediaDevices.getUserMedia.bind(mediaDevices);
+      window.tracks = [];
+      mediaDevices.getUserMedia = async (wanted) => {
+        const stream = await open(wanted);
+        window.tracks.push(...stream.getTracks());
+        return stream;
+      };
+    });
+    await parsed(page, () => page.click("#camera"));
+    await parsed(page, () => pick(page, CPU(precision)));
+    for (let i = 0; i < 2; i++) await parsed(page, () => {});
+    const pressed = await page.getAttribute("#camera", "aria-pressed");
+    // While a network is opened, nothing waits for the camera.
+    await pick(page, CPU("int8"));
+    await page.click("#camera");
+    const states = await page.evaluate(() => window.tracks.map(({ readyState }) => readyState));
+    return { pressed, states, after: await parsed(page, () => page.click("#example")) };
+  },
+
+  // What is done before the network is there. Everything of it takes a second longer here.
+  async early(page, { photo, precision }) {
+    await page.route("**/models/*", async (route) => {
+      await new Promise((done) => setTimeout(done, 1000));
+      await route.continue();
+    });
+    await page.reload();
+    await page.locator("#choice option").first().waitFor({ state: "attached" });
+    await page.dispatchEvent("#overlay", "click");
+    await parsed(page, async () => {
+      await hand(page, "drop", photo, "image/png");
+      await pick(page, CPU(precision));
+    });
+    await page.waitForTimeout(2000);
+    const name = await save(page, "#save-mask", "early.png");
+    const chosen = await page.evaluate(() => JSON.parse(document.querySelector("#choice").value).file);
+    return { name, chosen, problem: await page.isVisible("#problem") };
+  },
+
+  // A photo that takes long to be read, and one after it that does not.
+  async newest(page, { huge, photo }) {
+    await hand(page, "drop", huge, "image/png");
+    await parsed(page, () => hand(page, "drop", photo, "image/png"));
+    await page.waitForTimeout(3000);
+    const name = await save(page, "#save-mask", "newest.png");
+    return { name, mirrored: await page.evaluate(() => document.querySelector(".picture.mirrored") !== null) };
+  },
+
   // The page in several sizes. shots: [{ file, width, height, dark, whole, select: part }].
   async pictures(page, { shots }) {
     const widths = {};

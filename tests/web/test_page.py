@@ -53,6 +53,9 @@ SCENES = {
     "problems": {"text": "notes.txt", "broken": "broken.jpg", "large": "large.png"},
     "missing": {},
     "camera": {"video": "face.y4m"},
+    "switching": {"video": "face.y4m", "precision": "float32"},
+    "early": {"photo": SQUARE, "precision": "float32"},
+    "newest": {"huge": "huge.png", "photo": "camera.png"},
     "policy": {},
     "pictures": {"shots": [{"file": f"{name}.png", **shot} for name, shot in SHOTS.items()]},
 }
@@ -76,6 +79,8 @@ def folder(tmp_path_factory):
     turned = Image.Exif()
     turned[0x0112] = 6
     photo.resize((801, 603)).transpose(Image.Transpose.ROTATE_90).save(folder / OTHER, exif=turned, quality=92)
+    photo.resize((96, 96)).save(folder / "camera.png")
+    photo.resize((6000, 6000)).save(folder / "huge.png", compress_level=1)
     (folder / "notes.txt").write_text("no photo", encoding="utf-8")
     (folder / "broken.jpg").write_bytes((folder / OTHER).read_bytes()[:100])
     Image.new("L", (9000, 6000)).save(folder / "large.png")
@@ -256,6 +261,27 @@ def test_the_camera_is_parsed_frame_by_frame_until_it_is_stopped(results, folder
     # Video halves the resolution of colors.
     photo = images.resize(images.read(images.BUNDLED), (480, 480))
     assert (mask == parsers["int8"](photo)).mean() > 0.97
+
+
+def test_another_network_while_the_camera_runs(results):
+    found = results["switching"]
+    assert found["pressed"] == "true"
+    assert found["states"] == ["ended"]
+    assert found["after"] > 0
+
+
+def test_what_is_chosen_while_the_network_loads_stays(results):
+    assert results["early"] == {
+        "name": f"{SQUARE.removesuffix('.png')}_mask.png",
+        "chosen": "face_parsing_float32.tflite",
+        "problem": False,
+        "errors": [],
+        "foreign": [],
+    }
+
+
+def test_the_newest_photo_wins_and_a_file_called_camera_is_not_mirrored(results):
+    assert (results["newest"]["name"], results["newest"]["mirrored"]) == ("camera_mask.png", False)
 
 
 @pytest.mark.parametrize("name", SHOTS)

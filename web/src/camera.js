@@ -21,16 +21,26 @@ export async function* cameraFrames(signal) {
   video.muted = true;
   video.playsInline = true;
   const stream = await openCamera();
+  const stop = () => {
+    for (const track of stream.getTracks()) track.stop();
+  };
+  // At once, whatever the last frame still waits for; and no frame comes after the last one.
+  const ended = new Promise((resolve) => {
+    signal.addEventListener("abort", resolve);
+    for (const track of stream.getTracks()) track.addEventListener("ended", resolve);
+  }).then(stop);
   try {
+    if (signal.aborted) return;
     video.srcObject = stream;
     await video.play();
-    while (!signal.aborted && stream.active) {
-      await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+    while (stream.active) {
+      await Promise.race([ended, new Promise((resolve) => video.requestVideoFrameCallback(resolve))]);
+      if (signal.aborted || !stream.active) return;
       const side = Math.min(video.videoWidth, video.videoHeight);
       yield pixels(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side, side);
     }
   } finally {
-    for (const track of stream.getTracks()) track.stop();
+    stop();
   }
 }
 

@@ -25,6 +25,10 @@ const state = {
   /** @type {{ photo: ImageData, labels: import("./model.js").Labels } | null} */
   shown: null,
   name: "photo",
+  // Whether it is the camera's, and so shown as in a mirror.
+  mirrored: false,
+  // Counts what was asked for: a photo that is read for long does not take the place of a newer one.
+  latest: 0,
   selected: null,
   times: [],
   /** @type {AbortController | null} */
@@ -86,8 +90,14 @@ function count(number, noun) {
 async function parse(photo) {
   state.photo = photo;
   const { model } = state;
-  const labels = await model.parse(photo);
-  if (model !== state.model) return;
+  let labels;
+  try {
+    labels = await model?.parse(photo);
+  } catch (error) {
+    if (model === state.model) throw error;
+  }
+  // Another network has been chosen; it parses the photo as soon as it is open.
+  if (!labels || model !== state.model) return;
   showSpeed(labels.milliseconds);
   // Another photo has been chosen meanwhile.
   if (photo !== state.photo) return;
@@ -124,7 +134,10 @@ async function openBest() {
 
 async function showFile(file, name) {
   stopCamera();
+  const turn = ++state.latest;
   const photo = await readPhoto(file, name);
+  if (turn !== state.latest) return;
+  state.mirrored = false;
   state.name = name.replace(/\.[^.]*$/, "") || "photo";
   await parse(photo);
 }
@@ -143,12 +156,13 @@ async function showFirst(files) {
 async function runCamera() {
   const camera = new AbortController();
   state.camera = camera;
+  state.latest += 1;
   $("camera").setAttribute("aria-pressed", "true");
   try {
     for await (const photo of cameraFrames(camera.signal)) {
       if (camera.signal.aborted) break;
       state.name = "camera";
-      document.querySelector(".picture").classList.add("mirrored");
+      state.mirrored = true;
       await parse(photo);
     }
   } finally {
@@ -168,7 +182,7 @@ function draw() {
   if (!state.shown) return;
   const { photo, labels } = state.shown;
   document.querySelector(".picture").style.setProperty("--aspect", photo.width / photo.height);
-  document.querySelector(".picture").classList.toggle("mirrored", state.name === "camera");
+  document.querySelector(".picture").classList.toggle("mirrored", state.mirrored);
   drawPhoto();
   drawParts();
   const found = shares(labels, state.parts.length);
@@ -252,6 +266,7 @@ function connect() {
 }
 
 function selectUnder({ offsetX, offsetY, target }) {
+  if (!state.shown) return;
   const { labels } = state.shown;
   // The offsets are those of the canvas itself, mirrored or not.
   const x = Math.floor((offsetX / target.clientWidth) * labels.width);
@@ -284,5 +299,5 @@ attempt(async () => {
   connect();
   await fillChoices(models);
   await openBest();
-  await showExample();
+  if (!state.latest) await showExample();
 });

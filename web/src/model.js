@@ -38,8 +38,12 @@ export function title({ file, accelerator }) {
   return `${WHERE[accelerator]}, ${file.replace(/^face_parsing_|\.tflite$/g, "")}`;
 }
 
+/** The network was closed before it answered. */
+export class Closed extends Error {}
+
 export class Model {
   #worker = new Worker("worker.js");
+  #closed = false;
   // Who waits for the worker's answers, in the order of the questions.
   #waiting = [];
 
@@ -48,7 +52,7 @@ export class Model {
     this.choice = choice;
     this.#worker.onmessage = ({ data }) => this.#answer(data);
     this.#worker.onerror = ({ message }) => this.#answer({ problem: `The network cannot run here: ${message}` });
-    /** Resolves to `{ size: [height, width], threads }`, or rejects with a `Problem`. */
+    /** Resolves to `{ size: [height, width], threads }`, or rejects with a `Problem` or `Closed`. */
     this.opened = this.#ask(choice);
   }
 
@@ -56,6 +60,7 @@ export class Model {
    * @param {ImageData} photo of any size.
    * @returns {Promise<Labels>} of the network's size.
    * @throws {Problem}
+   * @throws {Closed}
    */
   async parse({ width, height, data }) {
     await this.opened;
@@ -63,11 +68,14 @@ export class Model {
   }
 
   close() {
+    this.#closed = true;
     this.#worker.terminate();
+    for (const { reject } of this.#waiting.splice(0)) reject(new Closed());
   }
 
   #ask(message) {
     return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new Closed());
       this.#waiting.push({ resolve, reject });
       this.#worker.postMessage(message);
     });
