@@ -19,7 +19,7 @@ import pathlib
 import command
 from absl import flags
 
-from keras_bisenet.utils.errors import DataError, ModelError
+from keras_bisenet.utils.errors import DataError, ModelError, UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -97,7 +97,12 @@ def run(options):
         if bad:
             raise DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
         progress = tqdm(examples, "evaluating", unit="photo", disable=None)
-        evaluated = evaluation.evaluate(parser, progress, parser.num_classes)
+        try:
+            evaluated = evaluation.evaluate(parser, progress, parser.num_classes)
+        except UserError:
+            raise
+        except ValueError as error:  # a third-party file may predict anything
+            raise ModelError(f"{path}: {error}; it has {parser.num_classes} classes") from error
         names = class_names(parser.num_classes)
         report = {
             "model": {

@@ -97,12 +97,12 @@ def first_weights(path, config):
 
 
 def read_teacher(path):
-    """`loop.Teacher` of what `--teacher` names; None for None.
+    """`Teacher` of what `--teacher` names; None for None.
 
     Raises:
         CheckpointError, ModelError: it is no checkpoint of this network.
     """
-    from keras_bisenet.training.loop import Teacher
+    from keras_bisenet.training.teacher import Teacher
 
     if path is None:
         return None

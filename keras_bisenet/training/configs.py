@@ -11,6 +11,7 @@ from keras_bisenet.labels import IGNORE
 from keras_bisenet.models.architecture import BLOCKS, WIDTHS, is_width
 from keras_bisenet.preprocessing import MINIMUM_SIZE
 from keras_bisenet.utils.errors import TrainingError
+from keras_bisenet.utils.text_files import shown
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
@@ -37,6 +38,7 @@ _RULES = (
     (("brightness", "contrast", "saturation"), lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     (("ohem_threshold", "ohem_share"), lambda value: 0 < value <= 1, "a number above 0, at most 1"),
     (("ema_decay", "momentum"), lambda value: 0 <= value < 1, "0 for none, or a decay under 1"),
+    (("seed",), lambda value: value < 2**32, "less than 4294967296"),
     (("num_classes",), lambda value: value <= IGNORE, f"at most {IGNORE}, as labels have 8 bits"),
     (("precision",), PRECISIONS.__contains__, f"one of {', '.join(PRECISIONS)}"),
     (("backbone",), BLOCKS.__contains__, f"one of {', '.join(BLOCKS)}"),
@@ -76,8 +78,8 @@ class TrainConfig:
         quantize_aware: round to 8 bits where the int8 export does, see `quantize_aware`.
         fix_left_right: exchange left and right labels of training faces that have them on the wrong side, see
             `keras_bisenet.data.sides`.
-        holdout: number of photos of `train.txt` to evaluate on in place of those of `val.txt`, see `loop.hold_out`; to
-            choose a recipe by photos that the published figures do not come from. 0 for none.
+        holdout: number of photos of `train.txt` to evaluate on in place of those of `val.txt`, see `splits.hold_out`:
+            to choose a recipe by photos that no published figure comes from. 0 for none.
         seed: of weights, order and augmentation.
         evaluate_every, checkpoint_every: in steps.
         patience: evaluations without a better mean IoU after which the run stops; 0 for never.
@@ -130,7 +132,7 @@ class TrainConfig:
                 for field in fields:
                     value = getattr(owner, field, None)
                     if value is not None and not fits(value):
-                        raise TrainingError(f"{field} is {value!r}; expected {expected}")
+                        raise TrainingError(f"{field} is {shown(repr(value))}; expected {expected}")
         if not any(getattr(self, weight) for weight in _LOSS_WEIGHTS):
             raise TrainingError(f"{', '.join(_LOSS_WEIGHTS)} are all 0; expected one above 0, or nothing is learned")
 
@@ -269,6 +271,7 @@ def _parse(field, text, like):
             value = float(value)
         if type(value) is not type(like):
             raise ValueError
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise TrainingError(f"{field} is {text!r}; expected {type(like).__name__}, such as {like!r}") from error
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        kind = type(like).__name__
+        raise TrainingError(f"{field} is {shown(repr(text))}; expected {kind}, such as {like!r}") from error
     return value

@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -16,14 +17,14 @@ from keras_bisenet.data import folder, label_order, pipeline
 from keras_bisenet.labels import LABELS
 from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.preprocessing import normalize
-from keras_bisenet.training import devices, metrics, reports
+from keras_bisenet.training import devices, metrics, reports, splits
 from keras_bisenet.training.configs import TrainConfig
+from keras_bisenet.training.progress import REPORT_EVERY, Interval, Progress
+from keras_bisenet.training.teacher import Teacher
 from keras_bisenet.training.trainer import Trainer
 from keras_bisenet.training.workdir import BEST, LAST, Workdir, describe
 from keras_bisenet.utils import locks
 from keras_bisenet.utils.errors import TrainingError
-
-REPORT_EVERY = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,49 +38,6 @@ class Start:
 
     name: str = "random weights"
     weights: dict = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-    """The network whose logits a run learns.
-
-    Attributes:
-        name: where it comes from, for the record, and to compare with when a run is resumed.
-        model: `BiSeNet`.
-    """
-
-    name: str
-    model: BiSeNet
-
-
-class _Progress:
-    """What the loop itself has to remember: the best evaluation and how long ago it was.
-
-    Args:
-        num_classes: classes of the network.
-    """
-
-    def __init__(self, num_classes):
-        self.matrix, self.best_step, self.without_better = np.zeros((num_classes,) * 2, np.int64), 0, 0
-
-    @property
-    def scores(self):
-        return metrics.Scores(self.matrix)
-
-    def add(self, step, scores):
-        """Remembers an evaluation; returns whether it is the best one so far."""
-        better = not self.best_step or scores.mean_iou > self.scores.mean_iou
-        if better:
-            self.matrix, self.best_step = scores.matrix, step
-        self.without_better = 0 if better else self.without_better + 1
-        return better
-
-    def state(self):
-        return {"best/matrix": self.matrix, "best/step": self.best_step, "best/without_better": self.without_better}
-
-    def restore(self, state):
-        self.matrix = state["best/matrix"]
-        self.best_step, self.without_better = int(state["best/step"]), int(state["best/without_better"])
 
 
 def train_and_evaluate(
@@ -125,7 +83,8 @@ def train_and_evaluate(
     """
     start = start or Start()
     strategy = strategy or tf.distribute.get_strategy()
-    _check_teacher(config, teacher)
+    if teacher:
+        teacher.check(config)
     chief = devices.place(strategy)[0] == 0
     if config.batch_size % strategy.num_replicas_in_sync:
         raise TrainingError(
@@ -133,98 +92,41 @@ def train_and_evaluate(
         )
     # A second process would write into the same logs and checkpoints.
     with locks.held(workdir, TrainingError) if chief else contextlib.nullcontext():
-        names = {"data": str(data_dir), "start": start.name, "teacher": teacher.name if teacher else None}
+        found = splits.read(config, data_dir, unlabeled=teacher is not None)
+        names = {
+            "data": str(pathlib.Path(data_dir).resolve()),
+            "photos": splits.digests(found),
+            "start": start.name,
+            "teacher": teacher.name if teacher else None,
+        }
         files = Workdir(workdir, describe(config, **names)) if chief else None
         if config.num_classes == len(LABELS):
             label_order.check(data_dir)
-        splits = {}
-        for split, examples in _read_splits(config, data_dir, teacher).items():
-            examples, skipped = folder.check(examples, config.num_classes, skip_bad)
+        examples = {}
+        for split, listed in found.items():
+            good, skipped = folder.check(listed, config.num_classes, skip_bad)
             if skipped:
                 tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
-            splits[split] = pipeline.Examples(examples, config.fix_left_right and split == "train")
+            examples[split] = pipeline.Examples(good, config.fix_left_right and split == "train")
+        splits.check_labeled(data_dir, examples["val"].examples)
         trainer = Trainer(
             _model(config, start, strategy, teaches_itself=config.distills and not teacher),
             config,
             strategy,
-            _in_scope(teacher, config, strategy),
+            teacher.copy(config.precision, strategy) if teacher else None,
         )
-        progress = _Progress(config.num_classes)
-        fresh = trainer.state() | progress.state()
+        progress, interval = Progress(config.num_classes), Interval()
+        fresh = trainer.state() | progress.state() | interval.state()
         state = files.load_state(fresh) if files else None
         state = devices.from_chief(strategy, state or fresh)
         trainer.restore(state)
         progress.restore(state)
+        interval.restore(state)
         if files:
             files.begin()
         if trainer.completed:
             tqdm.write(f"going on after step {trainer.completed}")
-        return _Run(config, files, splits, trainer, progress).run()
-
-
-def _read_splits(config, data_dir, teacher):
-    """Name of a split -> its `folder.Example`s."""
-    splits = {"train": folder.read_split(data_dir, "train")}
-    if config.holdout:
-        splits["train"], splits["val"] = hold_out(splits["train"], config.holdout)
-    else:
-        splits["val"] = folder.read_split(data_dir, "val")
-    if teacher:
-        splits["train"] += folder.read_unlabeled(data_dir)
-    return splits
-
-
-def hold_out(
-    examples: Sequence[folder.Example], count: int
-) -> tuple[tuple[folder.Example, ...], tuple[folder.Example, ...]]:
-    """Divides examples into those to train on and those to choose a recipe by; always alike.
-
-    Args:
-        examples: tuple of `folder.Example`.
-        count: number of examples to hold out.
-
-    Returns:
-        Two tuples, each in the order given.
-
-    Raises:
-        TrainingError: none is left to train on.
-    """
-    if count >= len(examples):
-        raise TrainingError(f"holdout is {count} of {len(examples)} photos of train.txt; expected fewer")
-    held = set(np.random.default_rng(0).permutation(len(examples))[:count].tolist())
-    train = tuple(example for number, example in enumerate(examples) if number not in held)
-    return train, tuple(example for number, example in enumerate(examples) if number in held)
-
-
-def _check_teacher(config, teacher):
-    if teacher is None:
-        return
-    if not config.distills:
-        raise TrainingError(
-            f"teacher is {teacher.name}, and the recipe learns from none: pixel_weight and channel_weight are 0; set "
-            "one, such as --set pixel_weight=1"
-        )
-    if teacher.model.num_classes != config.num_classes:
-        raise TrainingError(
-            f"the teacher {teacher.name} has {teacher.model.num_classes} classes; expected {config.num_classes} as in "
-            "the recipe"
-        )
-    height, width = teacher.model.input_shape[1:3]
-    if not {height, width} <= {None, config.crop_size}:
-        raise TrainingError(
-            f"the teacher {teacher.name} takes photos of {height}x{width} only; expected one that takes crops of "
-            f"{config.crop_size}x{config.crop_size}"
-        )
-
-
-def _in_scope(teacher, config, strategy):
-    """The teacher's network in the precision of the run, made inside the scope of `strategy`; None for no teacher."""
-    if teacher is None:
-        return None
-    with strategy.scope():
-        network = BiSeNet.from_config(teacher.model.get_config() | {"dtype": config.precision})
-        network.set_weights(teacher.model.get_weights())
-    return network
+        return _Run(config, files, examples, trainer, progress, interval).run()
 
 
 def _model(config, start, strategy, teaches_itself):
@@ -279,8 +181,9 @@ def global_batches(
 class _Run:
     """The rest of a run. `files` is None on all workers but the chief."""
 
-    def __init__(self, config, files, splits, trainer, progress):
-        self.config, self.files, self.splits, self.trainer, self.progress = config, files, splits, trainer, progress
+    def __init__(self, config, files, examples, trainer, progress, interval):
+        self.config, self.files, self.examples, self.trainer = config, files, examples, trainer
+        self.progress, self.interval = progress, interval
         self.worker, self.workers = devices.place(trainer.strategy)
         self.reports = reports.Reports(files, trainer.completed, config.num_classes) if files else None
         self.evaluated = BiSeNet(config.num_classes, config.backbone, config.width)
@@ -288,30 +191,33 @@ class _Run:
 
     def run(self):
         config, trainer = self.config, self.trainer
-        batches = iter(global_batches(config, self.splits["train"], trainer.strategy, trainer.completed))
-        losses, since = [], time.perf_counter()
+        batches = iter(global_batches(config, self.examples["train"], trainer.strategy, trainer.completed))
+        if config.steps <= config.warmup_steps:
+            tqdm.write(
+                f"steps is {config.steps} and warmup_steps {config.warmup_steps}: the learning rate never reaches "
+                f"{config.learning_rate:g}"
+            )
         bar = tqdm(total=config.steps, initial=trainer.completed, unit="step", disable=self._silent())
         with bar:
             while trainer.completed < config.steps and not self._patience_lost():
-                rate = trainer.learning_rate()
-                losses.append(trainer.step(batches))
+                rate, since = trainer.learning_rate(), time.perf_counter()
+                losses = trainer.step(batches)
+                self.interval.add(losses, time.perf_counter() - since)
                 step = trainer.completed
-                self._check(np.isfinite(losses[-1]).all(), f"the loss is {losses[-1].sum()}", step)
+                self._check(np.isfinite(losses).all(), f"the loss is {losses.sum()}", step)
                 self._save_proven()
                 bar.update()
                 evaluate = step % config.evaluate_every == 0 or step == config.steps
                 if step % REPORT_EVERY == 0 or evaluate:
-                    mean, seconds = np.mean(losses, axis=0), (time.perf_counter() - since) / len(losses)
+                    mean, seconds = self.interval.take()
                     best = self.progress.scores.mean_iou if self.progress.best_step else 0.0
                     bar.set_postfix(loss=f"{mean.sum():.3f}", best_iou=f"{best:.4f}")
                     if self.reports:
                         self.reports.step(step, mean, rate, seconds)
-                    losses, since = [], time.perf_counter()
                 if evaluate:
                     self._evaluate(step)
                 if self.files and (evaluate or step % config.checkpoint_every == 0):
-                    self.unsaved = trainer.state() | self.progress.state()
-                    since = time.perf_counter()
+                    self.unsaved = trainer.state() | self.progress.state() | self.interval.state()
         if self._patience_lost():
             tqdm.write(f"stopped at step {trainer.completed}: no better mean IoU since step {self.progress.best_step}")
         self._save_proven()
@@ -362,7 +268,7 @@ class _Run:
         Each worker looks at a part of the photos: one alone would keep all others waiting.
         """
         total, bad, pictures = np.zeros((self.config.num_classes,) * 2, np.int64), 0, []
-        examples = self.splits["val"]
+        examples = self.examples["val"]
         mine = np.array_split(np.arange(len(examples)), self.workers)[self.worker]
         for number in tqdm(mine, "evaluating", leave=False, disable=self._silent()):
             photo, labels = examples[number]

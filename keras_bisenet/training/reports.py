@@ -1,5 +1,7 @@
 """What a run tells while it goes: CSV files, TensorBoard, its curve and pictures of predictions."""
 
+import importlib.util
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from keras_bisenet.labels import IGNORE, class_names
 from keras_bisenet.models.bisenet import HEADS
 from keras_bisenet.training.curve import save_curve
+from keras_bisenet.utils.errors import TrainingError
 from keras_bisenet.utils.painting import colorize
 
 # How many validation photos the picture shows, each beside its labels and what was predicted.
@@ -21,9 +24,14 @@ class Reports:
         workdir: `Workdir`.
         step: the step from which the run continues.
         num_classes: classes of the network.
+
+    Raises:
+        TrainingError: TensorBoard is not installed, or a log is damaged.
     """
 
     def __init__(self, workdir, step, num_classes):
+        if importlib.util.find_spec("tensorboard") is None:
+            raise TrainingError("a run writes logs for TensorBoard, which is missing: pip install tensorboard")
         self._workdir = workdir
         self._names = class_names(num_classes)
         self._steps = workdir.log("steps.csv", step)

@@ -6,49 +6,24 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.tiny_run import CONFIG, changed, write_data
 
 from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.data import folder
 from keras_bisenet.data.augmentation import Augmentation
-from keras_bisenet.training import loop, losses
-from keras_bisenet.training.configs import TrainConfig
-from keras_bisenet.training.loop import Start, Teacher, train_and_evaluate
+from keras_bisenet.training import loop, losses, splits
+from keras_bisenet.training.loop import Start, train_and_evaluate
+from keras_bisenet.training.teacher import Teacher
 from keras_bisenet.utils.errors import DataError, TrainingError
 
-NARROW = 0.0625
-CONFIG = TrainConfig(
-    num_classes=3,
-    width=NARROW,
-    crop_size=32,
-    batch_size=2,
-    steps=4,
-    learning_rate=0.01,
-    warmup_steps=0,
-    evaluate_every=4,
-    checkpoint_every=2,
-)
-DISTILLING = TrainConfig(
-    **{**CONFIG.__dict__, "label_weight": 0.0, "pixel_weight": 1.0, "channel_weight": 1.0, "distillation_stride": 2}
-)
+NARROW = CONFIG.width
+DISTILLING = changed(label_weight=0.0, pixel_weight=1.0, channel_weight=1.0, distillation_stride=2)
 STILL = Augmentation(scale=(1.0, 1.0), flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
 
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """Photos 0 to 3 to train on, 4 to evaluate on, 5 and 6 without labels."""
-    path = tmp_path / "data"
-    for name in ("images", "labels"):
-        (path / name).mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(7):
-        photo = random.integers(256, size=(4, 4, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
-        Image.fromarray(photo).save(path / "images" / f"{number}.png")
-        if number < 5:
-            Image.fromarray((photo[..., 0] // 86).astype(np.uint8)).save(path / "labels" / f"{number}.png")
-    (path / "train.txt").write_text("0\n1\n2\n3\n")
-    (path / "val.txt").write_text("4\n")
-    (path / "unlabelled.txt").write_text("5\n6\n")
-    return path
+    return write_data(tmp_path / "data")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +56,7 @@ def test_a_student_comes_to_predict_what_its_teacher_predicts(data_dir, teacher,
     start = Start("a start", {variable.path: variable.numpy() for variable in model.variables})
     before = distance(model)
     changes = {"steps": 60, "evaluate_every": 60, "batch_size": 7, "learning_rate": 0.003, "augmentation": STILL}
-    config = TrainConfig(**{**DISTILLING.__dict__, **changes})
+    config = changed(DISTILLING, **changes)
     train_and_evaluate(config, tmp_path / "run", data_dir, start, teacher=teacher)
     after = distance(keras.saving.load_model(tmp_path / "run" / "last.keras"))
     assert after[0] < 0.5 * before[0] and after[1] < 0.7 * before[1], (before, after)
@@ -94,7 +69,7 @@ def test_a_student_comes_to_predict_what_its_teacher_predicts(data_dir, teacher,
 def test_labels_of_photos_without_labels_do_not_count(data_dir, teacher, tmp_path):
     """With nothing but such photos in a batch the labels' loss is 0."""
     (data_dir / "train.txt").write_text("0\n")
-    config = TrainConfig(**{**DISTILLING.__dict__, "label_weight": 1.0, "steps": 2, "evaluate_every": 2})
+    config = changed(DISTILLING, label_weight=1.0, steps=2, evaluate_every=2)
     train_and_evaluate(config, tmp_path / "run", data_dir, teacher=teacher)
     with np.load(tmp_path / "run" / "state.npz") as state:
         assert all(np.isfinite(state[name]).all() for name in state)
@@ -102,13 +77,13 @@ def test_labels_of_photos_without_labels_do_not_count(data_dir, teacher, tmp_pat
 
 def test_holding_out_leaves_val_alone(data_dir, tmp_path):
     (data_dir / "val.txt").unlink()
-    train_and_evaluate(TrainConfig(**{**CONFIG.__dict__, "holdout": 2}), tmp_path / "run", data_dir)
+    train_and_evaluate(changed(holdout=2), tmp_path / "run", data_dir)
     examples = folder.read_split(data_dir, "train")
-    train, held = loop.hold_out(examples, 2)
+    train, held = splits.hold_out(examples, 2)
     assert sorted((*train, *held), key=lambda example: example.name) == list(examples)
-    assert (train, held) == loop.hold_out(examples, 2)
+    assert (train, held) == splits.hold_out(examples, 2)
     with pytest.raises(TrainingError, match="holdout is 4 of 4 photos"):
-        loop.hold_out(examples, 4)
+        splits.hold_out(examples, 4)
 
 
 @pytest.mark.parametrize(

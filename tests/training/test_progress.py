@@ -1,0 +1,128 @@
+"""What a run remembers and what it goes on with: narrow networks, in seconds."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from PIL import Image
+from support.paths import ROOT
+from support.tiny_run import changed, write_data
+
+from keras_bisenet.training import configs, loop, reports
+from keras_bisenet.training.loop import train_and_evaluate
+from keras_bisenet.utils.errors import ModelError, TrainingError
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return write_data(tmp_path / "data")
+
+
+def lines(workdir):
+    with (workdir / "steps.csv").open() as file:
+        return [{**row, "seconds_per_step": None} for row in csv.DictReader(file)]
+
+
+def test_a_run_resumed_between_two_lines_writes_the_same(data_dir, tmp_path, monkeypatch):
+    config = changed(steps=46, checkpoint_every=7, evaluate_every=23)
+    train_and_evaluate(config, tmp_path / "whole", data_dir)
+    step = loop.Trainer.step
+
+    def interrupted(trainer, batches):
+        if trainer.completed == 30:
+            raise KeyboardInterrupt
+        return step(trainer, batches)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop.Trainer, "step", interrupted)
+        train_and_evaluate(config, tmp_path / "resumed", data_dir)
+    train_and_evaluate(config, tmp_path / "resumed", data_dir)
+    assert [row["step"] for row in lines(tmp_path / "whole")] == ["20", "23", "40", "46"]
+    assert lines(tmp_path / "resumed") == lines(tmp_path / "whole")
+
+
+def test_time_is_that_of_the_steps_alone(data_dir, tmp_path, monkeypatch):
+    """Each step takes 1 s of a clock that also runs, for 100 s each, while a checkpoint is written."""
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+
+    def tick(function, seconds):
+        def ticking(*arguments):
+            clock[0] += seconds
+            return function(*arguments)
+
+        return ticking
+
+    monkeypatch.setattr(loop.Trainer, "step", tick(loop.Trainer.step, 1))
+    monkeypatch.setattr(loop.Workdir, "save_state", tick(loop.Workdir.save_state, 100))
+    train_and_evaluate(changed(steps=40, checkpoint_every=7, evaluate_every=40), tmp_path / "run", data_dir)
+    with (tmp_path / "run" / "steps.csv").open() as file:
+        assert [float(row["seconds_per_step"]) for row in csv.DictReader(file)] == [1, 1]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_other_photos_in_a_list_are_another_run(data_dir, tmp_path, split):
+    train_and_evaluate(changed(), tmp_path / "run", data_dir)
+    names = {"train": "0\n1\n2\n", "val": "3\n"}
+    (data_dir / f"{split}.txt").write_text(names[split])
+    with pytest.raises(TrainingError, match=rf"another configuration: photos\.{split} "):
+        train_and_evaluate(changed(), tmp_path / "run", data_dir)
+
+
+def test_one_folder_may_be_called_by_two_paths(data_dir, tmp_path, monkeypatch):
+    train_and_evaluate(changed(), tmp_path / "run", data_dir)
+    monkeypatch.chdir(tmp_path)
+    train_and_evaluate(changed(), "run", "data")
+
+
+def test_a_mistyped_folder_leaves_nothing_behind(data_dir, tmp_path):
+    with pytest.raises(ValueError, match="dta"):
+        train_and_evaluate(changed(), tmp_path / "run", tmp_path / "dta")
+    train_and_evaluate(changed(), tmp_path / "run", data_dir)
+
+
+def test_photos_to_evaluate_on_without_any_label(data_dir, tmp_path):
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(data_dir / "labels" / "4.png")
+    with pytest.raises(TrainingError, match=r"data: no pixel .* 255"):
+        train_and_evaluate(changed(), tmp_path / "run", data_dir)
+
+
+def test_a_rate_that_is_never_reached_is_told(data_dir, tmp_path, capsys):
+    train_and_evaluate(changed(warmup_steps=4), tmp_path / "run", data_dir)
+    assert "never reaches 0.01" in capsys.readouterr().out
+
+
+def test_a_missing_tensorboard_is_told_before_the_first_step(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(reports.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(TrainingError, match="pip install tensorboard"):
+        train_and_evaluate(changed(), tmp_path / "run", data_dir)
+
+
+@pytest.mark.parametrize("change", ["learning_rate=" + 400 * "9", "seed=4294967296", "steps=" + 5000 * "1"])
+def test_numbers_that_are_too_large(change):
+    name = change.partition("=")[0]
+    with pytest.raises(TrainingError, match=f"^{name} is ") as error:
+        configs.resolve("original", [change])
+    assert len(str(error.value)) < 500
+
+
+def test_a_file_that_predicts_a_class_it_does_not_have(data_dir, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import evaluate
+
+    class Parser:
+        num_classes, image_size = 3, None
+
+        def __call__(self, photo):
+            return np.full(photo.shape[:2], 7)
+
+    monkeypatch.setattr(evaluate, "open_model", lambda *_: ("strange.tflite", "tflite", Parser()))
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+    with flagsaver.flagsaver():
+        flags = evaluate.FLAGS
+        flags(["evaluate.py", f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'out'}"])
+        with pytest.raises(ModelError, match=r"^strange\.tflite: .*7.*3 classes"):
+            evaluate.run(flags)
+    assert not (tmp_path / "out").exists()
