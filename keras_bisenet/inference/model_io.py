@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -43,7 +44,9 @@ class ModelIO:
         quantization: (scale, zero point) of an integer input; (0, 0) for none.
         output: name of the output that counts, as the signature has it.
         returns_labels: whether it is class ids; otherwise scores of each class.
-        channels_last: whether the scores are `[1, h, w, C]`.
+        channels_last: whether the scores are `[1, h, w, C]`; `[1, h, w]` are scores of one class.
+        activation: what computes the scores, `"SOFTMAX"`, `"LOGISTIC"` or None for anything else.
+        one_score: whether there is one score a pixel, that of class 1; class 0 is the rest.
         num_classes: None where a file that returns labels does not tell.
         class_names: as its metadata has them, or None.
         scores: index of the inner tensor with the scores that labels are made of, or None.
@@ -60,6 +63,8 @@ class ModelIO:
     output: str
     returns_labels: bool
     channels_last: bool
+    activation: str | None
+    one_score: bool
     num_classes: int | None
     class_names: tuple[str, ...] | None
     scores: int | None
@@ -81,15 +86,16 @@ class ModelIO:
     def read_scores(self, tensor):
         """Scores `[h, w, C]` of the output, or of the inner tensor where the output is labels."""
         channels_last = self.scores_channels_last if self.returns_labels else self.channels_last
-        return tensor[0] if channels_last else tensor[0].transpose(1, 2, 0)
+        tensor = tensor[0] if tensor.ndim == 4 else tensor[0, ..., np.newaxis]
+        return tensor if channels_last else tensor.transpose(1, 2, 0)
 
 
 def read(path, content, image_size=None, normalization=None, model=None, output=None):
     """Reads the inputs and outputs of a file.
 
     The metadata of the file counts first, then the range of a quantized input, then what the graph does
-    first to a float input: dividing by 255 tells of pixels, subtracting 0.485 of 0..1, and a convolution at once of
-    photos that are normalized already. uint8 without quantization is pixels.
+    first to a float input: dividing by 255 tells of pixels, subtracting 0.485 of 0..1. A convolution at once tells
+    nothing: ImageNet's normalization is assumed then, with a warning. Integers without quantization are pixels.
 
     Args:
         path: for messages.
@@ -98,15 +104,16 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         normalization: key of `NORMALIZATIONS`, which then counts; None to read it from the file.
         model: the file as `flatbuffer.load` gives it, if that is at hand.
         output: name of the output that counts. None for the first of `MAIN_OUTPUTS` that the signature has, or else
-            the largest map.
+            the one map of the largest height and width; of several the labels, or the one with several channels, or
+            with as many as the metadata have classes.
 
     Returns:
         `ModelIO`.
 
     Raises:
         ModelError: it is no file that takes one photo and returns labels or scores of each pixel; or it takes
-            another size; or there is no such normalization or output; or several outputs are equally large and none
-            is named by `output` or in `MAIN_OUTPUTS`.
+            another size; or there is no such normalization or output; or several outputs remain and none is named by
+            `output` or in `MAIN_OUTPUTS`.
     """
     if normalization not in (None, *NORMALIZATIONS):
         raise ModelError(f"normalization is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}")
@@ -120,7 +127,12 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         "segmentation model?"
     )
     outputs = [
-        each | {"index": index, "shape": _shape(graph.tensors[index])}
+        each
+        | {
+            "index": index,
+            "shape": _shape(graph.tensors[index]),
+            "quantization": flatbuffer.quantization(graph.tensors[index]),
+        }
         for each, index in zip(outputs, output_names, strict=True)
     ]
     names = [each["name"] for each in outputs]
@@ -143,26 +155,20 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     size = (image_size or DEFAULT_SIZE) if -1 in fixed else fixed
     whole = (1, 3, *size) if channels_first else (1, *size, 3)
 
-    output = _main_output(path, outputs, output)
-    returns_labels = _returns_labels(output)
-    # Open sides are those of the photo.
-    sides = [size[0] if side == -1 else side for side in output["shape"]]
-    channels_last = len(sides) == 4 and sides[3] < max(sides[1:3])
-    scores = _find_scores(model, output) if returns_labels else None
     found_there = metadata.of_others(content, model)
     names = found_there.get("labels")
+    for each in outputs:
+        each["shape"] = _of_size(each["shape"], size)
+    output = _main_output(path, outputs, output, size, names)
+    returns_labels = _returns_labels(output)
+    channels_last = _is_channels_last(output["shape"], size)
+    scores = _find_scores(model, output, size) if returns_labels else None
     num_classes = len(names) if names else None
     if scores is not None:
         num_classes = scores.num_classes
     elif not returns_labels:
-        num_classes = sides[3 if channels_last else 1]
-    if normalization is not None:
-        scale, offset = NORMALIZATIONS[normalization]
-    elif "normalization" in found_there:
-        mean, std = found_there["normalization"]
-        scale, offset = 1 / std, -mean / std
-    else:
-        scale, offset = NORMALIZATIONS[_normalization(model, tensor, dtype)]
+        num_classes = max(_channels(output["shape"], size), 2)
+    scale, offset = _scale_and_offset(path, model, tensor, dtype, normalization, found_there.get("normalization"))
     return ModelIO(
         image_size=size,
         shape=whole if -1 in shape else None,
@@ -174,6 +180,8 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         output=output["name"],
         returns_labels=returns_labels,
         channels_last=channels_last,
+        activation=_activation(model, output),
+        one_score=not returns_labels and _channels(output["shape"], size) == 1,
         num_classes=num_classes,
         class_names=names if names and len(names) == num_classes else None,
         scores=scores and scores.index,
@@ -205,9 +213,68 @@ def _is_map(shape):
     return len(shape) in (3, 4) and shape[0] in (1, -1) and sum(side != 1 for side in shape[1:]) >= 2 and 0 not in shape
 
 
+def _of_size(shape, size):
+    """A shape whose open sides are those of the photo: height, then width."""
+    sides = iter(size)
+    return [1, *(next(sides, 1) if side == -1 else side for side in shape[1:])]
+
+
+def _is_channels_last(shape, size):
+    """Whether a map `[1, h, w, C]` or `[1, C, h, w]` has its channels last; `[1, h, w]` counts as if it had.
+
+    The height and width are those in the proportion of the photo's.
+    """
+    if len(shape) < 4:
+        return True
+    last, first = (abs(height * size[1] - width * size[0]) for height, width in (shape[1:3], shape[2:4]))
+    return last < first or (last == first and shape[3] <= max(shape[1:3]))
+
+
+def _sides(shape, size):
+    """Height and width of a map."""
+    return tuple(shape[1:3] if _is_channels_last(shape, size) else shape[2:4])
+
+
+def _channels(shape, size):
+    return 1 if len(shape) < 4 else shape[3] if _is_channels_last(shape, size) else shape[1]
+
+
 def _returns_labels(output):
-    integers = output["dtype"] in ("uint8", "int8", "int32", "int64")
+    """Whether an output is class ids: integers that stand for themselves, one a pixel."""
+    integers = output["dtype"] in ("uint8", "int8", "int32", "int64") and not output["quantization"][0]
     return integers and (len(output["shape"]) == 3 or 1 in output["shape"][1:])
+
+
+def _activation(model, output):
+    """`"SOFTMAX"` or `"LOGISTIC"` if that computes an output, else None."""
+    operator = flatbuffer.computed_by(model, output["index"])
+    name = operator and flatbuffer.op_name(model, operator)
+    return name if name in ("SOFTMAX", "LOGISTIC") else None
+
+
+def _scale_and_offset(path, model, tensor, dtype, normalization, of_metadata):
+    """What pixels are multiplied by and what is added then, `[3]` each."""
+    if dtype != "float32" and not flatbuffer.quantization(tensor)[0]:
+        if normalization not in (None, "0..255"):
+            raise ModelError(
+                f"{path}: takes {dtype} that stands for no other numbers, so pixels; normalization is "
+                f"{normalization!r}, expected '0..255' or none"
+            )
+        return NORMALIZATIONS["0..255"][0], np.full(3, -128.0 if dtype == "int8" else 0.0)
+    if normalization is not None:
+        return NORMALIZATIONS[normalization]
+    if of_metadata is not None:
+        mean, std = of_metadata
+        return 1 / std, -mean / std
+    found = _normalization(model, tensor, dtype)
+    if found is None:
+        warnings.warn(
+            f"{path}: does not say how photos are normalized; assumed is ImageNet's mean and standard deviation; if "
+            "labels are wrong, try FaceParser(..., normalization='0..1') or another of "
+            f"{', '.join(map(repr, NORMALIZATIONS))}",
+            stacklevel=2,
+        )
+    return NORMALIZATIONS[found or "imagenet"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,12 +286,12 @@ class _Scores:
     num_classes: int
 
 
-def _find_scores(model, output):
+def _find_scores(model, output, size):
     """`_Scores` behind an output with labels; None if no ARG_MAX over the classes of each pixel computes it."""
     index = flatbuffer.find_scores(model, output["index"])
     if index is None:
         return None
-    shape = _shape(model.subgraphs[0].tensors[index])
+    shape = _of_size(_shape(model.subgraphs[0].tensors[index]), size)
     height_and_width = [side for side in output["shape"][1:] if side != 1]
     if len(shape) != 4:
         return None
@@ -235,7 +302,7 @@ def _find_scores(model, output):
     return None
 
 
-def _main_output(path, outputs, wanted):
+def _main_output(path, outputs, wanted, size, class_names):
     """The output that counts, of those that are maps over the photo."""
     by_name = {each["name"]: each for each in outputs}
     if wanted is not None:
@@ -245,9 +312,16 @@ def _main_output(path, outputs, wanted):
     for name in MAIN_OUTPUTS:
         if name in by_name:
             return by_name[name]
-    # Open sides count as -1, so the sign tells nothing.
-    sizes = [abs(math.prod(each["shape"])) for each in outputs]
-    largest = [each for each, size in zip(outputs, sizes, strict=True) if size == max(sizes)]
+    pixels = [math.prod(_sides(each["shape"], size)) for each in outputs]
+    largest = [each for each, count in zip(outputs, pixels, strict=True) if count == max(pixels)]
+    # A depth has one channel, features have any number: of scores and features none can be told.
+    for is_better in (
+        _returns_labels,
+        lambda each: _channels(each["shape"], size) > 1,
+        lambda each: class_names and _channels(each["shape"], size) == len(class_names),
+    ):
+        better = [each for each in largest if is_better(each)]
+        largest = better or largest
     if len(largest) > 1:
         raise ModelError(
             f"{path}: returns {len(largest)} maps of one size, {_listed(largest)}, and none of them is called "
@@ -258,7 +332,7 @@ def _main_output(path, outputs, wanted):
 
 
 def _normalization(model, tensor, dtype):
-    """Key of `NORMALIZATIONS`, of a file without a hint."""
+    """Key of `NORMALIZATIONS`, of a file whose metadata do not tell; None if nothing tells."""
     if dtype == "float32":
         return _first_arithmetic(model)
     scale, zero_point = flatbuffer.quantization(tensor)
@@ -270,26 +344,26 @@ def _normalization(model, tensor, dtype):
 
 
 def _first_arithmetic(model):
-    """What the graph expects of a float photo, by the first thing that it computes."""
+    """What the graph expects of a float photo, by the first thing that it computes; None if that does not tell."""
     (graph,) = model.subgraphs
     index = graph.inputs[0]
     # The first few ops tell, or none does.
     for _ in range(20):
         users = [operator for operator in graph.operators if index in operator.inputs]
         if not users:
-            return "imagenet"
+            return None
         name = flatbuffer.op_name(model, users[0])
         if name in _ARITHMETIC:
             constants = [_constant(model, graph, other) for other in users[0].inputs if other not in (index, -1)]
             if not constants or constants[0] is None or not constants[0].size:
-                return "imagenet"
+                return None
             size = np.abs(constants[0]).max()
             of_pixels = {"DIV": size > 4, "MUL": size < 0.1}.get(name, size > 4)
             return "0..255" if of_pixels else "0..1"
         if name not in _TRANSPARENT:
-            return "imagenet"
+            return None
         index = users[0].outputs[0]
-    return "imagenet"
+    return None
 
 
 def _constant(model, graph, index):

@@ -62,11 +62,17 @@ class TFLiteNetwork:
             raise self._refused(error) from error
 
     def _run_scores(self, runner, image, name):
-        """A result that is scores, as real numbers `[h, w, C]` float32."""
-        scores = self._io.read_scores(self._of_rank(self._run(runner, image, name), 4))
+        """A result that is scores, as real numbers `[h, w, C]` float32, with two columns for one score a pixel."""
+        tensor = self._run(runner, image, name)
+        scores = self._io.read_scores(self._of_rank(tensor, 3 if tensor.ndim == 3 else 4))
         scores = scores.astype(np.float32, copy=False)
         scale, zero_point = runner.quantization[name]
-        return (scores - zero_point) * scale if scale else scores
+        scores = (scores - zero_point) * scale if scale else scores
+        if scores.shape[-1] > 1:
+            return scores
+        # The score of class 1 alone, see `_probabilities`: class 0 has 1 - p, or a logit of 0.
+        rest = 1 - scores if self._io.activation == "LOGISTIC" else np.zeros_like(scores)
+        return np.concatenate([rest, scores], axis=-1)
 
     def _check_memory(self):
         size = flatbuffer.computed_bytes(self._model)
@@ -93,7 +99,8 @@ class TFLiteNetwork:
             same = result.size == np.prod(io.image_size)
             return result.reshape(io.image_size) if same else self._of_rank(result.squeeze(), 2)
         scores = self._run_scores(self._runner, image, io.output)
-        # A network without its last resize: between coarse scores lie finer borders than between coarse labels.
+        # A network without its last resize: between coarse scores lie finer borders than between coarse labels. Of one
+        # score a pixel, class 1 is where a probability is above 0.5, or a logit above 0.
         return resizing.resize_scores(scores, io.image_size).argmax(-1)
 
     def probabilities(self, image):
@@ -118,7 +125,13 @@ class TFLiteNetwork:
             raise ModelError(
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
             )
-        return resizing.resize_scores(_probabilities(scores), io.image_size)
+        if not self._are_probabilities():
+            scores = _probabilities(scores, self._runner.quantization.get(io.output, (0.0, 0))[0])
+        return resizing.resize_scores(scores, io.image_size)
+
+    def _are_probabilities(self):
+        io = self._io
+        return not io.returns_labels and (io.activation == "SOFTMAX" or (io.one_score and io.activation == "LOGISTIC"))
 
 
 class LogitsNetwork:
@@ -182,10 +195,10 @@ class KerasNetwork(LogitsNetwork):
         super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype)
 
 
-def _probabilities(scores):
-    """Scores that are probabilities already stay as they are."""
+def _probabilities(scores, step=0.0):
+    """Scores that are probabilities already stay as they are; each may be rounded to a multiple of `step`."""
     scores = scores.astype(np.float32)
-    if scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() < 0.02:
+    if scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() < max(0.02, step / 2 * scores.shape[-1]):
         return scores
     # Of infinite scores there are none.
     with np.errstate(invalid="ignore"):

@@ -210,19 +210,30 @@ def find_scores(model, index):
         int tensor index of the scores: float, or 8-bit with quantization parameters. None if neither op computes the
         output, alone or with ops behind it that change only dtype or shape.
     """
+    operator = computed_by(model, index)
+    return int(operator.inputs[0]) if operator and op_name(model, operator) in _SCORES_READERS else None
+
+
+def computed_by(model, index):
+    """Finds the op that computes the values of a tensor: alone, or with ops behind it that change only dtype or shape.
+
+    Args:
+        model: `schema.ModelT` with one subgraph.
+        index: tensor index.
+
+    Returns:
+        `schema.OperatorT` with an input; None if there is none.
+    """
     (graph,) = model.subgraphs
     producers = {int(output): operator for operator in graph.operators for output in operator.outputs}
     # As many steps as there are ops: a damaged file may have a cycle.
     for _ in graph.operators:
         operator = producers.get(int(index))
-        if operator is None:
+        if operator is None or not len(operator.inputs):
             return None
-        name = op_name(model, operator)
-        if name not in (*_VALUES_STAY, *_SCORES_READERS) or not len(operator.inputs):
-            return None
-        index = int(operator.inputs[0])
-        if name in _SCORES_READERS:
-            return index
+        if op_name(model, operator) not in _VALUES_STAY:
+            return operator
+        index = operator.inputs[0]
     return None
 
 

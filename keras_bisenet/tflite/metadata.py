@@ -5,6 +5,7 @@ file, as `labels.txt` (`unzip model.tflite` gives it). MediaPipe Tasks, the TFLi
 LiteRT runs the file as if they were not there.
 """
 
+import contextlib
 import dataclasses
 import io
 import zipfile
@@ -145,13 +146,14 @@ def of_others(content, model):
         dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` arrays each; `labels`: names
         of the classes, a tuple. What the file does not say is missing.
     """
-    try:
+    result = {}
+    # Third-party metadata may be damaged in any way, and the file runs without them; what was read before stays.
+    with contextlib.suppress(Exception):
         entry = _entry(model, _METADATA)
         if entry is None:
             return {}
         values = metadata_schema.unpack(entry, "ModelMetadata", _IDENTIFIER)
         (graph,) = values["subgraph_metadata"]
-        result = {}
         for unit in graph["input_tensor_metadata"][0].get("process_units", ()):
             if unit.get("options_type") == _NORMALIZATION_OPTIONS:
                 result["normalization"] = _normalization(unit["options"])
@@ -159,8 +161,6 @@ def of_others(content, model):
             for file in tensor.get("associated_files", ()):
                 if file.get("type") in (_AXIS_LABELS, _VALUE_LABELS):
                     result["labels"] = tuple(_read_file(content, file["name"]).splitlines())
-    except Exception:  # third-party metadata may be damaged in any way, and the file runs without them
-        return {}
     return result
 
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -323,6 +324,153 @@ def test_of_several_heads_the_largest_counts_and_of_two_the_one_that_is_named(ph
     assert FaceParser(path, output="output_0")(image).shape == SIZE
     path = convert(keras.Model(inputs, heads[:2]), tmp_path / "b.tflite")
     assert (FaceParser(path)(image) == first).mean() > 0.999
+
+
+def outputs_of(*heads, size=SIZE):
+    """A model of raw inputs with several outputs, each a function of one small feature map."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((*size, 3), batch_size=1, name="photo")
+    x = keras.layers.Conv2D(CLASSES, 3, padding="same", bias_initializer="random_normal")(inputs)
+    return keras.Model(inputs, [head(x) for head in heads])
+
+
+def run(model, image):
+    """What a model gives an image `[H, W, 3]` uint8 RGB: a list of arrays without the first axis."""
+    return [output.numpy()[0] for output in keras.tree.flatten(model(NORMALIZED["imagenet"](image[np.newaxis])))]
+
+
+def conv(channels, stride=1):
+    return keras.layers.Conv2D(channels, 3, stride, "same", bias_initializer="random_normal")
+
+
+argmax = keras.layers.Lambda(lambda x: tf.argmax(x, -1, tf.int32))
+
+
+@pytest.mark.parametrize("other", [conv(1), conv(32), conv(32, 2)], ids=["depth", "features", "coarse features"])
+def test_labels_win_over_other_maps(photo, tmp_path, other):
+    model = outputs_of(other, argmax)
+    image = images.resize(photo, SIZE)
+    parser = FaceParser(convert(model, tmp_path / "a.tflite"), normalization="imagenet")
+    expected = run(model, image)[1]
+    assert (parser(image) == expected).mean() > 0.999
+
+
+def test_features_do_not_win_over_scores(tmp_path):
+    path = convert(outputs_of(conv(32), conv(19)), tmp_path / "a.tflite")
+    with pytest.raises(ModelError, match=r"output_0 .*32.*output_1 .*19"):
+        FaceParser(path)
+    assert FaceParser(path, output="output_1").num_classes == 19
+    # A depth, and scores.
+    assert FaceParser(convert(outputs_of(conv(1), conv(6)), tmp_path / "b.tflite")).num_classes == 6
+
+
+@pytest.mark.parametrize(("head", "threshold"), [(lambda x: x, 0.0), (ops.sigmoid, 0.5)], ids=["logit", "sigmoid"])
+@pytest.mark.parametrize("rank", [3, 4])
+def test_one_score_a_pixel_is_that_of_class_1(photo, tmp_path, head, threshold, rank):
+    model = outputs_of(lambda x: head(conv(1)(x) if rank == 4 else conv(1)(x)[..., 0]))
+    image = images.resize(photo, SIZE)
+    score = np.reshape(run(model, image)[0], SIZE)
+    parser = FaceParser(convert(model, tmp_path / "a.tflite"), normalization="imagenet")
+    assert parser.num_classes == 2
+    assert 0.01 < (score > threshold).mean() < 0.99
+    assert (parser(image) == (score > threshold)).mean() > 0.999
+    probability = score if threshold else 1 / (1 + np.exp(-score))
+    np.testing.assert_allclose(parser.probabilities(image), np.stack([1 - probability, probability], -1), atol=1e-4)
+
+
+def quantized(model, photo, path):
+    inputs = NORMALIZED["imagenet"](images.resize(photo, SIZE)[np.newaxis])
+    return convert(
+        model,
+        path,
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        representative_dataset=lambda: ([inputs] for _ in range(3)),
+        target_spec=tf.lite.TargetSpec([tf.lite.OpsSet.TFLITE_BUILTINS_INT8]),
+        inference_input_type=tf.int8,
+        inference_output_type=tf.int8,
+    )
+
+
+def test_a_quantized_score_is_no_label(photo, tmp_path):
+    model = outputs_of(lambda x: ops.sigmoid(conv(1)(x)))
+    image = images.resize(photo, SIZE)
+    score = run(model, image)[0][..., 0]
+    parser = FaceParser(quantized(model, photo, tmp_path / "a.tflite"))
+    assert (parser(image) == (score > 0.5)).mean() > 0.97
+    assert np.abs(parser.probabilities(image)[..., 1] - score).mean() < 0.02
+
+
+@pytest.mark.parametrize("classes", [5, 40])
+def test_quantized_probabilities_stay(photo, tmp_path, classes):
+    """Rounded to 256 steps they add up to 1 but for half a step a class."""
+    model = outputs_of(lambda x: ops.softmax(40 * conv(classes)(x)))
+    image = images.resize(photo, SIZE)
+    (expected,) = run(model, image)
+    found = FaceParser(quantized(model, photo, tmp_path / "a.tflite")).probabilities(image)
+    assert expected.max() > 0.9
+    assert abs(found.max() - expected.max()) < 0.05
+    assert np.abs(found - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("classes", "stride", "size", "channels_first"),
+    [(19, 4, (64, 64), False), (151, 4, (260, 260), False), (19, 4, (64, 96), True), (16, 4, (64, 64), False)],
+)
+def test_the_photo_tells_where_the_channels_are(photo, tmp_path, classes, stride, size, channels_first):
+    def head(x):
+        x = conv(classes, stride)(x)
+        return ops.transpose(x, (0, 3, 1, 2)) if channels_first else x
+
+    model = outputs_of(head, size=size)
+    parser = FaceParser(convert(model, tmp_path / "a.tflite"), normalization="imagenet")
+    assert parser.num_classes == classes
+    image = images.resize(photo, size)
+    (scores,) = run(model, image)
+    scores = scores.transpose(1, 2, 0) if channels_first else scores
+    assert (parser(image) == resizing.resize_scores(scores, size).argmax(-1)).mean() > 0.999
+
+
+def test_what_is_assumed_of_a_photo_is_told(tmp_path):
+    """A Rescaling may be folded into the convolution: nothing tells it from one that takes normalized photos."""
+    path = convert(network(), tmp_path / "a.tflite")
+    with pytest.warns(UserWarning, match=r"a\.tflite: does not say how photos are normalized.*normalization="):
+        FaceParser(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FaceParser(path, normalization="0..1")
+        FaceParser()
+
+
+def test_integers_that_stand_for_themselves_are_pixels(photo, tmp_path):
+    """Whatever mean and deviation the metadata give: the file computes with them inside."""
+    model = BiSeNet(CLASSES, width=0.0625)
+    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    for_pixels = to_tflite(model, SIZE, "float32", "uint8", "labels", info=info)
+    file = flatbuffer.unpack(for_pixels)
+    for_floats = flatbuffer.unpack(to_tflite(model, SIZE, "float32", "float32", "labels", info=info))
+    # The metadata of the file that takes normalized floats, in the one that takes pixels.
+    mine, other = (
+        next(entry.buffer for entry in each.metadata if entry.name == b"TFLITE_METADATA") for each in (file, for_floats)
+    )
+    file.buffers[mine].data = for_floats.buffers[other].data
+    path = tmp_path / "a.tflite"
+    path.write_bytes(flatbuffer.pack(file))
+    (tmp_path / "b.tflite").write_bytes(for_pixels)
+    np.testing.assert_array_equal(FaceParser(path)(photo), FaceParser(tmp_path / "b.tflite")(photo))
+    with pytest.raises(ModelError, match=r"a\.tflite: takes uint8 .* normalization is 'imagenet'"):
+        FaceParser(path, normalization="imagenet")
+
+
+def test_a_lost_archive_of_labels_leaves_the_normalization():
+    """Repacking a file with another tool loses the archive behind it; mean and deviation are inside."""
+    model = BiSeNet(CLASSES, width=0.0625)
+    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    content = to_tflite(model, (32, 32), "float32", "float32", "logits", info=info)
+    repacked = flatbuffer.pack(flatbuffer.unpack(content))
+    found = metadata.of_others(repacked, flatbuffer.unpack(repacked))
+    assert "labels" not in found
+    expected = metadata.of_others(content, flatbuffer.unpack(content))["normalization"]
+    np.testing.assert_allclose(found["normalization"], expected)
 
 
 def test_a_file_that_takes_any_size(photo, tmp_path):
