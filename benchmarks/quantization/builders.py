@@ -6,6 +6,7 @@ import numpy as np
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.passes.layers import ColorPadding2D, FixedConv2D, Rounding
 from keras_bisenet.export.quantization import rounding_points
+from keras_bisenet.models.layers import AlignCornersResize
 
 # Parts of a range to choose the one with the least squared error from.
 PARTS_OF_RANGE = np.linspace(1.0, 0.2, 41)
@@ -24,66 +25,62 @@ class FloatConv2D(FixedConv2D):
         return -self._convolve(inputs, -self.kernel, -self.bias, self.strides, self.padding)
 
 
-class Negative(keras.layers.Layer):
-    """`-x`."""
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
+class FloatResize(AlignCornersResize):
+    """A resize in float32 behind a tensor of 8 bits; see `FloatConv2D` for the negation."""
 
     def call(self, inputs):
-        return -inputs
+        logits, like = inputs
+        return -super().call([-logits, like])
 
 
 def least_squares_kernel(kernel, least=0.0):
     """Like `quantize.round_kernel`, with the steps of least squared error; values past 127 steps are clipped."""
     whole = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-30)
-    best, best_steps = np.zeros(kernel.shape), np.ones(kernel.shape[3], np.float32)
-    best_error = np.full(kernel.shape[3], np.inf)
-    for part in PARTS_OF_RANGE:
-        steps = np.maximum(whole * part / 127, least).astype(np.float32)
-        rounded = np.clip(np.round(kernel / steps), -127, 127)
-        error = np.square(rounded * steps.astype(np.float64) - kernel).sum((0, 1, 2))
-        better = error < best_error
-        best[..., better], best_steps[better], best_error[better] = rounded[..., better], steps[better], error[better]
-    return best, best_steps
+    candidates = np.maximum(np.outer(PARTS_OF_RANGE, whole) / 127, least).astype(np.float32)
+
+    def rounded(steps):
+        return np.clip(np.round(kernel / steps), -127, 127)
+
+    errors = [np.square(rounded(steps) * steps.astype(np.float64) - kernel).sum((0, 1, 2)) for steps in candidates]
+    steps = candidates[np.argmin(errors, axis=0), np.arange(kernel.shape[3])]
+    return rounded(steps), steps
+
+
+def _replaced(kind, layer, **changes):
+    """Pass `(quantized model, exact model) -> model` that makes another layer of each node of a kind.
+
+    Args:
+        kind: see `rewriting.Node.kind`.
+        layer: class of the other layer, which is made of the configuration of the node's.
+        changes: what differs in it.
+    """
+
+    def replace(graph, node):
+        if node.kind != kind:
+            return None
+        return graph.call(layer.from_config(node.operation.get_config() | changes), *node.args, **node.kwargs)
+
+    return lambda quantized, _exact: rewriting.rewrite(quantized, [replace])
 
 
 def padded_with(gray):
-    """Rewrites a quantized model so that its photo is padded with a gray of 0..255 instead of its mean color."""
-
-    def pad(graph, node):
-        if type(node.operation) is not ColorPadding2D:
-            return None
-        padding = ColorPadding2D(**node.operation.get_config() | {"color": np.full(3, float(gray))})
-        return graph.call(padding, *node.inputs)
-
-    return lambda quantized, _exact: rewriting.rewrite(quantized, [pad])
+    """Pass that pads the photo with a gray of 0..255 instead of its mean color."""
+    return _replaced("ColorPadding2D", ColorPadding2D, color=np.full(3, float(gray)))
 
 
-def float_resize(quantized, _exact):
-    """A quantized model whose logits, of an 8-bit convolution, are resized in float."""
-
-    def resize(graph, node):
-        if node.kind != "AlignCornersResize":
-            return None
-        # See `FloatConv2D` for the negation.
-        logits, like = node.inputs
-        negated = graph.call(node.operation, [graph.call(Negative(), logits), like])
-        return graph.call(Negative(), negated)
-
-    return rewriting.rewrite(quantized, [resize])
+# Pass that resizes the logits, of an 8-bit convolution, in float.
+float_resize = _replaced("AlignCornersResize", FloatResize)
 
 
 def integer_resize(quantized, _exact):
-    """A quantized model whose logits are resized in 8 bits, in the steps that they have before."""
+    """Pass that resizes the logits in 8 bits, in the steps that they have before."""
 
     def resize(graph, node):
         if node.kind != "AlignCornersResize":
             return None
         before = graph.producer(node.inputs[0]).operation
-        output = graph.call(node.operation, *node.args, **node.kwargs)
         after = Rounding(before.low, before.high, name=f"{node.name}{_ROUNDED}", dtype=before.dtype_policy)
-        return graph.call(after, output)
+        return graph.call(after, graph.call(node.operation, *node.args, **node.kwargs))
 
     return rewriting.rewrite(quantized, [resize])
 

@@ -18,9 +18,6 @@ from keras_bisenet.export.quantization import calibration, equalization, quantiz
 # Pixels of each tensor that its squared error is computed on, over all photos.
 _PIXELS = 4096
 
-# The passes without the one that lets the first convolution read the photo itself.
-_NORMALIZED = tuple(rule for rule in passes.RULES["int8"] if rule is not folding.fold_offset)
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -28,22 +25,14 @@ class Choice:
 
     Attributes:
         name: the difference in words.
-        tail: see `calibration.TAIL`.
-        power: see `equalization.POWER`.
-        rules: graph passes before the quantization, see `passes.RULES`.
+        patch: of `mock.patch`: the constant or function of the export that differs.
         adapt: (equalized model, its statistics, its inputs) -> other statistics.
-        round_kernel: see `quantize.round_kernel`.
-        integer_head: whether the last convolution is in int8 too.
         revise: (quantized model, equalized model that it is made of) -> another quantized model.
     """
 
     name: str
-    tail: float = calibration.TAIL
-    power: float = equalization.POWER
-    rules: tuple[rewriting.Rule, ...] = passes.RULES["int8"]
+    patch: contextlib.AbstractContextManager | None = None
     adapt: Callable | None = None
-    round_kernel: Callable = quantize.round_kernel
-    integer_head: bool = False
     revise: Callable | None = None
 
 
@@ -59,29 +48,24 @@ class Calibrated:
         self._images = [deployment.encode(photo, self._deployed) for photo in photos]
         # The deployment model in float, after graph passes.
         self.optimized = functools.cache(functools.partial(rewriting.rewrite, self._deployed))
-        self._measured = functools.cache(
-            lambda rules, _tail, _integer_head: calibration.measure(self.optimized(rules), self._images)
-        )
+        # Of all that is patched, the statistics depend on no more than what is given here.
+        self._measured = functools.cache(lambda rules, *_: calibration.measure(self.optimized(rules), self._images))
         # Most choices revise the same model.
         self._pair = functools.lru_cache(1)(self._quantize)
 
     def quantized(self, choice):
         """The functional Keras model that the file of a `Choice` is converted from."""
-        pair = self._pair(dataclasses.replace(choice, name=AS_IT_IS.name, revise=None))
+        pair = self._pair(choice.patch, choice.adapt)
         return pair[0] if choice.revise is None else choice.revise(*pair)
 
-    def _quantize(self, choice):
+    def _quantize(self, patch, adapt):
         """The quantized model before it is revised, and the equalized one that it is made of."""
-        with contextlib.ExitStack() as changes:
-            changes.enter_context(mock.patch.object(calibration, "TAIL", choice.tail))
-            changes.enter_context(mock.patch.object(equalization, "POWER", choice.power))
-            changes.enter_context(mock.patch.object(quantize, "round_kernel", choice.round_kernel))
-            if choice.integer_head:
-                changes.enter_context(mock.patch.object(rounding_points, "find", _find_with_head))
-            measured = self._measured(choice.rules, choice.tail, choice.integer_head)
-            exact, statistics = equalization.equalize(self.optimized(choice.rules), measured)
-            if choice.adapt is not None:
-                statistics = choice.adapt(exact, statistics, self._images)
+        with patch or contextlib.nullcontext():
+            rules = passes.RULES["int8"]
+            measured = self._measured(rules, calibration.TAIL, rounding_points.find)
+            exact, statistics = equalization.equalize(self.optimized(rules), measured)
+            if adapt is not None:
+                statistics = adapt(exact, statistics, self._images)
             return quantize.quantize(exact, statistics), exact
 
     def file(self, choice):
@@ -92,32 +76,39 @@ class Calibrated:
 
 def choices():
     """The choices to compare with `AS_IT_IS`: each differs in one thing, the last in three."""
-    powers = [("none", 0.0), *((f"power {power:g}", power) for power in (0.25, 0.5, 0.75, 1.0))]
+    patch = mock.patch.object
+    tails = [tail for tail in (0.0, 1e-5, 1e-4, 1e-3) if tail != calibration.TAIL]
+    powers = [power for power in (0.0, 0.25, 0.5, 0.75, 1.0) if power != equalization.POWER]
+    kernels = patch(quantize, "round_kernel", builders.least_squares_kernel)
+    # Without the pass that lets the first convolution read the photo itself.
+    rules = tuple(rule for rule in passes.RULES["int8"] if rule is not folding.fold_offset)
+    normalized = mock.patch.dict(passes.RULES, int8=rules)
+    head = patch(rounding_points, "find", _find_with_head)
     return [
         *(
-            Choice(f"ranges: {100 * tail:g} % of the values cut off at either end", tail=tail)
-            for tail in (0.0, 1e-5, 1e-4, 1e-3)
-            if tail != calibration.TAIL
+            Choice(f"ranges: {100 * tail:g} % of the values cut off at either end", patch(calibration, "TAIL", tail))
+            for tail in tails
         ),
         Choice("ranges: smallest to largest value, of all pixels", adapt=extremes),
         Choice("ranges: least squared error of each tensor", adapt=least_squares),
-        Choice("kernel ranges: least squared error of each channel", round_kernel=builders.least_squares_kernel),
-        *(Choice(f"equalization: {name}", power=power) for name, power in powers if power != equalization.POWER),
+        Choice("kernel ranges: least squared error of each channel", kernels),
+        *(
+            Choice(f"equalization: {f'power {power:g}' if power else 'none'}", patch(equalization, "POWER", power))
+            for power in powers
+        ),
         Choice("bias correction: none", adapt=without_means),
         Choice("photo: padded with black", revise=builders.padded_with(0)),
         Choice("photo: padded with gray (114)", revise=builders.padded_with(114)),
-        Choice(
-            "photo: mean subtracted in float, then rounded", rules=_NORMALIZED, revise=builders.in_float(_normalization)
-        ),
-        Choice("head: last convolution in int8, resize in float", integer_head=True, revise=builders.float_resize),
-        Choice("head: last convolution and resize in int8", integer_head=True, revise=builders.integer_resize),
+        Choice("photo: mean subtracted in float, then rounded", normalized, revise=builders.in_float(_normalization)),
+        Choice("head: last convolution in int8, resize in float", head, revise=builders.float_resize),
+        Choice("head: last convolution and resize in int8", head, revise=builders.integer_resize),
         all_but("first convolution and pooling", name="in float: first convolution"),
         all_but("stage 1, block 1", name="in float: first block"),
         Choice("in float: means, gates and global context", revise=builders.in_float(attention)),
         Choice("in float: all kernels, no activation", revise=builders.float_kernels),
         Choice(
             "ranges of all pixels, no equalization, no bias correction",
-            power=0.0,
+            patch(equalization, "POWER", 0.0),
             adapt=lambda model, *measured: without_means(model, extremes(model, *measured), None),
         ),
     ]
@@ -201,31 +192,27 @@ def parts(graph):
         dict, name of a part -> frozenset of the names of its nodes. An addition of two parts belongs to the later one,
         a global mean and a concatenation to the part of the convolution that reads it.
     """
-    convs = [node for node in graph.nodes if rounding_points.is_conv(node)]
-    beginnings = _beginnings(node.name for node in convs)
-    names = list(beginnings)
-    final = rounding_points.find(graph).final
-    place_of = {}
+    beginnings = _beginnings(node.name for node in graph.nodes)
+    final, places = rounding_points.find(graph).final, {}
     for node in graph.nodes:
+        if node.name in final:
+            continue
         producers = [producer for x in node.inputs if (producer := graph.producer(x)) is not None]
-        if node in convs:
-            if node.name in final:
-                continue
-            (place,) = (place for place, name in enumerate(names) if node.name.startswith(beginnings[name]))
-            for producer in producers:
-                if producer.kind in ("GlobalMean", "Concatenate"):
-                    place_of[producer.name] = place
+        if rounding_points.is_conv(node):
+            (place,) = (place for place, start in enumerate(beginnings.values()) if node.name.startswith(start))
+            places |= {before.name: place for before in producers if before.kind in ("GlobalMean", "Concatenate")}
         else:
-            place = max((place_of[producer.name] for producer in producers if producer.name in place_of), default=0)
-        place_of[node.name] = place
+            place = max((places[before.name] for before in producers if before.name in places), default=0)
+        places[node.name] = place
     return {
-        name: frozenset(node for node, found in place_of.items() if found == place) for place, name in enumerate(names)
+        part: frozenset(name for name, found in places.items() if found == place)
+        for place, part in enumerate(beginnings)
     }
 
 
-def _beginnings(convs):
+def _beginnings(nodes):
     """Part -> how the names of its convolutions begin, in the order in which data passes."""
-    blocks = sorted({found.groups() for name in convs if (found := re.match(r"backbone_layer(\d+)_(\d+)_", name))})
+    blocks = sorted({found.groups() for name in nodes if (found := re.match(r"backbone_layer(\d+)_(\d+)_", name))})
     return {
         "first convolution and pooling": "backbone_bn1",
         **{f"stage {stage}, block {int(block) + 1}": f"backbone_layer{stage}_{block}_" for stage, block in blocks},

@@ -5,7 +5,7 @@ import tqdm
 
 from benchmarks.quantization import choices
 from keras_bisenet.data import folder
-from keras_bisenet.export import convert
+from keras_bisenet.export import convert, passes
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -97,7 +97,7 @@ class Comparison:
 
     def parts(self):
         """Compares files with one part of the network in int8, and with all but that part in int8."""
-        _, graph = rewriting.read(self._calibrated.optimized(choices.AS_IT_IS.rules))
+        _, graph = rewriting.read(self._calibrated.optimized(passes.RULES["int8"]))
         made = {"only": choices.only, "all_but": choices.all_but}
         return [
             {"name": name, **{kind: self._compared(make(name)) for kind, make in made.items()}}
