@@ -79,7 +79,7 @@ def integer_resize(quantized, _exact):
         if node.kind != "AlignCornersResize":
             return None
         before = graph.producer(node.inputs[0]).operation
-        after = Rounding(before.low, before.high, name=f"{node.name}{_ROUNDED}", dtype=before.dtype_policy)
+        after = Rounding(**before.get_config() | {"name": f"{node.name}{_ROUNDED}"})
         return graph.call(after, graph.call(node.operation, *node.args, **node.kwargs))
 
     return rewriting.rewrite(quantized, [resize])
@@ -103,15 +103,13 @@ def in_float(choose):
 
     def rewrite(quantized, exact):
         _, graph = rewriting.read(exact)
-        points = rounding_points.find(graph)
-        chosen = {*choose(graph), *points.final}
-        roundings = {
-            layer.name.removesuffix(_ROUNDED): layer for layer in quantized.layers if isinstance(layer, Rounding)
-        }
+        chosen = {*choose(graph), *rounding_points.find(graph).final}
+        layers = {layer.name.removesuffix(_ROUNDED): layer for layer in quantized.layers if isinstance(layer, Rounding)}
+        dropped = {name: layer.get_config() for name, layer in layers.items() if name in chosen}
 
         def drop_rounding(_graph, node):
-            is_float = isinstance(node.operation, Rounding) and node.name.removesuffix(_ROUNDED) in chosen
-            return node.inputs[0] if is_float else None
+            is_dropped = isinstance(node.operation, Rounding) and node.name.removesuffix(_ROUNDED) in dropped
+            return node.inputs[0] if is_dropped else None
 
         def round_inputs(graph, node):
             is_integer = rounding_points.is_conv(node) or node.kind in rounding_points.INTEGER_KINDS
@@ -120,11 +118,10 @@ def in_float(choose):
 
             def rounded(x):
                 source = rounding_points.source(graph, x) if isinstance(x, keras.KerasTensor) else None
-                if source is None or source.name not in chosen or source.name not in roundings:
+                if source is None or source.name not in dropped:
                     return x
-                layer = roundings[source.name]
                 name = f"{source.name}_for_{node.name}"
-                return graph.call(Rounding(layer.low, layer.high, name=name, dtype=layer.dtype_policy), x)
+                return graph.call(Rounding(**dropped[source.name] | {"name": name}), x)
 
             args, kwargs = keras.tree.map_structure(rounded, (node.args, dict(node.kwargs)))
             return graph.call(node.operation, *args, **kwargs)

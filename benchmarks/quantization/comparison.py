@@ -84,10 +84,9 @@ class Comparison:
         for name, precision, photos in made:
             content = convert.to_tflite(self._model, self._photos[0].shape[:2], precision, photos=photos)
             found = labels(content, self._photos, name)
-            score = mean_iou(self._truth, found, self._model.output["logits"].shape[-1])
-            same = summary(agreement(found, self._expected))
-            row = {"name": name, "precision": precision, "same_labels": same, "mean_iou": score, "bytes": len(content)}
-            rows.append(row)
+            row = {"name": name, "precision": precision, "same_labels": summary(agreement(found, self._expected))}
+            row["mean_iou"] = mean_iou(self._truth, found, self._model.output["logits"].shape[-1])
+            rows.append(row | {"bytes": len(content)})
         return rows
 
     def choices(self):

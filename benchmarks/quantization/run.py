@@ -12,6 +12,7 @@ Example:
 from absl import flags
 
 from benchmarks.common import experiment, networks, reporting
+from benchmarks.common.reporting import Check
 
 # Photos of the train split for calibration; the choices and the parts take the first of these.
 CALIBRATION_COUNTS = (32, 100)
@@ -75,13 +76,13 @@ def checks(results):
         points = 100 * (row["mean_iou"] - reference["mean_iou"])
         least = SAME_LABELS.get(row["precision"])
         if least is not None:
-            found.append((f"{mean:.3%} same labels, required are at least {100 * least:g} %", mean >= least, name))
+            text = f"{name}: {mean:.3%} same labels, required are at least {100 * least:g} %"
+            found.append(Check(text, mean >= least))
         if row["precision"] == "int8":
-            text = f"mIoU {points:+.3f} points from float32's, accepted are {MEAN_IOU_POINTS:g} either way"
-            found.append((text, abs(points) <= MEAN_IOU_POINTS, name))
-            text = f"{megabytes:.2f} MB, accepted are {MEGABYTES:g}"
-            found.append((text, megabytes <= MEGABYTES, name))
-    return [reporting.Check(f"{name}: {text}", holds) for text, holds, name in found]
+            text = f"{name}: mIoU {points:+.3f} points from float32's, accepted are {MEAN_IOU_POINTS:g} either way"
+            found.append(Check(text, abs(points) <= MEAN_IOU_POINTS))
+            found.append(Check(f"{name}: {megabytes:.2f} MB, accepted are {MEGABYTES:g}", megabytes <= MEGABYTES))
+    return found
 
 
 def _labels(row):
@@ -121,14 +122,9 @@ def _conditions(results):
     )
 
 
-REPORT = reporting.Report(
-    title="What 8 bits cost, and what the int8 export does about it",
-    body=_body,
-    checks=checks,
-    reading=_READING,
-    conditions=_conditions,
-    packages=("ai-edge-litert", "keras", "numpy", "pillow", "tensorflow"),
-)
+TITLE = "What 8 bits cost, and what the int8 export does about it"
+PACKAGES = "ai-edge-litert", "keras", "numpy", "pillow", "tensorflow"
+REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "QUANTIZATION.md", define_flags, measure, REPORT)

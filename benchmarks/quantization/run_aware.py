@@ -63,28 +63,21 @@ def _checks(results):
 
 def _body(results):
     head = ("network", "float32 mIoU", "int8 mIoU", "int8 has the labels of float32 before", "worst photo")
-    rows = [
-        (
-            name,
-            *(f"{100 * row[precision]:.2f}" for precision in ("float32", "int8")),
-            f"{100 * row['same_labels']:.3f} %",
-            f"{100 * row['worst']:.2f} %",
-        )
-        for name, row in results["networks"].items()
-    ]
+    rows = []
+    for name, row in results["networks"].items():
+        scores = (f"{100 * row[precision]:.2f}" for precision in ("float32", "int8"))
+        rows.append((name, *scores, f"{100 * row['same_labels']:.3f} %", f"{100 * row['worst']:.2f} %"))
     yield reporting.table(head, rows)
 
 
-REPORT = reporting.Report(
-    title="The effect of quantization-aware training",
-    body=_body,
-    checks=_checks,
-    reading="The recipe learns the network's own probabilities, so nothing is gained from labels.",
-    conditions=lambda results: [
-        f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
-    ],
-    packages=("ai-edge-litert", "keras", "tensorflow"),
-)
+def _conditions(results):
+    yield f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
+
+
+TITLE = "The effect of quantization-aware training"
+READING = "The recipe learns the network's own probabilities, so nothing is gained from labels."
+PACKAGES = "ai-edge-litert", "keras", "tensorflow"
+REPORT = reporting.Report(TITLE, _body, _checks, READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "QUANTIZE_AWARE.md", define_flags, measure, REPORT)
