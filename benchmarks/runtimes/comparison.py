@@ -39,12 +39,11 @@ class Comparison:
     def __init__(self, candidates, options):
         self._candidates, self._options = candidates, options
         self._checkpoint = _absolute(networks.locate(options.checkpoint))
-        self._folder = pathlib.Path(options.work_dir).absolute()
-        self._logs = self._folder / "logs"
-        for folder in (self._logs, self._folder / "files"):
-            folder.mkdir(parents=True, exist_ok=True)
-        pip_flags = shlex.split(options.pip_flags)
-        self._environments = Environments(self._folder / "environments", self._logs, pip_flags)
+        folder = pathlib.Path(options.work_dir).absolute()
+        self._inputs, self._logs, self._files = str(folder / "inputs"), folder / "logs", folder / "files"
+        for made in (self._logs, self._files):
+            made.mkdir(parents=True, exist_ok=True)
+        self._environments = Environments(folder / "environments", self._logs, shlex.split(options.pip_flags))
         self._entries = {candidate.name: _entry(candidate) for candidate in candidates}
 
     def run(self):
@@ -68,7 +67,7 @@ class Comparison:
             "output": self._inputs,
         }
         try:
-            self._call(PROJECT, "inputs:write", "reference", arguments)
+            processes.call("benchmarks.runtimes.inputs:write", arguments, self._logs / "reference.log", sys.executable)
         except processes.ProcessError as error:
             raise processes.BenchmarkError(f"the PyTorch reference failed: {error}") from error
         for number in range(options.conversions):
@@ -87,22 +86,15 @@ class Comparison:
             "calibration_photos": len(inputs.calibration),
         }
 
-    @property
-    def _inputs(self):
-        return str(self._folder / "inputs")
-
-    def _call(self, environment, function, log, arguments):
-        python = self._environments.python(environment)
-        return processes.call(f"benchmarks.runtimes.{function}", arguments, self._logs / f"{log}.log", python)
-
-    def _files(self, candidate):
-        """The folder that holds the file of a candidate, what belongs to it, and nothing else."""
-        return self._folder / "files" / candidate.name
+    def _call(self, function, candidate, step, **arguments):
+        """Calls a function of `worker` where a step of a candidate runs."""
+        arguments |= {"inputs": self._inputs, "options": dict(step.options)}
+        log, python = self._logs / f"{function}_{candidate.name}.log", self._environments.python(step.environment)
+        return processes.call(f"benchmarks.runtimes.worker:{function}", arguments, log, python)
 
     def _model(self, candidate):
-        if candidate.convert is None:
-            return self._checkpoint
-        return str(self._files(candidate) / f"model{candidate.suffix}")
+        """Path of a candidate's file. Its folder also holds what belongs to it, and nothing else."""
+        return str(self._files / candidate.name / f"model{candidate.suffix}") if candidate.convert else self._checkpoint
 
     def _each(self, step, act):
         """Calls `act` with every candidate that has not failed yet, and its entry."""
@@ -123,12 +115,12 @@ class Comparison:
         if step is None:
             return "runs the checkpoint itself"
         # A converter that writes nothing must not pass with the file of an earlier time.
-        shutil.rmtree(self._files(candidate), ignore_errors=True)
-        self._files(candidate).mkdir()
-        arguments = {"converter": step.function, "checkpoint": self._checkpoint, "inputs": self._inputs}
-        arguments |= {"output": self._model(candidate), "options": dict(step.options)}
-        _, finished = self._call(step.environment, "worker:convert", f"convert_{candidate.name}", arguments)
-        entry["file_bytes"] = sum(file.stat().st_size for file in self._files(candidate).iterdir())
+        folder = self._files / candidate.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        arguments = {"converter": step.function, "checkpoint": self._checkpoint, "output": self._model(candidate)}
+        _, finished = self._call("convert", candidate, step, **arguments)
+        entry["file_bytes"] = sum(file.stat().st_size for file in folder.iterdir())
         entry["conversion_seconds"].append(finished.seconds)
         entry["conversion_peak_bytes"].append(finished.peak_bytes)
         return f"{finished.seconds:.1f} s, {finished.peak_bytes / 1e6:,.0f} MB"
@@ -136,8 +128,7 @@ class Comparison:
     def _run(self, function, candidate, **arguments):
         step = candidate.run
         arguments |= {"runner": step.function, "model": self._model(candidate), "threads": self._options.threads}
-        arguments |= {"inputs": self._inputs, "options": dict(step.options)}
-        return self._call(step.environment, f"worker:{function}", f"{function}_{candidate.name}", arguments)
+        return self._call(function, candidate, step, **arguments)
 
     def _compare(self, candidate, entry):
         agreements, _ = self._run("compare", candidate)
@@ -161,11 +152,8 @@ class Environments:
     """
 
     def __init__(self, folder, logs, pip_flags=()):
-        self._folder = folder
-        self._logs = logs
-        self._pip_flags = pip_flags
-        self._pythons = {PROJECT: sys.executable}
-        self._failures = {}
+        self._folder, self._logs, self._pip_flags = folder, logs, pip_flags
+        self._pythons, self._failures = {PROJECT: sys.executable}, {}
 
     def python(self, name):
         """The Python of an environment.
@@ -200,11 +188,10 @@ class Environments:
 
     def versions(self):
         """Environment -> package -> version, of all packages in the environments made so far."""
-        versions = {}
-        for name, python in self._pythons.items():
-            answer = subprocess.run([python, "-c", _VERSIONS], capture_output=True, check=True, text=True)
-            versions[name] = dict(sorted(json.loads(answer.stdout).items()))
-        return versions
+        return {
+            name: json.loads(subprocess.check_output([python, "-c", _VERSIONS]))
+            for name, python in self._pythons.items()
+        }
 
 
 def _entry(candidate):

@@ -121,10 +121,8 @@ def onnx2tf(state, architecture, inputs, output, exporter, precision):
             # The file holds 0..1; onnx2tf normalizes it.
             np.save("calibration.npy", inputs.calibration.astype(np.float32) / 255)
             mean, std = (values.astype(np.float32).reshape(1, 1, 1, 3) for values in (inputs.mean, inputs.std))
-            options = {
-                "output_integer_quantized_tflite": True,
-                "custom_input_op_name_np_data_path": [["image", "calibration.npy", mean, std]],
-            }
+            options["output_integer_quantized_tflite"] = True
+            options["custom_input_op_name_np_data_path"] = [["image", "calibration.npy", mean, std]]
         converter.convert(input_onnx_file_path="network.onnx", output_folder_path="files", non_verbose=True, **options)
         written = pathlib.Path("files", f"network_{precision}.tflite")
         if not written.exists():
@@ -151,18 +149,13 @@ def onnxruntime(state, architecture, inputs, output, precision):
             return next(self._images, None)
 
     with tempfile.TemporaryDirectory() as folder:
-        exported, prepared = pathlib.Path(folder, "network.onnx"), pathlib.Path(folder, "prepared.onnx")
+        exported, prepared = (pathlib.Path(folder, f"{name}.onnx") for name in ("network", "prepared"))
         _export_onnx(state, architecture, inputs.image_size, exported)
         shape_inference.quant_pre_process(exported, prepared)
-        quantization.quantize_static(
-            prepared,
-            output,
-            Calibration(),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            # Twice as fast on x86-64 as the default, int8.
-            activation_type=quantization.QuantType.QUInt8,
-        )
+        options = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True}
+        # Twice as fast on x86-64 as the default, int8.
+        options["activation_type"] = quantization.QuantType.QUInt8
+        quantization.quantize_static(prepared, output, Calibration(), **options)
 
 
 def openvino(state, architecture, inputs, output):
@@ -171,8 +164,7 @@ def openvino(state, architecture, inputs, output):
     import torch
 
     example = torch.zeros(1, 3, *inputs.image_size)
-    network = torch_main_head(state, architecture)
-    model = ov.convert_model(network, example_input=example, input=list(example.shape))
+    model = ov.convert_model(torch_main_head(state, architecture), example_input=example, input=list(example.shape))
     # By default the weights would be rounded to float16.
     ov.save_model(model, output, compress_to_fp16=False)
 
@@ -217,15 +209,9 @@ def _export_simplified_onnx(state, architecture, image_size, path):
     import onnxsim
     import torch
 
-    torch.onnx.export(
-        torch_main_head(state, architecture),
-        (torch.zeros(1, 3, *image_size),),
-        path,
-        input_names=["image"],
-        output_names=["logits"],
-        opset_version=13,
-        dynamo=False,
-    )
+    names = {"input_names": ["image"], "output_names": ["logits"]}
+    example = (torch.zeros(1, 3, *image_size),)
+    torch.onnx.export(torch_main_head(state, architecture), example, path, **names, opset_version=13, dynamo=False)
     simplified, same = onnxsim.simplify(onnx.load(path))
     if not same:
         raise ValueError("onnxsim changed what the network computes")
