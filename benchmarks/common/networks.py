@@ -11,24 +11,30 @@ def locate(checkpoint):
 
 
 def load(checkpoint="default"):
-    """State_dict (key -> array) and architecture of a checkpoint, see `locate`.
+    """`read` of a checkpoint, see `locate`."""
+    return read(locate(checkpoint))
+
+
+def read(path):
+    """State_dict (key -> array) and architecture of a checkpoint file.
 
     Raises:
         CheckpointError: it cannot be read, or is of another network.
     """
-    state = weight_port.load(locate(checkpoint))
+    state = weight_port.load(path)
     return state, weight_port.recognize(state)
 
 
-def in_keras(state, architecture, input_shape=(None, None, 3)):
+def in_keras(state, architecture, input_shape=(None, None, 3), **options):
     """The `BiSeNet` with the weights of a checkpoint.
 
     Args:
         state, architecture: see `load`.
         input_shape: (height, width, 3), None where any size may come.
+        options: further arguments of `BiSeNet`.
     """
     from keras_bisenet import BiSeNet
 
-    model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, input_shape)
+    model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, input_shape, **options)
     weight_port.apply(state, model.variables, architecture)
     return model

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -53,7 +54,6 @@ def run(command, log, timeout=3600):
     # Unbuffered, or what a program printed before an error would stand below the error.
     settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     settings |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    expired = threading.Event()
     with log.open("wb") as file:
         start = time.perf_counter()
         try:
@@ -73,7 +73,7 @@ def run(command, log, timeout=3600):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
-        timer = threading.Timer(timeout, lambda: (expired.set(), kill()))
+        timer = threading.Timer(timeout, kill)
         timer.start()
         try:
             # Not process.wait(): only wait4 tells the memory of this program and its children alone.
@@ -83,7 +83,7 @@ def run(command, log, timeout=3600):
             kill()
         seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    if expired.is_set():
+    if seconds > timeout:
         raise ProcessError(f"took longer than {timeout} s")
     if process.returncode < 0:
         raise ProcessError(f"was killed by {signal.Signals(-process.returncode).name}")
@@ -103,13 +103,13 @@ def alternate(names, rounds, measure):
     return found
 
 
-def call(function, arguments, log, python=sys.executable, timeout=3600):
+def call(function, arguments, log=None, python=sys.executable, timeout=3600):
     """Calls a function in a process of its own, see `run`.
 
     Args:
         function: `"package.module:name"`.
         arguments: dict of its keyword arguments, of JSON types.
-        log: `pathlib.Path` for what it prints; its result is written beside it.
+        log: `pathlib.Path` for what it prints; its result is written beside it. None to keep neither.
         python: the Python that runs it.
         timeout: see `run`.
 
@@ -119,7 +119,9 @@ def call(function, arguments, log, python=sys.executable, timeout=3600):
     Raises:
         ProcessError: the function raised an error, or the process failed.
     """
-    result = log.with_suffix(".json")
-    command = [python, "-m", "benchmarks.common.worker", function, json.dumps(arguments), result]
-    finished = run(command, log, timeout)
-    return json.loads(result.read_text(encoding="utf-8")), finished
+    with tempfile.TemporaryDirectory() as scratch:
+        log = log or pathlib.Path(scratch, "log")
+        result = log.with_suffix(".json")
+        command = [python, "-m", "benchmarks.common.worker", function, json.dumps(arguments), result]
+        finished = run(command, log, timeout)
+        return json.loads(result.read_text(encoding="utf-8")), finished

@@ -27,6 +27,11 @@ class Check:
         return f"{self.text}: {_VERDICTS[self.holds]}"
 
 
+def threshold(found: str, required: str, holds: bool, applies: bool = True) -> Check:
+    """The `Check` of a threshold; without `applies` there is none on this machine."""
+    return Check(f"{found}, {required}", holds) if applies else Check(found, None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """How the report of an experiment is written. Each function takes the results of `experiment.main`.

@@ -36,10 +36,10 @@ def ratios(ours, others):
     Raises:
         ValueError: they are not equally long.
     """
-    return [_ratio(mine, other) for mine, other in zip(ours, others, strict=True)]
+    pairs = zip(ours, others, strict=True)
+    return [mine / other if other else (math.inf if mine else 1.0) for mine, other in pairs]
 
 
-def _ratio(mine, other):
-    if other == 0:
-        return math.inf if mine else 1.0
-    return mine / other
+def ratio(ours, others):
+    """`Spread` of the `ratios`."""
+    return spread(ratios(ours, others))

@@ -17,7 +17,7 @@ from unittest import mock
 from absl import flags
 
 from benchmarks.common import experiment, processes, reporting
-from benchmarks.common.statistics import ratios, spread
+from benchmarks.common.statistics import ratio, spread
 from benchmarks.runtimes.inputs import Inputs
 
 SIZE = (512, 512)
@@ -113,26 +113,23 @@ def _export(folder, titles):
 
 
 def _body(results):
-    rows = []
-    for title, milliseconds in results["milliseconds"].items():
-        shipped = results["milliseconds"][f"{title.split(',')[0]}, {SHIPPED}"]
-        ratio = spread(ratios(milliseconds, shipped)).text(3)
-        megabytes = f"{results['bytes'][title] / 1e6:.2f}"
-        rows.append((title, spread(milliseconds).text(1), ratio, megabytes))
+    times, rows = results["milliseconds"], []
+    for title, found in times.items():
+        against = ratio(found, times[f"{title.split(',')[0]}, {SHIPPED}"])
+        rows.append((title, spread(found).text(1), against.text(3), f"{results['bytes'][title] / 1e6:.2f}"))
     yield reporting.table(("variant", "ms", "time against the file as it ships", "MB"), rows)
 
 
-REPORT = reporting.Report(
-    title="The effect of each graph pass",
-    body=_body,
-    checks=lambda _results: [],
-    reading=(
-        f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
-        f"variants alternate. {reporting.ROUNDS}"
-    ),
-    conditions=lambda results: [f"{results['threads']} threads"],
-    packages=("ai-edge-litert", "keras", "tensorflow"),
+def _conditions(results):
+    yield f"{results['threads']} threads"
+
+
+READING = (
+    f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
+    f"variants alternate. {reporting.ROUNDS}"
 )
+PACKAGES = "ai-edge-litert", "keras", "tensorflow"
+REPORT = reporting.Report("The effect of each graph pass", _body, lambda _results: [], READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "PASSES.md", define_flags, measure, REPORT)

@@ -52,7 +52,7 @@ def write(checkpoint, image_size, photos, calibration_images, calibration_count,
         calibration_images, calibration_count: see `calibration.choose`.
         output: path of the folder.
     """
-    import weight_port
+    from benchmarks.common import networks
     from keras_bisenet import preprocessing
     from keras_bisenet.export.quantization.calibration import choose
     from keras_bisenet.utils import images
@@ -62,10 +62,7 @@ def write(checkpoint, image_size, photos, calibration_images, calibration_count,
     photos = np.stack([images.read(path, size) for path in images.find(photos or images.BUNDLED)])
     calibration = np.stack(choose(size, calibration_images, calibration_count).images)
     mean, std = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
-    state = weight_port.load(checkpoint)
-    reference = torch_network.Reference(state, weight_port.recognize(state))
-    labels = []
-    for photo in photos:
-        logits, _, _ = reference(((photo[np.newaxis] / 255 - mean) / std).astype(np.float32))
-        labels.append(logits[0].argmax(-1).astype(np.int16))
-    Inputs(photos, np.stack(labels), calibration, mean, std).save(output)
+    reference = torch_network.Reference(*networks.read(checkpoint))
+    normalized = (((photo[np.newaxis] / 255 - mean) / std).astype(np.float32) for photo in photos)
+    labels = np.concatenate([reference(photo)[0].argmax(-1) for photo in normalized]).astype(np.int16)
+    Inputs(photos, labels, calibration, mean, std).save(output)

@@ -7,10 +7,7 @@ from benchmarks.common.reporting import Check
 from benchmarks.runtimes.candidates import REPORTED
 
 # The tables: title, the precisions in it, and our file whose latency is divided by that of each row.
-GROUPS = (
-    ("float32", ("float32",), "ours"),
-    ("8-bit", ("int8", "dynamic"), "ours_int8"),
-)
+GROUPS = (("float32", ("float32",), "ours"), ("8-bit", ("int8", "dynamic"), "ours_int8"))
 
 _READING = """\
 Each number is a median, with the smallest and the largest in brackets. A candidate turns a uint8 RGB photo into a label
@@ -29,8 +26,6 @@ VALUES = {
     "conversion memory": lambda entry: [peak / 1e9 for peak in entry["conversion_peak_bytes"]],
     "part of pixels unlike PyTorch's": lambda entry: [1 - entry["label_agreement"]["mean"]],
 }
-
-
 # Name of a group of peers -> whether an entry belongs to it.
 PEERS = {
     "float32 TFLite peer": lambda entry: entry["precision"] == "float32" and entry["runtime"] == "LiteRT",
@@ -101,8 +96,8 @@ def _check(threshold, entries, dot_product):
         text = f"{begin} is {found.median:.2f} {threshold.against}{limit}"
     else:
         # The peer that is hardest to beat; if the threshold holds for it, so it does for the others.
-        ratios = [(statistics.ratios(value, VALUES[threshold.value](entry)), entry["name"]) for entry in ran]
-        found, name = max(((statistics.spread(ratio), name) for ratio, name in ratios), key=lambda pair: pair[0].median)
+        spreads = {entry["name"]: statistics.ratio(value, VALUES[threshold.value](entry)) for entry in ran}
+        name, found = max(spreads.items(), key=lambda item: item[1].median)
         best = f"the best {threshold.against}, " if len(peers) > 1 else ""
         text = f"{begin} is {found.text(3)} of that of {best}{name}{limit}"
     return Check(text, None if at_most is None else found.median <= at_most)
@@ -111,21 +106,19 @@ def _check(threshold, entries, dot_product):
 def groups(results):
     """Sorts the candidates into `GROUPS`.
 
-    Returns:
-        list of (title, entries, ratios): entries in the order of `results`; ratios: name -> ours / this in each round,
-        empty where either failed or ours did not take part. Groups without entries are left out.
+    Yields:
+        (title, pairs): a pair is an entry, in the order of `results`, and its ours / this in each round, empty where
+        either failed or ours did not take part. Groups without entries are left out.
     """
     latencies = {entry["name"]: entry["round_ms"] for entry in results["candidates"] if entry["failure"] is None}
-    sorted_out = []
     for title, precisions, base in GROUPS:
-        entries = [entry for entry in results["candidates"] if entry["precision"] in precisions]
-        ratios = {entry["name"]: [] for entry in entries}
-        if base in latencies:
-            ran = ratios.keys() & latencies.keys()
-            ratios |= {name: statistics.ratios(latencies[base], latencies[name]) for name in ran}
-        if entries:
-            sorted_out.append((title, entries, ratios))
-    return sorted_out
+        pairs = []
+        for entry in results["candidates"]:
+            if entry["precision"] in precisions:
+                both = base in latencies and entry["name"] in latencies
+                pairs.append((entry, statistics.ratios(latencies[base], entry["round_ms"]) if both else []))
+        if pairs:
+            yield title, pairs
 
 
 def _text(numbers, digits):
@@ -157,8 +150,8 @@ def _row(entry, ratios):
 
 
 def _body(results):
-    for title, entries, ratios in groups(results):
-        yield reporting.table((title, *_COLUMNS), (_row(entry, ratios[entry["name"]]) for entry in entries))
+    for title, pairs in groups(results):
+        yield reporting.table((title, *_COLUMNS), (_row(entry, ratios) for entry, ratios in pairs))
 
 
 def _conditions(results):
@@ -179,46 +172,35 @@ def _conditions(results):
 
 
 def draw(results, path):
-    """Draws one bar per candidate, in the groups of the report, the fastest on top.
+    """Draws one bar per candidate that ran, in the groups of the report, the fastest on top, into a `.png`.
 
     A bar is the median of the rounds, its whisker their spread; ours / this stands beside it.
-
-    Args:
-        results: see `REPORT`; candidates that failed are left out.
-        path: `.png` to write.
     """
     # Imported here: the memory of this process while it measures is a lower bound of what its children seem to use.
     from benchmarks.common import plots
 
-    drawn = []
-    for title, entries, ratios in groups(results):
-        ran = [(statistics.spread(entry["round_ms"]), entry) for entry in entries if entry["failure"] is None]
+    drawn = {}
+    for title, pairs in groups(results):
+        ran = [(statistics.spread(entry["round_ms"]), entry, ratios) for entry, ratios in pairs if not entry["failure"]]
         if ran:
-            drawn.append((title, sorted(ran, key=lambda pair: pair[0].median), ratios))
-    heights = [len(ran) + 1 for _, ran, _ in drawn]
+            drawn[title] = sorted(ran, key=lambda row: row[0].median)
+    heights = [len(ran) + 1 for ran in drawn.values()]
     figure = plots.figure(1 + 0.42 * sum(heights))
-    rows = figure.subplots(len(drawn), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (title, ran, ratios) in zip(rows, drawn, strict=True):
-        for row, (spread, entry) in enumerate(ran):
+    panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, ran) in zip(panels, drawn.items(), strict=True):
+        for row, (spread, entry, ratios) in enumerate(ran):
             whisker = [[spread.median - spread.low], [spread.high - spread.median]]
             color = plots.OURS if entry["ours"] else plots.OTHER
             axes.barh(row, spread.median, xerr=whisker, color=color, capsize=3, ecolor="#404850")
-            ratio = ratios[entry["name"]]
-            text = f"{spread.median:.1f}" + (f"   ours / this {statistics.spread(ratio).median:.2f}" if ratio else "")
+            text = f"{spread.median:.1f}" + (f"   ours / this {statistics.spread(ratios).median:.2f}" if ratios else "")
             axes.annotate(text, (spread.high, row), (6, 0), va="center", textcoords="offset points", fontsize=9)
-        axes.set_yticks(range(len(ran)), [entry["title"] for _, entry in ran])
+        axes.set_yticks(range(len(ran)), [entry["title"] for _, entry, _ in ran])
         axes.invert_yaxis()
         plots.tidy(axes, title)
-    rows[-1].set_xlim(0, 1.25 * max(spread.high for _, ran, _ in drawn for spread, _ in ran))
-    rows[-1].set_xlabel("photo to labels, ms: median round, fastest and slowest")
+    panels[-1].set_xlim(0, 1.25 * max(spread.high for ran in drawn.values() for spread, *_ in ran))
+    panels[-1].set_xlabel("photo to labels, ms: median round, fastest and slowest")
     plots.save(figure, path)
 
 
-REPORT = reporting.Report(
-    title="Our export beside other converters and runtimes",
-    body=_body,
-    checks=checks,
-    reading=_READING,
-    conditions=_conditions,
-    draw=draw,
-)
+TITLE = "Our export beside other converters and runtimes"
+REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, draw=draw)

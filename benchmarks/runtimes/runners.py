@@ -40,7 +40,10 @@ class NumpyProcessing:
             out: `[1, H, W, 3]` or `[1, 3, H, W]` float32 or int8, contiguous, for the result.
         """
         if self._tables is not None:
-            self._quantize(photo, out[0] if self._layout == "nhwc" else out[0].transpose(1, 2, 0))
+            colors = out[0] if self._layout == "nhwc" else out[0].transpose(1, 2, 0)
+            # A color has 256 values, so each is looked up.
+            for color, table in enumerate(self._tables):
+                colors[..., color] = np.take(table, photo[..., color], mode="clip")
             return
         if self._layout == "nhwc":
             photo, out = photo.reshape(self._size[0], -1), out.reshape(self._size[0], -1)
@@ -48,11 +51,6 @@ class NumpyProcessing:
             photo, out = photo.transpose(2, 0, 1), out[0]
         np.multiply(photo, self._scale, out=out)
         np.add(out, self._offset, out=out)
-
-    def _quantize(self, photo, out):
-        """A color has 256 values, so each is looked up."""
-        for color, table in enumerate(self._tables):
-            out[..., color] = np.take(table, photo[..., color], mode="clip")
 
     def image(self, photo):
         """The network's float32 input in an array of its own, see `normalize`; to calibrate with."""
@@ -168,15 +166,14 @@ def pytorch(path, threads, inputs, layout, compiled):
     """
     import torch
 
-    import weight_port
+    from benchmarks.common import networks
     from benchmarks.runtimes import converters
 
     torch.set_num_threads(threads)
     # The axes of a tensor of PyTorch, in the order in which they lie in memory.
     order = (0, 2, 3, 1) if layout == "nhwc" else (0, 1, 2, 3)
     memory_format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
-    state = weight_port.load(path)
-    network = converters.torch_main_head(state, weight_port.recognize(state)).to(memory_format=memory_format)
+    network = converters.torch_main_head(*networks.read(path)).to(memory_format=memory_format)
     network = torch.compile(network) if compiled else network
     image = torch.zeros(1, 3, *inputs.image_size).contiguous(memory_format=memory_format)
 

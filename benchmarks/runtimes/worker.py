@@ -3,34 +3,27 @@
 They run where only the candidate and its dependencies are installed, so what one of them needs is imported in it.
 """
 
-import time
-
 import numpy as np
 
+from benchmarks.common import timing
 from benchmarks.runtimes import runners
 from benchmarks.runtimes.inputs import Inputs
 
 
 def convert(converter, checkpoint, inputs, output, options):
     """Converts the checkpoint at a path with a function of `converters`; `inputs`: path of the folder of `Inputs`."""
-    import weight_port
+    from benchmarks.common import networks
     from benchmarks.runtimes import converters
 
-    state = weight_port.load(checkpoint)
-    function = getattr(converters, converter)
-    function(state, weight_port.recognize(state), Inputs.load(inputs), output, **options)
+    getattr(converters, converter)(*networks.read(checkpoint), Inputs.load(inputs), output, **options)
 
 
 def compare(runner, model, threads, inputs, options):
-    """Compares the labels of every photo with PyTorch's.
+    """List of the `agreement` with PyTorch's labels, one a photo.
 
     Args:
-        runner: name of a function of `runners`.
-        model, threads, options: its arguments.
+        runner: name of a function of `runners`; `model`, `threads` and `options` are its arguments.
         inputs: path of the folder of `Inputs`.
-
-    Returns:
-        List of the `agreement` of each photo.
     """
     inputs = Inputs.load(inputs)
     run = getattr(runners, runner)(model, threads, inputs, **options)
@@ -54,9 +47,4 @@ def measure(runner, model, threads, inputs, warmups, runs, options):
     inputs = Inputs.load(inputs)
     photo = np.array(inputs.photos[0])
     run = getattr(runners, runner)(model, threads, inputs, **options)
-    milliseconds = []
-    for _ in range(warmups + runs):
-        start = time.perf_counter()
-        run(photo)
-        milliseconds.append((time.perf_counter() - start) * 1000)
-    return milliseconds[warmups:]
+    return [1000 * seconds for seconds in timing.seconds(lambda: run(photo), warmups, runs)]

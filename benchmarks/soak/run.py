@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks.common import experiment, processes, reporting
 from benchmarks.common.process_memory import held
+from benchmarks.common.reporting import Check
 from keras_bisenet import FaceParser
 from keras_bisenet.utils import images
 
@@ -54,10 +55,8 @@ def measure(options):
     results = {}
     for name, count in (("inference", options.inferences), ("training", options.steps)):
         arguments = {"count": count, "every": count // SAMPLES[name]}
-        with tempfile.TemporaryDirectory() as scratch:
-            log = pathlib.Path(scratch, "log")
-            function = f"benchmarks.soak.run:{name}"
-            results[name], finished = processes.call(function, arguments, log, timeout=3600 * HOURS)
+        function = f"benchmarks.soak.run:{name}"
+        results[name], finished = processes.call(function, arguments, timeout=3600 * HOURS)
         print(f"{count:,} {RUNS[name]} in {finished.seconds:.0f} s", flush=True)
     return results
 
@@ -122,18 +121,17 @@ def training(count, every):
         finally:
             ended.set()
             watcher.join()
-        losses = [float(row["loss"]) for row in _rows(workdir / "steps.csv")]
-    return {"samples": samples, "losses": [losses[0], losses[-1]]}
+        rows = _rows(workdir / "steps.csv")
+    return {"samples": samples, "losses": [float(row["loss"]) for row in (rows[0], rows[-1])]}
 
 
 def _watch(path, every, samples, ended):
     reported = 0
     while not ended.wait(0.1):
         rows = _rows(path)
-        step = int(rows[-1]["step"]) if rows else 0
-        if step >= reported + every:
-            reported = step
-            samples.append([step, *held()])
+        if rows and int(rows[-1]["step"]) >= reported + every:
+            reported = int(rows[-1]["step"])
+            samples.append([reported, *held()])
 
 
 def _rows(path):
@@ -146,13 +144,13 @@ def _rows(path):
 
 def _write_data(folder):
     """Crops of the bundled photo, labeled by their brightness: eight to train on, two to validate with."""
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True)
     photo = images.read(images.BUNDLED, (200, 200))
-    for number in range(10):
-        crop = photo[10 * number : 10 * number + 96, 8 * number : 8 * number + 112]
-        Image.fromarray(crop).save(folder / "images" / f"{number}.png")
-        Image.fromarray((crop.mean(-1) // 86).astype(np.uint8)).save(folder / "labels" / f"{number}.png")
+    crops = [photo[10 * number : 10 * number + 96, 8 * number : 8 * number + 112] for number in range(10)]
+    labels = [(crop.mean(-1) // 86).astype(np.uint8) for crop in crops]
+    for name, pictures in (("images", crops), ("labels", labels)):
+        (folder / name).mkdir(parents=True)
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / name / f"{number}.png")
     (folder / "train.txt").write_text("".join(f"{number}\n" for number in range(8)))
     (folder / "val.txt").write_text("8\n9\n")
 
@@ -162,11 +160,16 @@ def after_warm_up(samples):
     return [sample for sample in samples if sample[0] > WARM_UP * samples[-1][0]]
 
 
+def thirds(samples):
+    """Median bytes of the first and of the last third of the samples after the warm-up."""
+    memory = [sample[1] for sample in after_warm_up(samples)]
+    third = max(len(memory) // 3, 1)
+    return statistics.median(memory[:third]), statistics.median(memory[-third:])
+
+
 def growth(samples):
     """Bytes by which the median of the last third of the samples exceeds that of the first third."""
-    kept = after_warm_up(samples)
-    third = max(len(kept) // 3, 1)
-    first, last = (statistics.median(sample[1] for sample in part) for part in (kept[:third], kept[-third:]))
+    first, last = thirds(samples)
     return last - first
 
 
@@ -183,15 +186,12 @@ def checks(results):
         samples = results[run]["samples"]
         more, (files, threads), done = growth(samples), handles(samples), f"{samples[-1][0]:,} {name}"
         text = f"{done}: memory {more / 1e6:+.1f} MB, accepted are {GROWTH[run] / 1e6:+.0f} MB"
-        found.append(reporting.Check(text, more <= GROWTH[run]))
+        found.append(Check(text, more <= GROWTH[run]))
         text = f"{done}: {files} more open files, {threads} more threads, accepted are 0"
-        found.append(reporting.Check(text, files + threads == 0))
-    changed = results["inference"]["changed"]
-    found.append(
-        reporting.Check(f"{changed} results differ from the first of the same photo, accepted are 0", not changed)
-    )
-    first, last = results["training"]["losses"]
-    return [*found, reporting.Check(f"the loss went from {first:.3f} to {last:.3f}, required is less", last < first)]
+        found.append(Check(text, files + threads == 0))
+    changed, (first, last) = results["inference"]["changed"], results["training"]["losses"]
+    found.append(Check(f"{changed} results differ from the first of the same photo, accepted are 0", not changed))
+    return [*found, Check(f"the loss went from {first:.3f} to {last:.3f}, required is less", last < first)]
 
 
 def _body(results):
@@ -211,12 +211,10 @@ def draw(results, path):
     figure = plots.figure(3.6)
     for axes, (run, name) in zip(figure.subplots(1, len(RUNS)), RUNS.items(), strict=True):
         samples = results[run]["samples"]
-        memory = [sample[1] / 1e6 for sample in samples]
-        kept = after_warm_up(samples)
-        base = statistics.median(sample[1] for sample in kept[: max(len(kept) // 3, 1)])
-        limit = (base + GROWTH[run]) / 1e6
-        axes.plot([sample[0] for sample in samples], memory, color=plots.OURS)
-        plots.threshold(axes, samples[-1][0], limit, "threshold")
+        done, memory = [sample[0] for sample in samples], [sample[1] / 1e6 for sample in samples]
+        limit = (thirds(samples)[0] + GROWTH[run]) / 1e6
+        axes.plot(done, memory, color=plots.OURS)
+        plots.threshold(axes, done[-1], limit, "threshold")
         plots.tidy(axes, name)
         axes.set_ylim(0, 1.25 * max(limit, *memory))
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -224,14 +222,8 @@ def draw(results, path):
     plots.save(figure, path)
 
 
-REPORT = reporting.Report(
-    title="Long runs",
-    body=_body,
-    checks=checks,
-    reading=_READING,
-    packages=("ai-edge-litert", "keras", "tensorflow"),
-    draw=draw,
-)
+PACKAGES = "ai-edge-litert", "keras", "tensorflow"
+REPORT = reporting.Report("Long runs", _body, checks, _READING, packages=PACKAGES, draw=draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "ENDURANCE.md", define_flags, measure, REPORT)

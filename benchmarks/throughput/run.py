@@ -126,19 +126,17 @@ def label_folder(photos, output_dir):
 
 def checks(results):
     """Checks the speed of each precision, and the memory over a long folder."""
-    found = []
+    found, seconds = [], results["seconds"]
     for name, least in AT_LEAST.items():
-        ratio = statistics.spread(statistics.ratios(results["seconds"]["torch"], results["seconds"][name]))
+        ratio = statistics.ratio(seconds["torch"], seconds[name])
         text = f"{NAMES[name]}: {ratio.text(2)} times the photos a second of {NAMES['torch']}"
-        if name == "int8" and not results["machine"]["int8_dot_product"]:
-            found.append(reporting.Check(text, None))
-        else:
-            found.append(reporting.Check(f"{text}, required are {least:.1f}", ratio.median >= least))
+        applies = name != "int8" or results["machine"]["int8_dot_product"]
+        found.append(reporting.threshold(text, f"required are {least:.1f}", ratio.median >= least, applies))
     (start, first), *others = results["memory"]
     change = max((held - first for _, held in others), key=abs, default=0)
     text = f"memory from photo {start} to {results['memory'][-1][0]}: {change / 1e6:+.0f} MB at most"
     allowed = f"accepted are {MEMORY_CHANGE / 1e6:.0f} MB either way"
-    return [*found, reporting.Check(f"{text}, {allowed}", abs(change) <= MEMORY_CHANGE)]
+    return [*found, reporting.threshold(text, allowed, abs(change) <= MEMORY_CHANGE)]
 
 
 def _body(results):
@@ -151,13 +149,9 @@ def _body(results):
     yield reporting.table(head, rows)
 
 
-REPORT = reporting.Report(
-    title="A folder of photos",
-    body=_body,
-    checks=checks,
-    reading=(f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."),
-    packages=("ai-edge-litert", "pillow", "torch"),
-)
+READING = f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."
+PACKAGES = "ai-edge-litert", "pillow", "torch"
+REPORT = reporting.Report("A folder of photos", _body, checks, READING, packages=PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "THROUGHPUT.md", define_flags, measure, REPORT)

@@ -8,7 +8,8 @@ from keras import ops
 from PIL import Image
 
 import weight_port
-from keras_bisenet import BiSeNet, normalize
+from benchmarks.common import networks
+from keras_bisenet import normalize
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.training.trainer import Trainer
 from weight_port.reference import torch_network, torch_training
@@ -23,15 +24,13 @@ class KerasRun:
 
     def __init__(self, state, config):
         architecture = weight_port.recognize(state)
-        self._dialect = architecture.layout
-        weights = architecture.num_classes, architecture.backbone, architecture.width
-        self._model = BiSeNet(*weights, dtype=config.precision)
-        weight_port.apply(state, self._model.variables, architecture)
+        self._layout = architecture.layout
+        self._model = networks.in_keras(state, architecture, dtype=config.precision)
         self._trainer = Trainer(self._model, config)
 
     def __call__(self, images, labels):
         losses = self._trainer.step(iter([(images, labels)]))
-        return losses, weight_port.reverse(weight_port.keras_weights(self._model.variables), self._dialect)
+        return losses, weight_port.reverse(weight_port.keras_weights(self._model.variables), self._layout)
 
 
 class TorchRun:
@@ -40,14 +39,9 @@ class TorchRun:
     def __init__(self, state, config):
         self._precision = config.precision
         network = torch_network.Reference(state, weight_port.recognize(state)).network
-        rate = functools.partial(
-            torch_training.learning_rate,
-            base=config.learning_rate,
-            max_steps=config.steps,
-            warmup_steps=config.warmup_steps,
-            warmup_start=config.warmup_start,
-            power=config.power,
-        )
+        schedule = {name: getattr(config, name) for name in ("warmup_steps", "warmup_start", "power")}
+        schedule |= {"base": config.learning_rate, "max_steps": config.steps}
+        rate = functools.partial(torch_training.learning_rate, **schedule)
         network = network.to(getattr(torch, config.precision))
         self.trainer = torch_training.TorchTrainer(network, rate, config.ohem_threshold)
 

@@ -13,23 +13,16 @@ import itertools
 import pathlib
 import statistics
 import tempfile
-import time
 
 import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.common import experiment, networks, processes, reporting
+from benchmarks.common import experiment, networks, processes, reporting, timing
 from benchmarks.common.statistics import ratios, spread
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import images
 
-NAMES = {
-    "keras": "this project, a training step",
-    "torch": "PyTorch, eager, channels-last",
-    "pipeline": "input pipeline, examples in memory",
-    "pipeline_uncached": "input pipeline, examples decoded anew",
-}
 # Largest time of a step of the first, over that of the second.
 AT_MOST = {("keras", "torch"): 0.90, ("pipeline", "keras"): 1 / 3, ("pipeline_uncached", "keras"): 1 / 3}
 # Copies of the bundled photo that the input pipeline reads.
@@ -51,16 +44,14 @@ def measure(options):
         dict: `size`, `batch_size`; `seconds`: candidate -> median step of each round.
     """
     shared = {"size": options.size, "batch_size": options.batch_size}
-    with tempfile.TemporaryDirectory() as scratch:
 
-        def median(candidate):
-            quick = candidate.startswith("pipeline")
-            counts = {"warmups": 10 if quick else 3, "runs": (5 if quick else 1) * options.steps}
-            arguments = {"candidate": candidate, **shared, **counts}
-            steps, _ = processes.call("benchmarks.training.run:time_steps", arguments, pathlib.Path(scratch, "log"))
-            return statistics.median(steps)
+    def median(candidate):
+        quick = candidate.startswith("pipeline")
+        counts = {"warmups": 10 if quick else 3, "runs": (5 if quick else 1) * options.steps}
+        arguments = {"candidate": candidate, **shared, **counts}
+        return statistics.median(processes.call("benchmarks.training.run:time_steps", arguments)[0])
 
-        return {**shared, "seconds": processes.alternate(NAMES, options.rounds, median)}
+    return {**shared, "seconds": processes.alternate(CANDIDATES, options.rounds, median)}
 
 
 def time_steps(candidate, size, batch_size, warmups, runs):
@@ -75,14 +66,9 @@ def time_steps(candidate, size, batch_size, warmups, runs):
     Returns:
         List of seconds, one a step.
     """
-    seconds = []
+    _, make = CANDIDATES[candidate]
     with tempfile.TemporaryDirectory() as scratch:
-        step = CANDIDATES[candidate](size, batch_size, pathlib.Path(scratch))
-        for _ in range(warmups + runs):
-            start = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - start)
-    return seconds[warmups:]
+        return timing.seconds(make(size, batch_size, pathlib.Path(scratch)), warmups, runs)
 
 
 def keras_step(size, batch_size, _scratch):
@@ -114,26 +100,18 @@ def pipeline_step(size, batch_size, scratch, cache_bytes=2**31):
     from keras_bisenet.data import folder, pipeline
     from keras_bisenet.data.augmentation import Augmentation
 
-    photo, labels = _labelled_photo()
-    examples = []
-    for number in range(EXAMPLES):
-        example = folder.Example(str(number), scratch / f"{number}.jpg", scratch / f"{number}.png")
-        Image.fromarray(photo).save(example.image, quality=95)
-        Image.fromarray(labels).save(example.label)
-        examples.append(example)
-    stream = pipeline.batches(
-        pipeline.Examples(examples, cache_bytes=cache_bytes),
-        np.ones(EXAMPLES),
-        (size, size),
-        Augmentation(rotation=15.0),
-        len(LABELS),
-        batch_size,
-        seed=0,
-    )
+    photo, labels = (Image.fromarray(array) for array in _labeled_photo())
+    files = [(scratch / f"{number}.jpg", scratch / f"{number}.png") for number in range(EXAMPLES)]
+    for image, label in files:
+        photo.save(image, quality=95)
+        labels.save(label)
+    examples = pipeline.Examples([folder.Example(pair[0].stem, *pair) for pair in files], cache_bytes=cache_bytes)
+    settings = {"augmentation": Augmentation(rotation=15.0), "num_classes": len(LABELS), "batch_size": batch_size}
+    stream = pipeline.batches(examples, np.ones(EXAMPLES), (size, size), **settings, seed=0)
     return functools.partial(next, iter(stream))
 
 
-def _labelled_photo():
+def _labeled_photo():
     """The bundled photo `[512, 512, 3]` uint8 RGB, and labels `[512, 512]` uint8 in bands, of every class."""
     photo = images.read(images.BUNDLED, (512, 512))
     rows = (np.arange(512)[:, np.newaxis] * len(LABELS) // 512).astype(np.uint8)
@@ -142,17 +120,18 @@ def _labelled_photo():
 
 def _batch(size, batch_size):
     """Crops of the photo, `[batch_size, size, size, 3]` uint8 RGB, and their labels."""
-    photo, labels = _labelled_photo()
+    photo, labels = _labeled_photo()
     corners = np.random.default_rng(0).integers(0, 512 - size, (batch_size, 2), endpoint=True)
     crops = [np.s_[top : top + size, left : left + size] for top, left in corners]
     return np.stack([photo[crop] for crop in crops]), np.stack([labels[crop] for crop in crops])
 
 
+# Name -> title, and what makes the step that is timed.
 CANDIDATES = {
-    "keras": keras_step,
-    "torch": torch_step,
-    "pipeline": pipeline_step,
-    "pipeline_uncached": functools.partial(pipeline_step, cache_bytes=0),
+    "keras": ("this project, a training step", keras_step),
+    "torch": ("PyTorch, eager, channels-last", torch_step),
+    "pipeline": ("input pipeline, examples in memory", pipeline_step),
+    "pipeline_uncached": ("input pipeline, examples decoded anew", functools.partial(pipeline_step, cache_bytes=0)),
 }
 
 
@@ -161,7 +140,8 @@ def checks(results):
     found = []
     for (ours, other), limit in AT_MOST.items():
         ratio = spread(ratios(results["seconds"][ours], results["seconds"][other]))
-        text = f"{NAMES[ours]} / {NAMES[other]}: {ratio.text(3)}, required is at most {limit:.2f}"
+        names = f"{CANDIDATES[ours][0]} / {CANDIDATES[other][0]}"
+        text = f"{names}: {ratio.text(3)}, required is at most {limit:.2f}"
         found.append(reporting.Check(text, ratio.median <= limit))
     return found
 
@@ -169,19 +149,14 @@ def checks(results):
 def _body(results):
     size, batch_size = results["size"], results["batch_size"]
     rows = [
-        (name, spread([seconds / batch_size for seconds in results["seconds"][candidate]]).text(4))
-        for candidate, name in NAMES.items()
+        (title, spread([seconds / batch_size for seconds in results["seconds"][name]]).text(4))
+        for name, (title, _) in CANDIDATES.items()
     ]
     yield reporting.table((f"{size}x{size}, batch of {batch_size}, float32", "seconds a crop"), rows)
 
 
-REPORT = reporting.Report(
-    title="How fast it trains",
-    body=_body,
-    checks=checks,
-    reading=reporting.ROUNDS,
-    packages=("keras", "tensorflow", "torch"),
-)
+PACKAGES = "keras", "tensorflow", "torch"
+REPORT = reporting.Report("How fast it trains", _body, checks, reporting.ROUNDS, packages=PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING.md", define_flags, measure, REPORT)

@@ -79,11 +79,9 @@ def checks(results):
     steps = results["steps"]
     largest = max(step["float64"][value] for step in steps for value in VALUES)
     last = max(steps[-1]["float32"][value] for value in VALUES)
-    everywhere, at_end = AT_MOST["float64"], AT_MOST["float32"]
+    at_any, at_end = AT_MOST["float64"], AT_MOST["float32"]
     return [
-        reporting.Check(
-            f"float64: {largest:.1e} at most, accepted is {everywhere:g} at any step", largest <= everywhere
-        ),
+        reporting.Check(f"float64: {largest:.1e} at most, accepted is {at_any:g} at any step", largest <= at_any),
         reporting.Check(f"float32: {last:.1e} at step {len(steps)}, accepted is {at_end:g}", last <= at_end),
     ]
 
@@ -112,9 +110,8 @@ def draw(results, path):
     """Draws the differences of losses and of weights over the steps into a `.png`."""
     from benchmarks.common import plots
 
-    curves = dict(
-        zip(PAIRS, ((plots.OURS, "-"), (plots.THRESHOLD, "-"), (plots.MUTED, ":"), (plots.MUTED, "--")), strict=True)
-    )
+    styles = (plots.OURS, "-"), (plots.THRESHOLD, "-"), (plots.MUTED, ":"), (plots.MUTED, "--")
+    curves = dict(zip(PAIRS, styles, strict=True))
     figure = plots.figure(4.5)
     numbers = range(1, len(results["steps"]) + 1)
     for axes, value in zip(figure.subplots(1, 2, sharey=True), ("losses", "weights"), strict=True):
@@ -134,15 +131,8 @@ def draw(results, path):
     plots.save(figure, path)
 
 
-REPORT = reporting.Report(
-    title="Training in Keras and in PyTorch, step by step",
-    body=_body,
-    checks=checks,
-    reading=_READING,
-    conditions=_conditions,
-    packages=("keras", "tensorflow", "torch"),
-    draw=draw,
-)
+TITLE, PACKAGES = "Training in Keras and in PyTorch, step by step", ("keras", "tensorflow", "torch")
+REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, PACKAGES, draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING_PARITY.md", define_flags, measure, REPORT)

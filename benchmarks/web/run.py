@@ -20,7 +20,7 @@ from absl import flags
 
 from benchmarks.common import experiment, reporting
 from benchmarks.common.processes import ROOT, BenchmarkError
-from benchmarks.common.statistics import ratios, spread
+from benchmarks.common.statistics import ratio, spread
 
 # Largest time of the int8 file, over that of the float32 file.
 AT_MOST = 0.5
@@ -119,11 +119,10 @@ def _medians(rounds):
 
 
 def _checks(results):
-    found = spread(ratios(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32"))))
-    text = f"int8 takes {found.text(2)} of the time of float32"
-    if not results["machine"]["int8_dot_product"]:
-        return [reporting.Check(text, None)]
-    return [reporting.Check(f"{text}, required is at most {AT_MOST:g}", found.median <= AT_MOST)]
+    found = ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
+    text, required = f"int8 takes {found.text(2)} of the time of float32", f"required is at most {AT_MOST:g}"
+    applies = results["machine"]["int8_dot_product"]
+    return [reporting.threshold(text, required, found.median <= AT_MOST, applies)]
 
 
 def _body(results):
@@ -138,16 +137,11 @@ def _conditions(results):
     yield f"{results['browser']}, LiteRT.js {results['litert']}; {results['runs_on']}"
 
 
-REPORT = reporting.Report(
-    title="The network in the browser",
-    body=_body,
-    checks=_checks,
-    reading=(
-        "A frame is one photo of 512x512 pixels, from its pixels to its labels. The files alternate; the median frame "
-        f"of a round counts. {reporting.ROUNDS}"
-    ),
-    conditions=_conditions,
+READING = (
+    "A frame is one photo of 512x512 pixels, from its pixels to its labels. The files alternate; the median frame of a "
+    f"round counts. {reporting.ROUNDS}"
 )
+REPORT = reporting.Report("The network in the browser", _body, _checks, READING, _conditions)
 
 if __name__ == "__main__":
     experiment.main(__file__, "WEB.md", define_flags, measure, REPORT)
