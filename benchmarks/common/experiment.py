@@ -79,7 +79,7 @@ def run(script, measure, report, options, arguments):
     beside = output.with_name(output.stem.lower())
     beside.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if report.draw is not None:
-        report.draw(results, beside.with_suffix(".png"))
+        report.draw(results).savefig(beside.with_suffix(".png"), dpi=120, format="png")
     output.write_text(report.markdown(results, f"{beside.name}.png"), encoding="utf-8")
     print(*report.checks(results), f"wrote {output}", sep="\n")
     return report.failures(results)

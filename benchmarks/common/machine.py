@@ -51,8 +51,7 @@ def _int8_dot_product():
 
 def _cpu():
     if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+        return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

@@ -20,8 +20,3 @@ def threshold(axes, x, y, text, color=THRESHOLD):
     """Draws a threshold as a horizontal line at `y`, with a text that ends at `x`."""
     axes.axhline(y, color=color, linewidth=0.8)
     axes.annotate(text, (x, y), (0, 3), textcoords="offset points", ha="right", fontsize=8)
-
-
-def save(drawn, path):
-    """Writes a figure to a `.png`."""
-    drawn.savefig(path, dpi=120, format="png")

@@ -54,18 +54,11 @@ def run(command, log, timeout=3600):
     # Unbuffered, or what a program printed before an error would stand below the error.
     settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     settings |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    options = {"cwd": ROOT, "env": os.environ | settings, "start_new_session": True, "stdin": subprocess.DEVNULL}
     with log.open("wb") as file:
         start = time.perf_counter()
         try:
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, **settings},
-                start_new_session=True,
-            )
+            process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, **options)
         except OSError as error:
             raise ProcessError(f"{command[0]}: cannot be started: {error.strerror}") from error
 
@@ -101,6 +94,16 @@ def alternate(names, rounds, measure):
             numbers.append(measure(name))
             print(f"round {number + 1}/{rounds}: {name}: {numbers[-1]:.4g}", flush=True)
     return found
+
+
+def time_calls(act, warmups, runs):
+    """Calls `act` without arguments; list of seconds, one a run. `warmups` calls come before them."""
+    seconds = []
+    for _ in range(warmups + runs):
+        start = time.perf_counter()
+        act()
+        seconds.append(time.perf_counter() - start)
+    return seconds[warmups:]
 
 
 def call(function, arguments, log=None, python=sys.executable, timeout=3600):

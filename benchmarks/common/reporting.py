@@ -43,7 +43,7 @@ class Report:
         reading: how to read the tables, a paragraph.
         conditions: results -> lines on how it was measured, besides command, date, machine and packages.
         packages: distributions whose versions are recorded.
-        draw: called with results and the path of a `.png` to write; None for a report without a picture.
+        draw: results -> a matplotlib figure; None for a report without a picture.
     """
 
     title: str

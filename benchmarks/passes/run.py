@@ -33,21 +33,23 @@ def define_flags():
 
 
 def variants():
-    """Title of a variant -> (precision, rules of that precision, strides of `fast_convs`)."""
+    """Title of a variant, which begins with its precision -> patch of the export that makes its file."""
     from keras_bisenet.export import passes
     from keras_bisenet.export.passes import column_pairs, fast_convs, folding
 
-    def without(precision, *left_out):
-        return precision, tuple(rule for rule in passes.RULES[precision] if rule not in left_out), strides
+    def with_rules(precision, *rules):
+        return mock.patch.dict(passes.RULES, {precision: rules})
 
-    def at_stride(**changed):
-        return "float32", passes.RULES["float32"], strides | changed
+    def without(precision, *left_out):
+        return with_rules(precision, *(rule for rule in passes.RULES[precision] if rule not in left_out))
+
+    def at_stride(**strides):
+        return mock.patch.multiple(fast_convs, **strides)
 
     split, winograd = fast_convs.split_upsampled_conv, fast_convs.winograd
-    strides = {name: getattr(fast_convs, name) for name in ("SPLIT_STRIDE", "WINOGRAD_STRIDE")}
     return {
         f"float32, {SHIPPED}": without("float32"),
-        "float32, batch norm alone folded": ("float32", (folding.fix_conv, folding.fold_batch_norm), strides),
+        "float32, batch norm alone folded": with_rules("float32", folding.fix_conv, folding.fold_batch_norm),
         "float32, plain convolutions": without("float32", split, winograd),
         "float32, without gate + 1": without("float32", folding.add_one_to_gate),
         "float32, without the split of upsampled convolutions": without("float32", split),
@@ -72,18 +74,21 @@ def measure(options):
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         given = {f"{file.stem.rpartition('_')[2]}, {file.name}": file for file in map(pathlib.Path, options.files)}
-        wanted = {f"{title.split(',')[0]}, {SHIPPED}" for title in given} or variants()
+        wanted = {f"{_precision(title)}, {SHIPPED}" for title in given} or variants()
         sizes = _export(scratch, wanted) | {title: file.stat().st_size for title, file in given.items()}
         shared = {"runner": "litert_labels", "threads": options.threads, "inputs": str(scratch / "inputs")}
         shared |= {"warmups": 3, "runs": options.runs, "options": {}}
 
         def time(title):
             arguments = shared | {"model": str(given.get(title, scratch / f"{title}.tflite").absolute())}
-            runs, _ = processes.call("benchmarks.runtimes.worker:measure", arguments, scratch / "log")
-            return statistics.median(runs)
+            return statistics.median(processes.call("benchmarks.runtimes.worker:measure", arguments)[0])
 
         milliseconds = processes.alternate(sizes, options.rounds, time)
     return {"threads": options.threads, "bytes": sizes, "milliseconds": milliseconds}
+
+
+def _precision(title):
+    return title.partition(",")[0]
 
 
 def _export(folder, titles):
@@ -91,8 +96,7 @@ def _export(folder, titles):
     import numpy as np
 
     from benchmarks.common import networks
-    from keras_bisenet.export import convert, passes
-    from keras_bisenet.export.passes import fast_convs
+    from keras_bisenet.export import convert
     from keras_bisenet.export.quantization import calibration
     from keras_bisenet.preprocessing import MEAN, STD
 
@@ -103,9 +107,8 @@ def _export(folder, titles):
     Inputs(photo, np.zeros(photo.shape[:3], np.int16), photo, np.array(MEAN), np.array(STD)).save(folder / "inputs")
     sizes = {}
     for title in titles:
-        precision, rules, strides = variants()[title]
-        with mock.patch.dict(passes.RULES, {precision: rules}), mock.patch.multiple(fast_convs, **strides):
-            content = convert.to_tflite(model, SIZE, precision, photos=photos)
+        with variants()[title]:
+            content = convert.to_tflite(model, SIZE, _precision(title), photos=photos)
         (folder / f"{title}.tflite").write_bytes(content)
         sizes[title] = len(content)
         print(f"{len(content) / 1e6:.2f} MB: {title}", flush=True)
@@ -115,21 +118,22 @@ def _export(folder, titles):
 def _body(results):
     times, rows = results["milliseconds"], []
     for title, found in times.items():
-        against = ratio(found, times[f"{title.split(',')[0]}, {SHIPPED}"])
+        against = ratio(found, times[f"{_precision(title)}, {SHIPPED}"])
         rows.append((title, spread(found).text(1), against.text(3), f"{results['bytes'][title] / 1e6:.2f}"))
     yield reporting.table(("variant", "ms", "time against the file as it ships", "MB"), rows)
 
 
-def _conditions(results):
-    yield f"{results['threads']} threads"
-
-
-READING = (
-    f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
-    f"variants alternate. {reporting.ROUNDS}"
+REPORT = reporting.Report(
+    title="The effect of each graph pass",
+    body=_body,
+    checks=lambda _results: [],
+    reading=(
+        f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
+        f"variants alternate. {reporting.ROUNDS}"
+    ),
+    conditions=lambda results: [f"{results['threads']} threads"],
+    packages=("ai-edge-litert", "keras", "tensorflow"),
 )
-PACKAGES = "ai-edge-litert", "keras", "tensorflow"
-REPORT = reporting.Report("The effect of each graph pass", _body, lambda _results: [], READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "PASSES.md", define_flags, measure, REPORT)

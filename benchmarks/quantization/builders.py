@@ -47,12 +47,9 @@ def least_squares_kernel(kernel, least=0.0):
 
 
 def _replaced(kind, layer, **changes):
-    """Pass `(quantized model, exact model) -> model` that makes another layer of each node of a kind.
+    """Pass `(quantized model, exact model) -> model` that puts another layer in the place of each node of a kind.
 
-    Args:
-        kind: see `rewriting.Node.kind`.
-        layer: class of the other layer, which is made of the configuration of the node's.
-        changes: what differs in it.
+    The other layer is of the class `layer`, and has the configuration of the node's but for `changes`.
     """
 
     def replace(graph, node):
@@ -86,19 +83,16 @@ def integer_resize(quantized, _exact):
 
 
 def float_kernels(quantized, exact):
-    """A quantized model with float kernels: an upper bound for every way to round kernels."""
-    return rewriting.rewrite(quantized, [_float_conv(exact, lambda _name: True)])
+    """Pass that makes all kernels float: an upper bound for every way to round kernels."""
+    return rewriting.rewrite(quantized, [_float_conv({layer.name: layer for layer in exact.layers})])
 
 
 def in_float(choose):
-    """Computes some nodes of a quantized model in float32, and rounds where an 8-bit node reads one of them.
+    """Pass that computes some nodes in float32, and rounds where an 8-bit node reads one of them.
 
     Args:
         choose: `rewriting.Graph` of the exact model -> names of these nodes. The last convolution of each head is one
             of them in any case.
-
-    Returns:
-        Pass `(quantized model, exact model) -> model`.
     """
 
     def rewrite(quantized, exact):
@@ -126,19 +120,18 @@ def in_float(choose):
             args, kwargs = keras.tree.map_structure(rounded, (node.args, dict(node.kwargs)))
             return graph.call(node.operation, *args, **kwargs)
 
-        return rewriting.rewrite(quantized, [drop_rounding, _float_conv(exact, chosen.__contains__), round_inputs])
+        float_conv = _float_conv({layer.name: layer for layer in exact.layers if layer.name in chosen})
+        return rewriting.rewrite(quantized, [drop_rounding, float_conv, round_inputs])
 
     return rewrite
 
 
-def _float_conv(exact, is_float):
-    """Rule that gives 8-bit convolutions, of names that `is_float` accepts, their kernel and bias before rounding."""
-    convs = {layer.name: layer for layer in exact.layers if isinstance(layer, FixedConv2D)}
+def _float_conv(exact):
+    """Rule that puts the layers `exact`, name -> layer before rounding, in the place of 8-bit convolutions."""
 
     def compute_in_float(graph, node):
-        conv = node.operation
-        if not isinstance(conv, FixedConv2D) or conv.steps is None or not is_float(node.name):
+        if not isinstance(node.operation, FixedConv2D) or node.operation.steps is None or node.name not in exact:
             return None
-        return graph.call(convs[node.name].like(cls=FloatConv2D), *node.inputs)
+        return graph.call(exact[node.name].like(cls=FloatConv2D), *node.inputs)
 
     return compute_in_float

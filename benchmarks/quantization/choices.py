@@ -183,10 +183,7 @@ def attention(graph):
 
 
 def parts(graph):
-    """The parts of the network that can be int8.
-
-    Args:
-        graph: `rewriting.Graph` of a deployment model of a `BiSeNet`.
+    """The parts of the network that can be int8, of the `rewriting.Graph` of a deployment model of a `BiSeNet`.
 
     Returns:
         dict, name of a part -> frozenset of the names of its nodes. An addition of two parts belongs to the later one,

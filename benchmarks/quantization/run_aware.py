@@ -70,14 +70,16 @@ def _body(results):
     yield reporting.table(head, rows)
 
 
-def _conditions(results):
-    yield f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
-
-
-TITLE = "The effect of quantization-aware training"
-READING = "The recipe learns the network's own probabilities, so nothing is gained from labels."
-PACKAGES = "ai-edge-litert", "keras", "tensorflow"
-REPORT = reporting.Report(TITLE, _body, _checks, READING, _conditions, PACKAGES)
+REPORT = reporting.Report(
+    title="The effect of quantization-aware training",
+    body=_body,
+    checks=_checks,
+    reading="The recipe learns the network's own probabilities, so nothing is gained from labels.",
+    conditions=lambda results: [
+        f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
+    ],
+    packages=("ai-edge-litert", "keras", "tensorflow"),
+)
 
 if __name__ == "__main__":
     experiment.main(__file__, "QUANTIZE_AWARE.md", define_flags, measure, REPORT)

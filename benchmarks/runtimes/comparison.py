@@ -58,14 +58,9 @@ class Comparison:
         """
         options = self._options
         print("run the PyTorch reference ...", flush=True)
-        arguments = {
-            "checkpoint": self._checkpoint,
-            "image_size": (options.image_size, options.image_size),
-            "photos": _absolute(options.photos),
-            "calibration_images": _absolute(options.calibration_images),
-            "calibration_count": options.calibration_count,
-            "output": self._inputs,
-        }
+        arguments = {"checkpoint": self._checkpoint, "image_size": (options.image_size, options.image_size)}
+        arguments |= {name: _absolute(getattr(options, name)) for name in ("photos", "calibration_images")}
+        arguments |= {"calibration_count": options.calibration_count, "output": self._inputs}
         try:
             processes.call("benchmarks.runtimes.inputs:write", arguments, self._logs / "reference.log", sys.executable)
         except processes.ProcessError as error:
@@ -78,13 +73,9 @@ class Comparison:
         inputs = Inputs.load(self._inputs)
         settings = {name: getattr(options, name) for name in _SETTINGS}
         settings |= {name: machine.without_folders(value) for name, value in settings.items() if isinstance(value, str)}
-        return {
-            "settings": {"image_size": inputs.image_size, **settings},
-            "candidates": list(self._entries.values()),
-            "packages": self._environments.versions(),
-            "photos": len(inputs.photos),
-            "calibration_photos": len(inputs.calibration),
-        }
+        counts = {"photos": len(inputs.photos), "calibration_photos": len(inputs.calibration)}
+        results = {"candidates": list(self._entries.values()), "packages": self._environments.versions()}
+        return {"settings": {"image_size": inputs.image_size, **settings}, **counts, **results}
 
     def _call(self, function, candidate, step, **arguments):
         """Calls a function of `worker` where a step of a candidate runs."""

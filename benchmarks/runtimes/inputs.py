@@ -38,8 +38,8 @@ class Inputs:
     @classmethod
     def load(cls, folder):
         """Opens the files of `save`."""
-        paths = {field.name: pathlib.Path(folder) / f"{field.name}.npy" for field in dataclasses.fields(cls)}
-        return cls(**{name: np.load(path, mmap_mode="r") for name, path in paths.items()})
+        paths = (pathlib.Path(folder, f"{field.name}.npy") for field in dataclasses.fields(cls))
+        return cls(*(np.load(path, mmap_mode="r") for path in paths))
 
 
 def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):

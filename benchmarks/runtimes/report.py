@@ -171,8 +171,8 @@ def _conditions(results):
         yield f"packages, {environment}: {packages}"
 
 
-def draw(results, path):
-    """Draws one bar per candidate that ran, in the groups of the report, the fastest on top, into a `.png`.
+def draw(results):
+    """Draws one bar per candidate that ran, in the groups of the report, the fastest on top.
 
     A bar is the median of the rounds, its whisker their spread; ours / this stands beside it.
     """
@@ -199,7 +199,7 @@ def draw(results, path):
         plots.tidy(axes, title)
     panels[-1].set_xlim(0, 1.25 * max(spread.high for ran in drawn.values() for spread, *_ in ran))
     panels[-1].set_xlabel("photo to labels, ms: median round, fastest and slowest")
-    plots.save(figure, path)
+    return figure
 
 
 TITLE = "Our export beside other converters and runtimes"

@@ -5,7 +5,7 @@ They run where only the candidate and its dependencies are installed, so what on
 
 import numpy as np
 
-from benchmarks.common import timing
+from benchmarks.common import processes
 from benchmarks.runtimes import runners
 from benchmarks.runtimes.inputs import Inputs
 
@@ -47,4 +47,4 @@ def measure(runner, model, threads, inputs, warmups, runs, options):
     inputs = Inputs.load(inputs)
     photo = np.array(inputs.photos[0])
     run = getattr(runners, runner)(model, threads, inputs, **options)
-    return [1000 * seconds for seconds in timing.seconds(lambda: run(photo), warmups, runs)]
+    return [1000 * seconds for seconds in processes.time_calls(lambda: run(photo), warmups, runs)]

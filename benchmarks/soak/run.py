@@ -7,12 +7,11 @@ Example:
   python -m benchmarks.soak.run
 """
 
-import csv
 import hashlib
 import pathlib
 import statistics
 import tempfile
-import threading
+from unittest import mock
 
 import numpy as np
 from absl import flags
@@ -88,58 +87,33 @@ def inference(count, every, model=None):
 
 
 def training(count, every):
-    """Child process: a whole run of `train_and_evaluate`, with evaluations and checkpoints, watched by a thread.
+    """Child process: a whole run of `train_and_evaluate`, with evaluations and checkpoints, watched where it logs.
 
     Args:
-        count: number of steps.
+        count: number of steps, at least 20.
         every: least number of steps from one sample to the next.
 
     Returns:
-        dict: `samples`, see `inference`, of steps; `losses`: of the first and the last line of `steps.csv`.
+        dict: `samples`, see `inference`, of steps; `losses`: the first and the last that are logged.
     """
-    from keras_bisenet.training import configs, loop
+    from keras_bisenet.training import configs, loop, reports
 
-    config = configs.TrainConfig(
-        num_classes=3,
-        crop_size=64,
-        batch_size=4,
-        steps=count,
-        learning_rate=1e-3,
-        warmup_steps=count // 10,
-        ema_decay=0.9,
-        evaluate_every=max(count // 10, 1),
-        checkpoint_every=max(count // 20, 1),
-    )
-    with tempfile.TemporaryDirectory() as scratch:
+    small = {"num_classes": 3, "crop_size": 64, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9}
+    often = {"warmup_steps": count // 10, "evaluate_every": count // 10, "checkpoint_every": count // 20}
+    config = configs.TrainConfig(steps=count, **small, **often)
+    samples, losses, log = [], [], reports.Reports.step
+
+    def watch(self, step, mean, *arguments):
+        log(self, step, mean, *arguments)
+        losses.append(float(mean.sum()))
+        if step >= every + (samples[-1][0] if samples else 0):
+            samples.append([step, *held()])
+
+    with tempfile.TemporaryDirectory() as scratch, mock.patch.object(reports.Reports, "step", watch):
         data, workdir = pathlib.Path(scratch, "data"), pathlib.Path(scratch, "run")
         _write_data(data)
-        samples, ended = [], threading.Event()
-        watcher = threading.Thread(target=_watch, args=(workdir / "steps.csv", every, samples, ended))
-        watcher.start()
-        try:
-            loop.train_and_evaluate(config, workdir, data)
-        finally:
-            ended.set()
-            watcher.join()
-        rows = _rows(workdir / "steps.csv")
-    return {"samples": samples, "losses": [float(row["loss"]) for row in (rows[0], rows[-1])]}
-
-
-def _watch(path, every, samples, ended):
-    reported = 0
-    while not ended.wait(0.1):
-        rows = _rows(path)
-        if rows and int(rows[-1]["step"]) >= reported + every:
-            reported = int(rows[-1]["step"])
-            samples.append([reported, *held()])
-
-
-def _rows(path):
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as file:
-        # The last line may be half written.
-        return [row for row in csv.DictReader(line for line in file if line.endswith("\n")) if row["step"].isdecimal()]
+        loop.train_and_evaluate(config, workdir, data)
+    return {"samples": samples, "losses": [losses[0], losses[-1]]}
 
 
 def _write_data(folder):
@@ -204,8 +178,8 @@ def _body(results):
     yield reporting.table(("after", "memory, MB", "open files", "threads"), rows)
 
 
-def draw(results, path):
-    """Draws the memory over the calls and the steps, and its threshold, into a `.png`."""
+def draw(results):
+    """Draws the memory over the calls and the steps, and its threshold."""
     from benchmarks.common import plots
 
     figure = plots.figure(3.6)
@@ -219,11 +193,12 @@ def draw(results, path):
         axes.set_ylim(0, 1.25 * max(limit, *memory))
         axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.axes[0].set_ylabel("memory, MB")
-    plots.save(figure, path)
+    return figure
 
 
-PACKAGES = "ai-edge-litert", "keras", "tensorflow"
-REPORT = reporting.Report("Long runs", _body, checks, _READING, packages=PACKAGES, draw=draw)
+REPORT = reporting.Report(
+    "Long runs", _body, checks, _READING, packages=("ai-edge-litert", "keras", "tensorflow"), draw=draw
+)
 
 if __name__ == "__main__":
     experiment.main(__file__, "ENDURANCE.md", define_flags, measure, REPORT)

@@ -46,10 +46,9 @@ def measure(options):
     """
     models = pathlib.Path(options.models).absolute()
     with tempfile.TemporaryDirectory() as scratch:
-        photos, results = pathlib.Path(scratch, "photos"), pathlib.Path(scratch, "results")
+        photos, many, results = (pathlib.Path(scratch, name) for name in ("photos", "many", "results"))
         _write_photos(photos, options.photos)
         seconds = processes.alternate(NAMES, options.rounds, lambda name: _time(name, photos, results, models))
-        many = pathlib.Path(scratch, "many")
         many.mkdir()
         for number, file in zip(range(options.many), itertools.cycle(sorted(photos.iterdir()))):
             os.link(file, many / f"{number:05d}.jpg")
@@ -141,17 +140,14 @@ def checks(results):
 
 def _body(results):
     count = results["photos"]
+    speeds = {name: [count / seconds for seconds in found] for name, found in results["seconds"].items()}
+    rows = [(title, statistics.spread(speeds[name]).text(2)) for name, title in NAMES.items()]
     head = f"{count} photos of {SIZE[0]}x{SIZE[1]}, from JPEG to label PNG", "photos a second"
-    rows = [
-        (name, statistics.spread([count / seconds for seconds in results["seconds"][candidate]]).text(2))
-        for candidate, name in NAMES.items()
-    ]
     yield reporting.table(head, rows)
 
 
 READING = f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."
-PACKAGES = "ai-edge-litert", "pillow", "torch"
-REPORT = reporting.Report("A folder of photos", _body, checks, READING, packages=PACKAGES)
+REPORT = reporting.Report("A folder of photos", _body, checks, READING, packages=("ai-edge-litert", "pillow", "torch"))
 
 if __name__ == "__main__":
     experiment.main(__file__, "THROUGHPUT.md", define_flags, measure, REPORT)

@@ -18,8 +18,8 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.common import experiment, networks, processes, reporting, timing
-from benchmarks.common.statistics import ratios, spread
+from benchmarks.common import experiment, networks, processes, reporting
+from benchmarks.common.statistics import ratio, spread
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import images
 
@@ -55,20 +55,16 @@ def measure(options):
 
 
 def time_steps(candidate, size, batch_size, warmups, runs):
-    """Child process: times a candidate.
+    """Child process: list of seconds, one a step.
 
     Args:
         candidate: a key of `CANDIDATES`.
-        size: side of the square crops.
-        batch_size: crops of a batch.
+        size, batch_size: side of the square crops, and how many a batch has.
         warmups, runs: steps before the clock counts, and steps that count.
-
-    Returns:
-        List of seconds, one a step.
     """
     _, make = CANDIDATES[candidate]
     with tempfile.TemporaryDirectory() as scratch:
-        return timing.seconds(make(size, batch_size, pathlib.Path(scratch)), warmups, runs)
+        return processes.time_calls(make(size, batch_size, pathlib.Path(scratch)), warmups, runs)
 
 
 def keras_step(size, batch_size, _scratch):
@@ -139,24 +135,22 @@ def checks(results):
     """Checks the time of each pair of `AT_MOST`."""
     found = []
     for (ours, other), limit in AT_MOST.items():
-        ratio = spread(ratios(results["seconds"][ours], results["seconds"][other]))
-        names = f"{CANDIDATES[ours][0]} / {CANDIDATES[other][0]}"
-        text = f"{names}: {ratio.text(3)}, required is at most {limit:.2f}"
-        found.append(reporting.Check(text, ratio.median <= limit))
+        quotient = ratio(results["seconds"][ours], results["seconds"][other])
+        text = f"{CANDIDATES[ours][0]} / {CANDIDATES[other][0]}: {quotient.text(3)}"
+        found.append(reporting.threshold(text, f"required is at most {limit:.2f}", quotient.median <= limit))
     return found
 
 
 def _body(results):
     size, batch_size = results["size"], results["batch_size"]
-    rows = [
-        (title, spread([seconds / batch_size for seconds in results["seconds"][name]]).text(4))
-        for name, (title, _) in CANDIDATES.items()
-    ]
+    a_crop = {name: [seconds / batch_size for seconds in found] for name, found in results["seconds"].items()}
+    rows = [(title, spread(a_crop[name]).text(4)) for name, (title, _) in CANDIDATES.items()]
     yield reporting.table((f"{size}x{size}, batch of {batch_size}, float32", "seconds a crop"), rows)
 
 
-PACKAGES = "keras", "tensorflow", "torch"
-REPORT = reporting.Report("How fast it trains", _body, checks, reporting.ROUNDS, packages=PACKAGES)
+REPORT = reporting.Report(
+    "How fast it trains", _body, checks, reporting.ROUNDS, packages=("keras", "tensorflow", "torch")
+)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING.md", define_flags, measure, REPORT)

@@ -106,8 +106,8 @@ def _conditions(results):
     yield f"schedule: {schedule}; all else as in the recipe `original`"
 
 
-def draw(results, path):
-    """Draws the differences of losses and of weights over the steps into a `.png`."""
+def draw(results):
+    """Draws the differences of losses and of weights over the steps."""
     from benchmarks.common import plots
 
     styles = (plots.OURS, "-"), (plots.THRESHOLD, "-"), (plots.MUTED, ":"), (plots.MUTED, "--")
@@ -128,10 +128,11 @@ def draw(results, path):
     figure.axes[0].set_ylabel("relative difference")
     handles, titles = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, titles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    plots.save(figure, path)
+    return figure
 
 
-TITLE, PACKAGES = "Training in Keras and in PyTorch, step by step", ("keras", "tensorflow", "torch")
+TITLE = "Training in Keras and in PyTorch, step by step"
+PACKAGES = "keras", "tensorflow", "torch"
 REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, PACKAGES, draw)
 
 if __name__ == "__main__":

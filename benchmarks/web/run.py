@@ -90,8 +90,7 @@ def use(address, folder, **scenes):
         BenchmarkError: Chromium, Node or its package is missing, or a scene failed.
     """
     _require("tests/browser", "what drives Chromium")
-    driver = ROOT / "tests" / "browser" / "web.mjs"
-    command = [_program("node"), driver, _program("chromium"), address, folder, *scenes]
+    command = [_program("node"), ROOT / "tests" / "browser" / "web.mjs", _program("chromium"), address, folder, *scenes]
     return json.loads(_run(command, input=json.dumps(scenes)))
 
 
