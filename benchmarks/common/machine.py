@@ -35,8 +35,7 @@ def lines(results):
 
 def cpu(computer):
     """The CPU of a description, in words."""
-    dot_product = computer.get("int8_dot_product")
-    without = " without dot products of 8-bit numbers" if dot_product is False else ""
+    without = " without dot products of 8-bit numbers" if computer.get("int8_dot_product") is False else ""
     return f"{computer['cpu']}{without}, {computer['cores']} cores"
 
 

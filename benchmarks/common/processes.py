@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -38,15 +40,12 @@ class Finished:
 
 
 def run(command, log, timeout=3600):
-    """Runs a program in the repository root, with the root on its PYTHONPATH, and waits for it.
+    """Runs a program in the repository root, with the root on its PYTHONPATH, to its end; returns `Finished`.
 
     Args:
         command: list, the program and its arguments.
         log: `pathlib.Path` for what it prints.
         timeout: seconds after which it is killed, with all that it started.
-
-    Returns:
-        `Finished`.
 
     Raises:
         ProcessError: it cannot be started, was killed, or ended with another status than 0.
@@ -125,6 +124,24 @@ def call(function, arguments, log=None, python=sys.executable, timeout=3600):
     with tempfile.TemporaryDirectory() as scratch:
         log = log or pathlib.Path(scratch, "log")
         result = log.with_suffix(".json")
-        command = [python, "-m", "benchmarks.common.worker", function, json.dumps(arguments), result]
+        command = [python, "-m", "benchmarks.common.processes", function, json.dumps(arguments), result]
         finished = run(command, log, timeout)
         return json.loads(result.read_text(encoding="utf-8")), finished
+
+
+def _answer(function, arguments, output):
+    """The other end of `call`: calls the function, and writes the JSON of its result to a file.
+
+    After an error, the last line printed is its type and the first line of its message.
+    """
+    try:
+        module, _, name = function.partition(":")
+        result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    pathlib.Path(output).write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _answer(*sys.argv[1:])

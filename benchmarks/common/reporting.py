@@ -54,10 +54,6 @@ class Report:
     packages: tuple[str, ...] = ()
     draw: Callable | None = None
 
-    def failures(self, results: dict) -> list[str]:
-        """The checks whose threshold does not hold, as sentences."""
-        return [str(check) for check in self.checks(results) if check.holds is False]
-
     def markdown(self, results: dict, picture: str) -> str:
         """The text of the report; `picture` is the file name of the picture beside it."""
         blocks = [f"# {self.title}", "Written by the command below; not edited by hand.", *self.body(results)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-import statistics
+from statistics import median
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Spread:
 
 def spread(numbers):
     """`Spread` of at least one number."""
-    return Spread(statistics.median(numbers), min(numbers), max(numbers))
+    return Spread(median(numbers), min(numbers), max(numbers))
 
 
 def ratios(ours, others):

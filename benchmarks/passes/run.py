@@ -9,15 +9,14 @@ Examples:
   python -m benchmarks.passes.run --files former/face_parsing_int8.tflite
 """
 
+import functools
 import pathlib
-import statistics
 import tempfile
 from unittest import mock
 
 from absl import flags
 
-from benchmarks.common import experiment, processes, reporting
-from benchmarks.common.statistics import ratio, spread
+from benchmarks.common import experiment, processes, reporting, statistics
 from benchmarks.runtimes.inputs import Inputs
 
 SIZE = (512, 512)
@@ -37,19 +36,16 @@ def variants():
     from keras_bisenet.export import passes
     from keras_bisenet.export.passes import column_pairs, fast_convs, folding
 
-    def with_rules(precision, *rules):
+    def without(precision, *left_out):
+        rules = [rule for rule in passes.RULES[precision] if rule not in left_out]
         return mock.patch.dict(passes.RULES, {precision: rules})
 
-    def without(precision, *left_out):
-        return with_rules(precision, *(rule for rule in passes.RULES[precision] if rule not in left_out))
-
-    def at_stride(**strides):
-        return mock.patch.multiple(fast_convs, **strides)
-
+    batch_norm_alone = mock.patch.dict(passes.RULES, float32=(folding.fix_conv, folding.fold_batch_norm))
+    at_stride = functools.partial(mock.patch.multiple, fast_convs)
     split, winograd = fast_convs.split_upsampled_conv, fast_convs.winograd
     return {
         f"float32, {SHIPPED}": without("float32"),
-        "float32, batch norm alone folded": with_rules("float32", folding.fix_conv, folding.fold_batch_norm),
+        "float32, batch norm alone folded": batch_norm_alone,
         "float32, plain convolutions": without("float32", split, winograd),
         "float32, without gate + 1": without("float32", folding.add_one_to_gate),
         "float32, without the split of upsampled convolutions": without("float32", split),
@@ -118,22 +114,21 @@ def _export(folder, titles):
 def _body(results):
     times, rows = results["milliseconds"], []
     for title, found in times.items():
-        against = ratio(found, times[f"{_precision(title)}, {SHIPPED}"])
-        rows.append((title, spread(found).text(1), against.text(3), f"{results['bytes'][title] / 1e6:.2f}"))
+        against = statistics.ratio(found, times[f"{_precision(title)}, {SHIPPED}"])
+        rows.append((title, statistics.spread(found).text(1), against.text(3), f"{results['bytes'][title] / 1e6:.2f}"))
     yield reporting.table(("variant", "ms", "time against the file as it ships", "MB"), rows)
 
 
-REPORT = reporting.Report(
-    title="The effect of each graph pass",
-    body=_body,
-    checks=lambda _results: [],
-    reading=(
-        f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
-        f"variants alternate. {reporting.ROUNDS}"
-    ),
-    conditions=lambda results: [f"{results['threads']} threads"],
-    packages=("ai-edge-litert", "keras", "tensorflow"),
+def _conditions(results):
+    yield f"{results['threads']} threads"
+
+
+_READING = (
+    f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
+    f"variants alternate. {reporting.ROUNDS}"
 )
+PACKAGES = "ai-edge-litert", "keras", "tensorflow"
+REPORT = reporting.Report("The effect of each graph pass", _body, lambda _results: [], _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "PASSES.md", define_flags, measure, REPORT)

@@ -97,10 +97,9 @@ class Comparison:
     def parts(self):
         """Compares files with one part of the network in int8, and with all but that part in int8."""
         _, graph = rewriting.read(self._calibrated.optimized(passes.RULES["int8"]))
-        made = {"only": choices.only, "all_but": choices.all_but}
         return [
-            {"name": name, **{kind: self._compared(make(name)) for kind, make in made.items()}}
-            for name in choices.parts(graph)
+            {"name": part, "only": self._compared(choices.only(part)), "all_but": self._compared(choices.all_but(part))}
+            for part in choices.parts(graph)
         ]
 
     def _compared(self, choice):

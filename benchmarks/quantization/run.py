@@ -58,13 +58,8 @@ def measure(options):
     calibrations[f"{len(variations.images)} {variations.source}"] = variations.images
     first = train[: CALIBRATION_COUNTS[0]]
     made = comparison.Comparison(networks.in_keras(state, architecture), photos, truth, first)
-    return {
-        "photos": len(photos),
-        "calibration_photos": len(first),
-        "files": made.files(calibrations),
-        "choices": made.choices(),
-        "parts": made.parts(),
-    }
+    counts = {"photos": len(photos), "calibration_photos": len(first)}
+    return {**counts, "files": made.files(calibrations), "choices": made.choices(), "parts": made.parts()}
 
 
 def checks(results):
@@ -116,10 +111,8 @@ def _body(results):
 
 
 def _conditions(results):
-    yield (
-        f"{results['photos']} photos of val.txt; choices and parts are calibrated on {results['calibration_photos']} "
-        "photos of train.txt"
-    )
+    compared, calibrated_on = results["photos"], results["calibration_photos"]
+    yield f"{compared} photos of val.txt; choices and parts are calibrated on {calibrated_on} photos of train.txt"
 
 
 TITLE = "What 8 bits cost, and what the int8 export does about it"

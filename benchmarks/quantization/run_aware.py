@@ -38,27 +38,25 @@ def measure(options):
     num_classes = models["before"].num_classes
     photos, truth = comparison.read_val(options.data, options.limit, num_classes)
     calibration = comparison.read_train(options.data, options.calibration_count)
-    networks, expected = {}, None
+    networks, labels = {}, {}
     for name, model in models.items():
-        labels = {}
+        scores = {}
         for precision in ("float32", "int8"):
             content = convert.to_tflite(model, comparison.SIZE, precision, photos=calibration)
-            labels[precision] = comparison.labels(content, photos, f"{name}, {precision}")
-        expected = labels["float32"] if expected is None else expected
-        same = comparison.summary(comparison.agreement(labels["int8"], expected))
-        scores = {precision: comparison.mean_iou(truth, found, num_classes) for precision, found in labels.items()}
+            found = labels[name, precision] = comparison.labels(content, photos, f"{name}, {precision}")
+            scores[precision] = comparison.mean_iou(truth, found, num_classes)
+        same = comparison.summary(comparison.agreement(labels[name, "int8"], labels["before", "float32"]))
         networks[name] = {**scores, "same_labels": same["mean"], "worst": same["worst"]}
     return {"photos": len(photos), "calibration_photos": len(calibration), "networks": networks}
 
 
 def _checks(results):
-    (before, after) = (100 * results["networks"][name]["int8"] for name in ("before", "after"))
     reference = 100 * results["networks"]["before"]["float32"]
+    before, after = (reference - 100 * results["networks"][name]["int8"] for name in ("before", "after"))
     text = (
-        f"int8 loses {reference - before:.2f} of {reference:.2f} points of mean IoU, and after training with rounding "
-        f"{reference - after:.2f}, required is less"
+        f"int8 loses {before:.2f} of {reference:.2f} points of mean IoU, and after training with rounding {after:.2f}"
     )
-    return [reporting.Check(text, after > before)]
+    return [reporting.threshold(text, "required is less", after < before)]
 
 
 def _body(results):
@@ -70,16 +68,13 @@ def _body(results):
     yield reporting.table(head, rows)
 
 
-REPORT = reporting.Report(
-    title="The effect of quantization-aware training",
-    body=_body,
-    checks=_checks,
-    reading="The recipe learns the network's own probabilities, so nothing is gained from labels.",
-    conditions=lambda results: [
-        f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
-    ],
-    packages=("ai-edge-litert", "keras", "tensorflow"),
-)
+def _conditions(results):
+    yield f"{results['photos']} photos of val, calibrated on {results['calibration_photos']} photos of train"
+
+
+_READING = "The recipe learns the network's own probabilities, so nothing is gained from labels."
+PACKAGES = "ai-edge-litert", "keras", "tensorflow"
+REPORT = reporting.Report("The effect of quantization-aware training", _body, _checks, _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "QUANTIZE_AWARE.md", define_flags, measure, REPORT)

@@ -12,10 +12,8 @@ PROJECT = "project"
 # Every other environment -> its pinned packages.
 PINS = _TABLES["environments"]
 # Environment -> the packages whose versions the report names.
-REPORTED = {
-    PROJECT: ("ai-edge-litert", "keras", "numpy", "tensorflow", "torch"),
-    **{name: tuple(pin.partition("==")[0] for pin in pins) for name, pins in PINS.items()},
-}
+REPORTED = {name: tuple(pin.partition("==")[0] for pin in pins) for name, pins in PINS.items()}
+REPORTED[PROJECT] = ("ai-edge-litert", "keras", "numpy", "tensorflow", "torch")
 
 
 @dataclasses.dataclass(frozen=True)

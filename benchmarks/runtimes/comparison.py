@@ -5,12 +5,11 @@ the candidates alternate: A B C A B C. A process that lives through all rounds w
 and threads, some per cent from start to start, and report it as speed; fresh processes show it as spread.
 """
 
-import json
+import importlib.metadata
 import pathlib
 import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 
 from benchmarks.common import machine, networks, processes
@@ -18,10 +17,6 @@ from benchmarks.runtimes.candidates import OURS, PINS, PROJECT
 from benchmarks.runtimes.inputs import Inputs
 
 _SETTINGS = ("photos", "calibration_images", "calibration_count", "threads", "conversions", "rounds", "warmups", "runs")
-_VERSIONS = """
-import importlib.metadata, json
-print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))
-"""
 
 
 class Comparison:
@@ -179,10 +174,12 @@ class Environments:
 
     def versions(self):
         """Environment -> package -> version, of all packages in the environments made so far."""
-        return {
-            name: json.loads(subprocess.check_output([python, "-c", _VERSIONS]))
-            for name, python in self._pythons.items()
-        }
+        versions = {}
+        for name in self._pythons:
+            folders = sys.path if name == PROJECT else map(str, (self._folder / name).glob("lib/*/site-packages"))
+            found = importlib.metadata.distributions(path=list(folders))
+            versions[name] = dict(sorted((str(package.metadata["Name"]), package.version) for package in found))
+        return versions
 
 
 def _entry(candidate):

@@ -8,7 +8,6 @@ normalized float32 image into the logits of the main head, at full size.
 import contextlib
 import os
 import pathlib
-import shutil
 import tempfile
 
 import numpy as np
@@ -127,7 +126,7 @@ def onnx2tf(state, architecture, inputs, output, exporter, precision):
         written = pathlib.Path("files", f"network_{precision}.tflite")
         if not written.exists():
             raise RuntimeError(f"onnx2tf wrote no {written.name}")
-        shutil.copyfile(written, output)
+        pathlib.Path(output).write_bytes(written.read_bytes())
 
 
 def onnxruntime(state, architecture, inputs, output, precision):
@@ -142,8 +141,7 @@ def onnxruntime(state, architecture, inputs, output, precision):
     from onnxruntime.quantization import shape_inference
 
     class Calibration(quantization.CalibrationDataReader):
-        def __init__(self):
-            self._images = ({"image": image} for image in _calibration(inputs, "nchw"))
+        _images = ({"image": image} for image in _calibration(inputs, "nchw"))
 
         def get_next(self):
             return next(self._images, None)

@@ -19,8 +19,7 @@ class NumpyProcessing:
 
     def __init__(self, inputs, layout, quantization=None):
         self._size, self._layout = inputs.image_size, layout
-        mean, std = inputs.mean, inputs.std
-        scale, offset = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        scale, offset = (array.astype(np.float32) for array in (1 / (255 * inputs.std), -inputs.mean / inputs.std))
         self._tables = None
         if quantization is not None:
             step, zero = quantization

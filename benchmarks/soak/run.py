@@ -9,7 +9,6 @@ Example:
 
 import hashlib
 import pathlib
-import statistics
 import tempfile
 from unittest import mock
 
@@ -17,7 +16,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.common import experiment, processes, reporting
+from benchmarks.common import experiment, processes, reporting, statistics
 from benchmarks.common.process_memory import held
 from benchmarks.common.reporting import Check
 from keras_bisenet import FaceParser
@@ -196,9 +195,8 @@ def draw(results):
     return figure
 
 
-REPORT = reporting.Report(
-    "Long runs", _body, checks, _READING, packages=("ai-edge-litert", "keras", "tensorflow"), draw=draw
-)
+PACKAGES = "ai-edge-litert", "keras", "tensorflow"
+REPORT = reporting.Report("Long runs", _body, checks, _READING, packages=PACKAGES, draw=draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "ENDURANCE.md", define_flags, measure, REPORT)

@@ -146,8 +146,8 @@ def _body(results):
     yield reporting.table(head, rows)
 
 
-READING = f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."
-REPORT = reporting.Report("A folder of photos", _body, checks, READING, packages=("ai-edge-litert", "pillow", "torch"))
+_READING = f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."
+REPORT = reporting.Report("A folder of photos", _body, checks, _READING, packages=("ai-edge-litert", "pillow", "torch"))
 
 if __name__ == "__main__":
     experiment.main(__file__, "THROUGHPUT.md", define_flags, measure, REPORT)

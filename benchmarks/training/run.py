@@ -11,21 +11,19 @@ Example:
 import functools
 import itertools
 import pathlib
-import statistics
 import tempfile
 
 import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.common import experiment, networks, processes, reporting
-from benchmarks.common.statistics import ratio, spread
+from benchmarks.common import experiment, networks, processes, reporting, statistics
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import images
 
 # Largest time of a step of the first, over that of the second.
 AT_MOST = {("keras", "torch"): 0.90, ("pipeline", "keras"): 1 / 3, ("pipeline_uncached", "keras"): 1 / 3}
-# Copies of the bundled photo that the input pipeline reads.
+# Examples that the input pipeline reads, each of the bundled photo.
 EXAMPLES = 16
 
 
@@ -96,14 +94,13 @@ def pipeline_step(size, batch_size, scratch, cache_bytes=2**31):
     from keras_bisenet.data import folder, pipeline
     from keras_bisenet.data.augmentation import Augmentation
 
-    photo, labels = (Image.fromarray(array) for array in _labeled_photo())
-    files = [(scratch / f"{number}.jpg", scratch / f"{number}.png") for number in range(EXAMPLES)]
-    for image, label in files:
-        photo.save(image, quality=95)
-        labels.save(label)
-    examples = pipeline.Examples([folder.Example(pair[0].stem, *pair) for pair in files], cache_bytes=cache_bytes)
+    files = scratch / "photo.jpg", scratch / "labels.png"
+    for array, file in zip(_labeled_photo(), files, strict=True):
+        Image.fromarray(array).save(file, quality=95)
+    examples = [folder.Example(str(number), *files) for number in range(EXAMPLES)]
     settings = {"augmentation": Augmentation(rotation=15.0), "num_classes": len(LABELS), "batch_size": batch_size}
-    stream = pipeline.batches(examples, np.ones(EXAMPLES), (size, size), **settings, seed=0)
+    cached = pipeline.Examples(examples, cache_bytes=cache_bytes)
+    stream = pipeline.batches(cached, np.ones(EXAMPLES), (size, size), **settings, seed=0)
     return functools.partial(next, iter(stream))
 
 
@@ -135,22 +132,21 @@ def checks(results):
     """Checks the time of each pair of `AT_MOST`."""
     found = []
     for (ours, other), limit in AT_MOST.items():
-        quotient = ratio(results["seconds"][ours], results["seconds"][other])
-        text = f"{CANDIDATES[ours][0]} / {CANDIDATES[other][0]}: {quotient.text(3)}"
-        found.append(reporting.threshold(text, f"required is at most {limit:.2f}", quotient.median <= limit))
+        ratio = statistics.ratio(results["seconds"][ours], results["seconds"][other])
+        text = f"{CANDIDATES[ours][0]} / {CANDIDATES[other][0]}: {ratio.text(3)}"
+        found.append(reporting.threshold(text, f"required is at most {limit:.2f}", ratio.median <= limit))
     return found
 
 
 def _body(results):
     size, batch_size = results["size"], results["batch_size"]
     a_crop = {name: [seconds / batch_size for seconds in found] for name, found in results["seconds"].items()}
-    rows = [(title, spread(a_crop[name]).text(4)) for name, (title, _) in CANDIDATES.items()]
+    rows = [(title, statistics.spread(a_crop[name]).text(4)) for name, (title, _) in CANDIDATES.items()]
     yield reporting.table((f"{size}x{size}, batch of {batch_size}, float32", "seconds a crop"), rows)
 
 
-REPORT = reporting.Report(
-    "How fast it trains", _body, checks, reporting.ROUNDS, packages=("keras", "tensorflow", "torch")
-)
+PACKAGES = "keras", "tensorflow", "torch"
+REPORT = reporting.Report("How fast it trains", _body, checks, reporting.ROUNDS, packages=PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING.md", define_flags, measure, REPORT)

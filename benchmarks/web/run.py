@@ -11,16 +11,14 @@ import contextlib
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 
 from absl import flags
 
-from benchmarks.common import experiment, reporting
+from benchmarks.common import experiment, reporting, statistics
 from benchmarks.common.processes import ROOT, BenchmarkError
-from benchmarks.common.statistics import ratio, spread
 
 # Largest time of the int8 file, over that of the float32 file.
 AT_MOST = 0.5
@@ -45,12 +43,9 @@ def measure(options):
         build(options.models, built)
         with served(built) as address:
             found = use(address, folder, speed=speed)["speed"]
-    return {
-        "browser": f"Chromium {found['browser']}",
-        "litert": json.loads((ROOT / "web" / "package.json").read_text())["dependencies"]["@litertjs/core"],
-        "runs_on": found["status"],
-        "milliseconds": found["times"],
-    }
+    packages = json.loads((ROOT / "web" / "package.json").read_text())["dependencies"]
+    versions = {"browser": f"Chromium {found['browser']}", "litert": packages["@litertjs/core"]}
+    return {**versions, "runs_on": found["status"], "milliseconds": found["times"]}
 
 
 def build(models, output):
@@ -59,9 +54,7 @@ def build(models, output):
     Raises:
         BenchmarkError: Node or its packages are missing, or the build failed.
     """
-    _require("web", "the packages of the page")
-    command = [_program("node"), ROOT / "web" / "build.mjs", "--models", models, "--output", output]
-    _run(command, env=os.environ | {"PYTHON": sys.executable})
+    _node("web", "build.mjs", "--models", models, "--output", output, env=os.environ | {"PYTHON": sys.executable})
 
 
 @contextlib.contextmanager
@@ -89,14 +82,8 @@ def use(address, folder, **scenes):
     Raises:
         BenchmarkError: Chromium, Node or its package is missing, or a scene failed.
     """
-    _require("tests/browser", "what drives Chromium")
-    command = [_program("node"), ROOT / "tests" / "browser" / "web.mjs", _program("chromium"), address, folder, *scenes]
-    return json.loads(_run(command, input=json.dumps(scenes)))
-
-
-def _require(folder, packages):
-    if not (ROOT / folder / "node_modules").is_dir():
-        raise BenchmarkError(f"{folder}/node_modules: no such folder; expected {packages}: npm ci --prefix {folder}")
+    chromium, request = _program("chromium"), json.dumps(scenes)
+    return json.loads(_node("tests/browser", "web.mjs", chromium, address, folder, *scenes, input=request))
 
 
 def _program(name):
@@ -106,10 +93,14 @@ def _program(name):
     return found
 
 
-def _run(command, **options):
+def _node(folder, script, *arguments, **options):
+    """What a script of a folder prints in Node."""
+    if not (ROOT / folder / "node_modules").is_dir():
+        raise BenchmarkError(f"{folder}/node_modules: no such folder; expected its packages: npm ci --prefix {folder}")
+    command = [_program("node"), ROOT / folder / script, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, **options)
     if process.returncode:
-        raise BenchmarkError(process.stderr.strip() or f"{command[1]} ended with status {process.returncode}")
+        raise BenchmarkError(process.stderr.strip() or f"{script} ended with status {process.returncode}")
     return process.stdout
 
 
@@ -118,14 +109,14 @@ def _medians(rounds):
 
 
 def _checks(results):
-    found = ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
+    found = statistics.ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
     text, required = f"int8 takes {found.text(2)} of the time of float32", f"required is at most {AT_MOST:g}"
     applies = results["machine"]["int8_dot_product"]
     return [reporting.threshold(text, required, found.median <= AT_MOST, applies)]
 
 
 def _body(results):
-    spreads = {name: spread(_medians(rounds)) for name, rounds in results["milliseconds"].items()}
+    spreads = {name: statistics.spread(_medians(rounds)) for name, rounds in results["milliseconds"].items()}
     rows = [(name, found.text(1), f"{1000 / found.median:.1f}") for name, found in spreads.items()]
     yield reporting.table(("file", "ms a frame", "frames a second"), rows)
 
@@ -136,11 +127,11 @@ def _conditions(results):
     yield f"{results['browser']}, LiteRT.js {results['litert']}; {results['runs_on']}"
 
 
-READING = (
+_READING = (
     "A frame is one photo of 512x512 pixels, from its pixels to its labels. The files alternate; the median frame of a "
     f"round counts. {reporting.ROUNDS}"
 )
-REPORT = reporting.Report("The network in the browser", _body, _checks, READING, _conditions)
+REPORT = reporting.Report("The network in the browser", _body, _checks, _READING, _conditions)
 
 if __name__ == "__main__":
     experiment.main(__file__, "WEB.md", define_flags, measure, REPORT)
