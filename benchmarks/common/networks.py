@@ -29,7 +29,7 @@ def in_keras(state, architecture, input_shape=(None, None, 3), **options):
     """The `BiSeNet` with the weights of a checkpoint.
 
     Args:
-        state, architecture: see `load`.
+        state, architecture: see `read`.
         input_shape: (height, width, 3), None where any size may come.
         options: further arguments of `BiSeNet`.
     """

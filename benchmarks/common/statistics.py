@@ -36,8 +36,7 @@ def ratios(ours, others):
     Raises:
         ValueError: they are not equally long.
     """
-    pairs = zip(ours, others, strict=True)
-    return [mine / other if other else (math.inf if mine else 1.0) for mine, other in pairs]
+    return [mine / other if other else (math.inf if mine else 1.0) for mine, other in zip(ours, others, strict=True)]
 
 
 def ratio(ours, others):

@@ -21,8 +21,7 @@ def ours(state, architecture, inputs, output, precision):
     from keras_bisenet.export import convert
 
     model = networks.in_keras(state, architecture)
-    content = convert.to_tflite(model, inputs.image_size, precision, photos=inputs.calibration)
-    pathlib.Path(output).write_bytes(content)
+    pathlib.Path(output).write_bytes(convert.to_tflite(model, inputs.image_size, precision, photos=inputs.calibration))
 
 
 def keras_export(state, architecture, inputs, output):

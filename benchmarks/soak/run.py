@@ -53,8 +53,7 @@ def measure(options):
     results = {}
     for name, count in (("inference", options.inferences), ("training", options.steps)):
         arguments = {"count": count, "every": count // SAMPLES[name]}
-        function = f"benchmarks.soak.run:{name}"
-        results[name], finished = processes.call(function, arguments, timeout=3600 * HOURS)
+        results[name], finished = processes.call(f"benchmarks.soak.run:{name}", arguments, timeout=3600 * HOURS)
         print(f"{count:,} {RUNS[name]} in {finished.seconds:.0f} s", flush=True)
     return results
 

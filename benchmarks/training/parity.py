@@ -38,11 +38,11 @@ class TorchRun:
 
     def __init__(self, state, config):
         self._precision = config.precision
-        network = torch_network.Reference(state, weight_port.recognize(state)).network
+        reference = torch_network.Reference(state, weight_port.recognize(state))
+        network = reference.network.to(getattr(torch, config.precision))
         schedule = {name: getattr(config, name) for name in ("warmup_steps", "warmup_start", "power")}
         schedule |= {"base": config.learning_rate, "max_steps": config.steps}
         rate = functools.partial(torch_training.learning_rate, **schedule)
-        network = network.to(getattr(torch, config.precision))
         self.trainer = torch_training.TorchTrainer(network, rate, config.ohem_threshold)
 
     def __call__(self, images, labels):

@@ -111,8 +111,7 @@ def _medians(rounds):
 def _checks(results):
     found = statistics.ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
     text, required = f"int8 takes {found.text(2)} of the time of float32", f"required is at most {AT_MOST:g}"
-    applies = results["machine"]["int8_dot_product"]
-    return [reporting.threshold(text, required, found.median <= AT_MOST, applies)]
+    return [reporting.threshold(text, required, found.median <= AT_MOST, results["machine"]["int8_dot_product"])]
 
 
 def _body(results):
