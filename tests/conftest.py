@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -13,8 +15,12 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 # What Hypothesis remembers is no part of the project.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(pathlib.Path(tempfile.gettempdir(), "hypothesis")))
 
+import filelock
 import hypothesis
 import pytest
+
+# So that its assertions say what they compared, as those of the tests do.
+pytest.register_assert_rewrite("support")
 
 with contextlib.suppress(ModuleNotFoundError):
     # As scripts/check_onnx.py does, and why.
@@ -50,3 +56,63 @@ def published_network():
     package.submodule_search_locations = [str(folder)]
     sys.modules["published_parsing"] = importlib.util.module_from_spec(package)
     return importlib.import_module("published_parsing.bisenet").BiSeNet
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Fills a folder once for all processes that run these tests: a function of its name and of what fills it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make(name, fill):
+        folder, done = root / name, root / f"{name}.done"
+        with filelock.FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def default_export(once):
+    """`exports.Export` of the default command, without any flag, in a folder that looks like the checkout."""
+    from support import exports
+
+    export = exports.Export.of(once("checkout", exports.run_default), "build/face_parsing")
+    assert export.status == 0, export.stderr
+    return export
+
+
+@pytest.fixture(scope="session")
+def failed_export(once):
+    """`exports.Export` of a run of which some comparisons fail."""
+    from support import exports
+
+    return exports.Export.of(once("failing", exports.run_failing), "out")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk: a function that mounts one of so many kB, or changes it when it is called again, for "rw" or "ro".
+
+    It gives the folder.
+    """
+    folder, mounted = tmp_path / "disk", []
+    folder.mkdir()
+
+    def mount(kilobytes, mode="rw"):
+        flags = ["-o", f"remount,{mode},size={kilobytes}k"] if mounted else ["-t", "tmpfs", "-o", f"size={kilobytes}k"]
+        command = ["mount", *flags, "tmpfs", str(folder)]
+        if shutil.which("mount") is None or (subprocess.run(command, capture_output=True).returncode and not mounted):
+            pytest.skip("needs the right to mount a small disk (root)")
+        mounted.append(kilobytes)
+        return folder
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from support.files import content, names
 from support.paths import ROOT
+from support.refusals import check_bad_flags, check_refused, refused
 
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.inference import makeup, soft_masks
@@ -256,18 +258,14 @@ def test_the_edge_of_a_fitted_mask_moves_to_that_of_the_photo(end):
     np.testing.assert_allclose(outside if end < 20 else 1 - inside, 0, atol=0.02)
 
 
-def test_a_fit_in_a_box_is_the_fit_of_the_whole_photo():
-    photo = noise((60, 70))
-    mask = np.zeros((60, 70), np.float32)
-    mask[25:30, 30:40] = np.linspace(0.1, 1, 10)
-    whole = cv2.ximgproc.guidedFilter(photo.astype(np.float32), mask, 3, soft_masks._EDGE).clip(0, 1)
-    np.testing.assert_allclose(soft_masks.fit(photo, mask, 3), whole, atol=1e-5)
-
-
-def test_smoothing_in_a_box_is_that_of_the_whole_photo():
+def test_work_in_a_box_is_that_on_the_whole_photo():
     photo, mask = noise((60, 70)), np.zeros((60, 70), np.float32)
-    mask[25:30, 30:40] = 1
-    whole = cv2.ximgproc.guidedFilter(photo.astype(np.float32), photo.astype(np.float32), 4, makeup._SKIN_EDGE)
+    pixels = photo.astype(np.float32)
+    mask[25:30, 30:40] = np.linspace(0.1, 1, 10)
+    whole = cv2.ximgproc.guidedFilter(pixels, mask, 3, soft_masks._EDGE).clip(0, 1)
+    np.testing.assert_allclose(soft_masks.fit(photo, mask, 3), whole, atol=1e-5)
+    mask[mask > 0] = 1
+    whole = cv2.ximgproc.guidedFilter(pixels, pixels, 4, makeup._SKIN_EDGE)
     np.testing.assert_allclose(makeup.smooth(photo, mask, 1.0, 4)[mask > 0], whole[mask > 0], atol=0.51)
 
 
@@ -405,55 +403,50 @@ def test_colors(text, color):
     assert makeup.parse_color(text) == color
 
 
-def message_of(function, *arguments):
-    with pytest.raises(MakeupError) as error:
-        function(*arguments)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("text", ["redd", "", "#12", "#11223344", "7a2f1d", "#" + "1" * 200])
 def test_what_is_no_color(text):
-    assert message_of(makeup.parse_color, text) == (
-        f"color is {text!r}; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'"
-    )
+    with refused(MakeupError, repr(text), "#rrggbb"):
+        makeup.parse_color(text)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), float("inf")])
 def test_numbers_out_of_range(value):
     photo = flat(9)
-    expected = f"is {value}; expected a number from 0 to 1"
-    assert message_of(makeup.recolor, photo, ones(photo), RED, value) == f"strength {expected}"
-    assert message_of(makeup.recolor, photo, ones(photo), RED, 1.0, value) == f"lightness {expected}"
-    assert message_of(makeup.smooth, photo, ones(photo), value, 2) == f"strength {expected}"
-    assert message_of(Look(hair=RED, strength=value).check) == f"strength {expected}"
-    assert message_of(Look(smooth=value).check) == f"smooth {expected}"
+    for name, call in (
+        ("strength", lambda: makeup.recolor(photo, ones(photo), RED, value)),
+        ("lightness", lambda: makeup.recolor(photo, ones(photo), RED, 1.0, value)),
+        ("strength", lambda: makeup.smooth(photo, ones(photo), value, 2)),
+        ("strength", Look(hair=RED, strength=value).check),
+        ("smooth", Look(smooth=value).check),
+    ):
+        with refused(MakeupError, f"{name} is {value}"):
+            call()
 
 
 def test_sizes_that_differ():
     photo, mask = flat(9, (8, 9)), np.ones((9, 8), np.float32)
-    expected = "the mask is 9x8, the photo 8x9; expected the same; resize one of them"
-    assert message_of(makeup.recolor, photo, mask, RED) == expected
-    assert message_of(makeup.smooth, photo, mask, 1.0, 2) == expected
-    assert message_of(soft_masks.fit, photo, mask, 2) == expected
-    assert message_of(soft_masks.iris, photo, mask) == expected
-    assert message_of(makeup.apply, photo, soft_masks.part_masks(mask.astype(int) * 17), Look(hair=RED)) == expected
+    for function, *arguments in (
+        (makeup.recolor, mask, RED),
+        (makeup.smooth, mask, 1.0, 2),
+        (soft_masks.fit, mask, 2),
+        (soft_masks.iris, mask),
+        (makeup.apply, soft_masks.part_masks(mask.astype(int) * 17), Look(hair=RED)),
+    ):
+        with refused(MakeupError, "9x8", "8x9"):
+            function(photo, *arguments)
 
 
 def test_a_part_that_is_not_there():
     photo, masks = flat(9), soft_masks.part_masks(np.zeros((8, 9), np.uint8))
-    for part in makeup.LIGHTNESS:
-        assert message_of(makeup.apply, photo, masks, Look(**{part: RED})) == (
-            f"no {part} found in the photo; give another one, or leave {part} out"
-        )
-    assert message_of(makeup.apply, photo, masks, Look(smooth=0.1)) == (
-        "no skin found in the photo; give another one, or leave smooth out"
-    )
+    looks = {part: Look(**{part: RED}) for part in makeup.LIGHTNESS} | {"skin": Look(smooth=0.1)}
+    for part, look in looks.items():
+        with refused(MakeupError, f"no {part} found"):
+            makeup.apply(photo, masks, look)
 
 
 def test_a_network_of_other_classes():
-    assert message_of(soft_masks.part_masks, np.zeros((2, 2, 2), np.float32), None, ["background", "hair"]) == (
-        "the network has no class 'u_lip'; expected those of keras_bisenet.LABELS; use another one"
-    )
+    with refused(MakeupError, "'u_lip'"):
+        soft_masks.part_masks(np.zeros((2, 2, 2), np.float32), None, ["background", "hair"])
 
 
 def command(*arguments, **options):
@@ -478,7 +471,7 @@ def test_the_command_makes_up_the_bundled_photo(tmp_path, portrait, portrait_mas
     process = command("--output", tmp_path / "new" / "a.PNG", *flags, "--before_after")
     assert process.returncode == 0, process.stderr
     assert process.stdout == f"{images.BUNDLED}: hair, lips, skin made up, in {tmp_path}/new/a.PNG\n"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.PNG"]
+    assert names(tmp_path / "new") == ["a.PNG"]
     picture = np.asarray(Image.open(tmp_path / "new" / "a.PNG"))
     np.testing.assert_array_equal(picture[:, :240], portrait)
     expected = makeup.apply(portrait, portrait_masks, Look(RED_BROWN, RED, smooth=0.5, strength=0.7))
@@ -515,104 +508,63 @@ def test_a_large_photo_is_parsed_in_a_smaller_size(tmp_path, portrait):
     assert changed.mean() < 0.03
 
 
-def check_refused(tmp_path, message, *arguments):
-    before = sorted(tmp_path.rglob("*"))
-    process = command(*arguments, cwd=tmp_path)
-    assert process.returncode == 1
-    assert process.stderr.splitlines()[-1] == f"error: {message}"
-    assert "Traceback" not in process.stderr
-    assert process.stdout == ""
-    assert sorted(tmp_path.rglob("*")) == before, "a refused picture left something behind"
+@pytest.fixture
+def given(tmp_path, labels_file):
+    """A folder with labels, and with what cannot be made up."""
+    labels_file.rename(tmp_path / "labels.png")
+    labels_file.parent.rmdir()
+    for name, photo in (
+        ("small.png", np.zeros((10, 20), np.uint8)),
+        ("colors.png", np.zeros((240, 240, 3), np.uint8)),
+        ("wall.png", flat((200, 200, 190), (300, 200))),
+        ("long.png", flat(9, (2, 8192))),
+    ):
+        Image.fromarray(photo).save(tmp_path / name)
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("flags", "named"),
     [
-        ([], "nothing to change; give at least one of hair, lips, eyes, brows, or smooth above 0"),
-        (
-            ["--hair", "redd"],
-            "color is 'redd'; expected a CSS name or #rrggbb, for example 'crimson' or '#7a2f1d'",
-        ),
-        (["--hair", "red", "--strength", "1.5"], "strength is 1.5; expected a number from 0 to 1"),
-        (["--smooth", "-1"], "smooth is -1.0; expected a number from 0 to 1"),
-        (
-            ["--hair", "red", "--output", "b.gif"],
-            "b.gif: unknown kind of picture; expected a name ending in .jpeg, .jpg, .png, .webp",
-        ),
-        (["--hair", "red", "--image", "none.jpg"], "none.jpg: no such file"),
-        (["--hair", "red", "--labels", "none.png"], "none.png: no such file; expected a label map of the photo"),
-        (["--hair", "red", "--model", "none.h5"], "none.h5: unknown kind of model; expected a .tflite or .keras file"),
+        ("", "hair, lips, eyes, brows, or smooth"),
+        ("--hair redd", "'redd'"),
+        ("--hair red --strength 1.5", "strength is 1.5"),
+        ("--smooth -1", "smooth is -1.0"),
+        ("--hair red --output b.gif", "b.gif"),
+        ("--hair red --image none.jpg", "none.jpg: no such file"),
+        ("--hair red --labels none.png", "none.png: no such file"),
+        ("--hair red --model none.h5", "none.h5"),
+        ("--hair red --labels small.png", "small.png: is 10x20, the photo 240x240"),
+        ("--hair red --labels colors.png", "colors.png: label is a RGB PNG"),
+        ("--hair red --image wall.png --output mine.png", "no hair found"),
+        ("--hair red --image long.png --output a.webp --before_after", "a.webp: would be 2x16384"),
+        ("--hair red --labels labels.png --output file/a.png", "cannot write to file"),
     ],
 )
-def test_what_the_command_refuses(tmp_path, arguments, message):
-    check_refused(tmp_path, message, "--output", "new/a.png", *arguments)
-
-
-def test_labels_that_do_not_fit(tmp_path):
-    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "small.png")
-    check_refused(
-        tmp_path,
-        "small.png: is 10x20, the photo 240x240; expected the same; resize the labels by nearest neighbor",
-        *("--output", "a.png", "--hair", "red", "--labels", "small.png"),
-    )
-    Image.fromarray(np.zeros((240, 240, 3), np.uint8)).save(tmp_path / "colors.png")
-    check_refused(
-        tmp_path,
-        "colors.png: label is a RGB PNG; expected an 8-bit grayscale PNG whose pixels are class numbers; "
-        "save those in one",
-        *("--output", "a.png", "--hair", "red", "--labels", "colors.png"),
-    )
-
-
-def test_a_photo_without_hair(tmp_path):
-    """A wall. Another file of the output's name stays."""
-    Image.fromarray(flat((200, 200, 190), (300, 200))).save(tmp_path / "wall.png")
-    (tmp_path / "a.png").write_bytes(b"mine")
-    check_refused(
-        tmp_path,
-        "no hair found in the photo; give another one, or leave hair out",
-        *("--image", "wall.png", "--output", "a.png", "--hair", "red"),
-    )
-    assert (tmp_path / "a.png").read_bytes() == b"mine"
-
-
-def test_a_picture_too_long_for_its_kind(tmp_path):
-    Image.fromarray(flat(9, (2, 8192))).save(tmp_path / "long.png")
-    check_refused(
-        tmp_path,
-        "a.webp: would be 2x16384, but WEBP holds at most 16383 pixels a side; write a .png",
-        *("--image", "long.png", "--output", "a.webp", "--hair", "red", "--before_after"),
-    )
-
-
-def test_a_folder_that_cannot_be_written_to(tmp_path, labels_file):
-    (tmp_path / "file").write_text("no folder")
-    check_refused(
-        tmp_path,
-        "cannot write to file: File exists; free it or choose another folder",
-        *("--output", "file/a.png", "--hair", "red", "--labels", labels_file),
-    )
+def test_what_the_command_refuses(given, flags, named):
+    """And leaves nothing behind."""
+    before = content(given)
+    process = command("--output", "new/a.png", *flags.split(), cwd=given)
+    check_refused(process, named)
+    assert process.stdout == ""
+    assert (content(given), (given / "new").exists()) == (before, False)
 
 
 def test_stray_arguments(tmp_path):
-    process = command("--output", "a.png", "red", cwd=tmp_path)
-    assert process.returncode == 1
-    assert "unexpected arguments: red; every option is a flag, see --help" in process.stderr + process.stdout
-    assert list(tmp_path.iterdir()) == []
+    check_bad_flags(command("--output", "a.png", "red", cwd=tmp_path), tmp_path, "unexpected arguments: red")
 
 
 @pytest.mark.parametrize(
-    ("remove", "reason"),
+    ("remove", "missing"),
     [
-        ("sys.modules['cv2'] = None", "import of cv2 halted; None in sys.modules"),
-        (
-            "import cv2; del cv2.ximgproc; sys.modules['cv2.ximgproc'] = None",
-            "import of cv2.ximgproc halted; None in sys.modules",
-        ),
+        ("sys.modules['cv2'] = None", "import of cv2 halted"),
+        ("import cv2; del cv2.ximgproc; sys.modules['cv2.ximgproc'] = None", "import of cv2.ximgproc halted"),
     ],
     ids=["no OpenCV", "OpenCV without contrib"],
 )
-def test_without_opencv_the_command_says_how_to_install_it(tmp_path, remove, reason):
+def test_without_opencv_the_command_says_how_to_install_it(tmp_path, remove, missing):
     code = f"""
 import runpy, sys
 sys.path[0] = {str(ROOT / "scripts")!r}
@@ -621,8 +573,5 @@ sys.argv = ["makeup.py", "--output", "a.png", "--hair", "red"]
 runpy.run_path({str(ROOT / "scripts" / "makeup.py")!r}, run_name="__main__")
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert process.returncode == 1
-    (line,) = process.stderr.splitlines()
-    assert line.startswith(f"error: makeup needs OpenCV with its contrib modules ({reason}")
-    assert line.endswith("): pip install 'keras-bisenet[makeup]'")
-    assert list(tmp_path.iterdir()) == []
+    check_refused(process, missing, "pip install 'keras-bisenet[makeup]'")
+    assert names(tmp_path) == []

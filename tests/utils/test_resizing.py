@@ -32,3 +32,15 @@ def test_scores_are_resized_as_pillow_does(size):
     for channel in range(2):
         expected = Image.fromarray(np.ascontiguousarray(scores[..., channel])).resize(size[::-1], BILINEAR)
         np.testing.assert_allclose(result[..., channel], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (40, 3), (9, 13), (1, 20)])
+def test_labels_are_resized_as_pillow_does(size):
+    """From odd sizes: no center of a new pixel lies between two old ones, where Pillow's rounding decides."""
+    labels = np.random.default_rng(0).integers(0, 19, (9, 13)).astype(np.uint8)
+    expected = Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(resizing.resize_labels(labels, size), expected)
+
+
+def test_a_center_between_two_labels_takes_the_later():
+    assert resizing.resize_labels(np.array([[1, 2], [3, 4]]), (2, 1)).tolist() == [[2], [4]]
