@@ -49,12 +49,6 @@ def calibrated(model, photos):
 
 
 @pytest.fixture(scope="module")
-def exported(calibrated):
-    """The file of `AS_IT_IS`."""
-    return calibrated.file(AS_IT_IS)
-
-
-@pytest.fixture(scope="module")
 def pair(calibrated):
     """The model of `AS_IT_IS`, and the exact one that it is made of."""
     found = []
@@ -62,20 +56,8 @@ def pair(calibrated):
     return tuple(found)
 
 
-@pytest.fixture(scope="module")
-def graph(pair):
+def graph_of(pair):
     return rewriting.read(pair[1])[1]
-
-
-@pytest.fixture(scope="module")
-def exact_logits(pair, photos):
-    return logits(pair[1], photos)
-
-
-@pytest.fixture(scope="module")
-def expected_logits(pair, photos):
-    """Those of `AS_IT_IS`."""
-    return logits(pair[0], photos)
 
 
 def choice(beginning):
@@ -111,7 +93,7 @@ def integer_convs(model):
 # The choices.
 
 
-def test_as_it_is_is_what_the_export_makes(model, exported, photos):
+def test_as_it_is_is_what_the_export_makes(model, calibrated, photos):
     """Byte for byte, but for the names of inner tensors: Keras numbers the layers of a process."""
 
     def without_names(content):
@@ -121,15 +103,16 @@ def test_as_it_is_is_what_the_export_makes(model, exported, photos):
         return flatbuffer.pack(unpacked)
 
     expected = convert.to_tflite(model, SIZE, "int8", photos=photos)
-    assert without_names(exported) == without_names(expected)
+    assert without_names(calibrated.file(AS_IT_IS)) == without_names(expected)
 
 
 # One of the numbers that differ in nothing else is enough.
 @pytest.mark.parametrize("name", [name for name in NAMES if not re.match(r"ranges: 0\.|equalization: power 0", name)])
-def test_a_choice_is_another_file_of_the_same_network(calibrated, photos, exact_logits, expected_logits, name):
+def test_a_choice_is_another_file_of_the_same_network(calibrated, pair, photos, name):
+    as_it_is, exact = (logits(model, photos) for model in pair)
     results = logits(calibrated.quantized(choice(name)), photos)
-    assert (results != expected_logits).any()
-    assert np.corrcoef(results.ravel(), exact_logits.ravel())[0, 1] > 0.98
+    assert (results != as_it_is).any()
+    assert np.corrcoef(results.ravel(), exact.ravel())[0, 1] > 0.98
 
 
 def test_least_squares_range():
@@ -158,14 +141,16 @@ def test_least_squares_kernel():
 # Parts of the network.
 
 
-def test_everything_in_float_is_float32(pair, photos, exact_logits):
+def test_everything_in_float_is_float32(pair, photos):
     model = builders.in_float(lambda graph: [node.name for node in graph.nodes])(*pair)
     assert not roundings(model)
     assert not integer_convs(model)
-    np.testing.assert_allclose(logits(model, photos), exact_logits, rtol=0, atol=1e-4 * np.abs(exact_logits).max())
+    exact = logits(pair[1], photos)
+    np.testing.assert_allclose(logits(model, photos), exact, rtol=0, atol=1e-4 * np.abs(exact).max())
 
 
-def test_every_int8_result_is_of_one_part(pair, graph):
+def test_every_int8_result_is_of_one_part(pair):
+    graph = graph_of(pair)
     parts = choices.parts(graph)
     assert tuple(parts) == PARTS
     names = [*integer_convs(pair[0]), *(name.removesuffix("_rounded") for name in roundings(pair[0]))]
@@ -179,8 +164,8 @@ def test_every_int8_result_is_of_one_part(pair, graph):
 
 
 @pytest.mark.parametrize("part", [*PARTS[:2], PARTS[3], *PARTS[9:11], *PARTS[-2:]])
-def test_a_part_is_in_int8_or_in_float(pair, graph, part):
-    within = choices.parts(graph)[part]
+def test_a_part_is_in_int8_or_in_float(pair, part):
+    within = choices.parts(graph_of(pair))[part]
     only, all_but = (made(part).revise(*pair) for made in (choices.only, choices.all_but))
     assert integer_convs(only) == integer_convs(pair[0]) & within
     assert integer_convs(all_but) == integer_convs(pair[0]) - within
@@ -211,33 +196,3 @@ def test_change_by_hand():
     assert found["mean"] == pytest.approx(0.2 / 3)
     # The differences 0.1, 0, 0.1 have the standard deviation 0.1 / sqrt(3).
     assert found["error"] == pytest.approx(0.1 / 3)
-
-
-def test_experiment(model, photos, exported, calibrated, monkeypatch):
-    part = "convolution before the logits"
-    tried = [choice("photo: padded with black")]
-    files = {
-        AS_IT_IS.name: exported,
-        tried[0].name: calibrated.file(tried[0]),
-        # It takes the photo in float32.
-        choices.only(part).name: calibrated.file(choices.only(part)),
-        choices.all_but(part).name: exported,
-    }
-    monkeypatch.setattr(convert, "PRECISIONS", ("float32", "int8"))
-    monkeypatch.setattr(Calibrated, "file", lambda _self, choice: files[choice.name])
-    monkeypatch.setattr(choices, "choices", lambda: tried)
-    monkeypatch.setattr(choices, "parts", lambda graph, parts=choices.parts: {part: parts(graph)[part]})
-    truth = np.zeros((3, *SIZE), np.uint8)
-    done = comparison.Comparison(model, photos, truth, photos)
-    rows = done.files({"three": photos})
-    assert [row["precision"] for row in rows] == ["float32", "int8"]
-    assert rows[0]["same_labels"] == {"mean": 1.0, "worst": 1.0}
-    assert rows[0]["bytes"] > 2 * rows[1]["bytes"]
-    assert 0.9 < rows[1]["same_labels"]["worst"] < rows[1]["same_labels"]["mean"] < 1
-    as_it_is, other = done.choices()
-    assert as_it_is["same_labels"] == rows[1]["same_labels"]
-    assert other["name"] == tried[0].name
-    assert other["change"]["mean"] == pytest.approx(other["same_labels"]["mean"] - as_it_is["same_labels"]["mean"])
-    (row,) = done.parts()
-    assert row["name"] == part
-    assert row["only"]["same_labels"]["mean"] > row["all_but"]["same_labels"]["mean"] == as_it_is["same_labels"]["mean"]

@@ -19,7 +19,6 @@ import weight_port
 from keras_bisenet import FaceParser
 from keras_bisenet.data.augmentation import Augmentation, augment
 from keras_bisenet.export import convert
-from keras_bisenet.export.quantization.quantize import round_kernel
 from keras_bisenet.inference import soft_masks
 from keras_bisenet.inference.batch import results
 from keras_bisenet.inference.model_io import ModelIO
@@ -181,19 +180,6 @@ def test_exported_labels_are_the_argmax_of_exported_logits(precision, options, h
     np.testing.assert_array_equal(labels, logits.argmax(-1))
 
 
-kernel_shapes = arrays.array_shapes(min_dims=4, max_dims=4, max_side=4)
-
-
-@given(arrays.arrays(np.float32, kernel_shapes, elements=st.floats(-9, 9, width=32)))
-def test_a_kernel_in_8_bits_is_off_by_half_a_step(kernel):
-    numbers, steps = round_kernel(kernel)
-    assert steps.shape == kernel.shape[3:]
-    np.testing.assert_array_equal(numbers, np.round(numbers))
-    assert np.abs(numbers).max() <= 127
-    step = steps.astype(np.float64)
-    assert (np.abs(numbers * step - kernel) <= step * (0.5 + 1e-4)).all()
-
-
 @given(
     seeds,
     st.sampled_from(["uint8", "int8"]),
@@ -272,12 +258,6 @@ def test_any_picture_is_parsed_at_its_size(parser, picture):
     check_parsed(parser, picture, 5)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (700, 501)])
-def test_the_network_of_the_package_parses_any_size(size):
-    picture = Image.effect_noise(size, 90).convert("RGB")
-    check_parsed(FaceParser(), picture, len(LABELS))
-
-
 @given(pictures())
 def test_the_mode_of_a_picture_is_no_matter(picture):
     """A picture without transparent parts says what its RGB does."""
@@ -300,30 +280,8 @@ def photo_and_labels(seed, height, width, classes):
     return random.integers(0, 256, (height, width, 3), np.uint8), labels
 
 
-UNCHANGED = Augmentation((1.0, 1.0), rotation=0.0, flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
-FLIP = Augmentation((1.0, 1.0), rotation=0.0, flip=True, brightness=0.0, contrast=0.0, saturation=0.0)
-
-
 def augmented(photo, labels, draw, size, augmentation, classes):
     return [each.numpy() for each in augment(photo, labels, (0, draw), size, augmentation, classes)]
-
-
-@settings(max_examples=30)
-@given(maps, st.integers(0, 99))
-def test_two_flips_give_back_photo_and_labels(given_map, draw):
-    photo, labels = photo_and_labels(*given_map)
-    classes = given_map[3]
-    once = augmented(photo, labels, draw, labels.shape, FLIP, classes)
-    twice = augmented(*once, draw, labels.shape, FLIP, classes)
-    np.testing.assert_array_equal(twice[0], photo)
-    np.testing.assert_array_equal(twice[1], labels)
-    # The flip is one.
-    if not np.array_equal(once[0], photo):
-        np.testing.assert_array_equal(once[0], photo[:, ::-1])
-        exchanged = labels.copy()
-        for left, right in LEFT_RIGHT_PAIRS if classes == len(LABELS) else ():
-            exchanged[labels == left], exchanged[labels == right] = right, left
-        np.testing.assert_array_equal(once[1], exchanged[:, ::-1])
 
 
 spans = st.floats(0, 1)
@@ -410,15 +368,6 @@ lengths = st.integers(1, 40)
 
 
 @given(maps, lengths, lengths)
-def test_resized_photos_are_pillows_but_for_a_level(given_map, height, width):
-    photo, _ = photo_and_labels(*given_map)
-    found = resizing.resize_photo(photo, (height, width))
-    assert (found.shape, found.dtype) == ((height, width, 3), np.uint8)
-    expected = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
-    assert np.abs(found.astype(int) - expected).max() <= 1
-
-
-@given(maps, lengths, lengths)
 def test_resized_scores_lie_between_the_old_ones(given_map, height, width):
     scores = np.random.default_rng(given_map[0]).normal(size=given_map[1:]).astype(np.float32)
     found = resizing.resize_scores(scores, (height, width))
@@ -428,20 +377,6 @@ def test_resized_scores_lie_between_the_old_ones(given_map, height, width):
     # What adds up to one at each pixel still does.
     constant = resizing.resize_scores(np.ones_like(scores), (height, width))
     np.testing.assert_allclose(constant, 1, rtol=0, atol=1e-5)
-
-
-@given(maps, st.integers(1, 4), st.integers(1, 4), lengths, lengths)
-def test_resized_labels_are_old_ones(given_map, down, right, height, width):
-    _, labels = photo_and_labels(*given_map)
-    larger = resizing.resize_labels(labels, (labels.shape[0] * down, labels.shape[1] * right))
-    np.testing.assert_array_equal(larger, labels.repeat(down, 0).repeat(right, 1))
-    np.testing.assert_array_equal(resizing.resize_labels(larger, labels.shape), labels)
-    found = resizing.resize_labels(labels, (height, width))
-    assert (found.shape, found.dtype) == ((height, width), np.uint8)
-    assert set(np.unique(found)) <= set(np.unique(labels))
-    # In the order in which they were, along both sides.
-    turned = resizing.resize_labels(labels.T, (width, height))
-    np.testing.assert_array_equal(turned.T, found)
 
 
 @given(seeds, lengths, lengths)
