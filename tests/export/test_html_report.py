@@ -1,7 +1,6 @@
 """`report.html`: what it says is what `report.json` and the files say, and it loads nothing."""
 
 import base64
-import dataclasses
 import html.parser
 import io
 import json
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
-from support import script_runner
+from support.exports import PHOTOS
 from support.paths import ROOT
 
 from keras_bisenet.export.report import html_page, pictures
@@ -27,8 +26,6 @@ from weight_port import verification
 BROWSER = ROOT / "tests" / "browser"
 CHROMIUM, NODE = shutil.which("chromium"), shutil.which("node")
 SIZE = (96, 160)
-# A name that would end an element or an attribute, and one that would end a line.
-PHOTOS = ('a<b>&"c.png', "line\nbreak.jpg")
 
 
 class Page(html.parser.HTMLParser):
@@ -69,35 +66,9 @@ class Page(html.parser.HTMLParser):
         return rows[1:]
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    folder: object
-    process: subprocess.CompletedProcess
-    command: list
-    report: dict
-    page: Page
-
-
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    """A run of which some comparisons fail, on photos with names that are hard to write."""
-    folder = tmp_path_factory.mktemp("report")
-    (folder / "photos").mkdir()
-    for name in PHOTOS:
-        Image.open(images.BUNDLED).convert("RGB").save(folder / "photos" / name)
-    flags = ["--tolerance=1e-12", "--image_size=96x160", f"--verify_images={folder / 'photos'}"]
-    flags += ["--precisions=float32,dynamic", f"--output_dir={folder / 'out'}"]
-    script = ROOT / "scripts" / "port_and_export.py"
-    process = script_runner.run(script, *flags)
-    out = folder / "out"
-    report = json.loads((out / "report.json").read_text())
-    return Job(
-        out,
-        process,
-        [sys.executable, str(script), *flags],
-        report,
-        Page((out / "report.html").read_text(encoding="utf-8")),
-    )
+def page(failed_export):
+    return Page((failed_export.out / "report.html").read_text(encoding="utf-8"))
 
 
 def picture(uri):
@@ -108,10 +79,10 @@ def picture(uri):
     return image
 
 
-def test_a_failure_stands_at_the_top(job):
-    assert job.process.returncode == 1
-    assert job.report["holds"] is False
-    text = " ".join(job.page.text.split("Files")[0].split())
+def test_a_failure_stands_at_the_top(failed_export, page):
+    assert failed_export.status == 1
+    assert failed_export.report["holds"] is False
+    text = " ".join(page.text.split("Files")[0].split())
     # Three heads of Keras and one of the file, on two photos each. Of float64 and of float16 files something else is
     # asked.
     assert "✗ 8 of 13 comparisons with PyTorch failed." in text
@@ -120,10 +91,10 @@ def test_a_failure_stands_at_the_top(job):
     assert "dynamic" not in text
 
 
-def test_every_comparison_is_in_the_table(job):
-    rows = job.page.table("compared", "photo", "head")
-    assert len(rows) == len(job.report["comparisons"])
-    for row, check in zip(rows, job.report["comparisons"], strict=True):
+def test_every_comparison_is_in_the_table(failed_export, page):
+    rows = page.table("compared", "photo", "head")
+    assert len(rows) == len(failed_export.report["comparisons"])
+    for row, check in zip(rows, failed_export.report["comparisons"], strict=True):
         limit = check["tolerance_max_abs_error"]
         assert row == [
             check["name"],
@@ -139,32 +110,32 @@ def test_every_comparison_is_in_the_table(job):
     assert {row[1] for row in rows} == set(PHOTOS)
 
 
-def test_every_file_has_its_figures(job):
-    rows = {row[0]: row[1:] for row in job.page.table("file", "size")}
+def test_every_file_has_its_figures(failed_export, page):
+    rows = {row[0]: row[1:] for row in page.table("file", "size")}
     names = {"bisenet.keras": "keras", "face_parsing_float32.tflite.failed": "float32"}
     names |= {"face_parsing_dynamic.tflite": "dynamic"}
     assert list(rows) == list(names)
     for file, name in names.items():
-        checks = [check for check in job.report["comparisons"] if check["name"] == name]
-        entry = job.report["files"][file]
+        checks = [check for check in failed_export.report["comparisons"] if check["name"] == name]
+        entry = failed_export.report["files"][file]
         size, latency, largest, mean, agreement, verdict = rows[file]
-        assert size == f"{(job.folder / file).stat().st_size / 1e6:.1f} MB"
+        assert size == f"{(failed_export.out / file).stat().st_size / 1e6:.1f} MB"
         assert largest == f"{max(check['max_abs_error'] for check in checks):.1e}"
         assert mean == f"{sum(check['mean_abs_error'] for check in checks) / len(checks):.1e}"
         assert agreement == f"{100 * min(check['label_agreement'] for check in checks):.4f}\xa0%"
         assert verdict == ("✓ holds" if name == "dynamic" else "✗ failed")
         assert latency == (f"{entry['latency']['median_ms']:.1f} ms" if name != "keras" else "\N{EN DASH}")
-    files = {row[0]: row[1:] for row in job.page.table("file", "bytes")}
-    assert set(files) == set(job.report["files"])
+    files = {row[0]: row[1:] for row in page.table("file", "bytes")}
+    assert set(files) == set(failed_export.report["files"])
     for name, (size, sha256) in files.items():
         assert (int(size.replace(",", "")), sha256) == (
-            job.report["files"][name]["bytes"],
-            job.report["files"][name]["sha256"],
+            failed_export.report["files"][name]["bytes"],
+            failed_export.report["files"][name]["sha256"],
         )
 
 
-def test_latency_is_that_of_the_file(job):
-    for name, entry in job.report["files"].items():
+def test_latency_is_that_of_the_file(failed_export):
+    for name, entry in failed_export.report["files"].items():
         if ".tflite" not in name:
             assert "latency" not in entry
             continue
@@ -175,67 +146,64 @@ def test_latency_is_that_of_the_file(job):
         assert 0.5 < latency["fastest_ms"] <= latency["median_ms"] < 5000
 
 
-def test_ops(job):
-    rows = job.page.table("op", "float32", "dynamic")
+def test_ops(failed_export, page):
+    rows = page.table("op", "float32", "dynamic")
     for column, file in enumerate(("face_parsing_float32.tflite.failed", "face_parsing_dynamic.tflite"), 1):
         counts = {row[0]: int(row[column]) for row in rows if row[column] != "\N{EN DASH}"}
-        assert counts == job.report["files"][file]["ops"]
+        assert counts == failed_export.report["files"][file]["ops"]
 
 
-def test_says_where_it_comes_from(job):
-    assert shlex.split(job.report["command"]) == job.command
-    assert job.report["command"] in job.page.text
-    checkpoint = job.report["checkpoint"]
+def test_says_where_it_comes_from(failed_export, page):
+    assert shlex.split(failed_export.report["command"]) == [sys.executable, *failed_export.command]
+    assert failed_export.report["command"] in page.text
+    checkpoint = failed_export.report["checkpoint"]
     assert checkpoint["license"] == "non-commercial research only (CelebAMask-HQ agreement)"
     for key in ("path", "sha256", "layout", "backbone", "license"):
-        assert checkpoint[key] in job.page.text, key
-    assert f"{checkpoint['parameters']:,}" in job.page.text
-    seconds = {row[0]: row[1] for row in job.page.table("step", "seconds")}
-    expected = {step: f"{taken:.1f}" for step, taken in job.report["seconds"].items()}
-    assert seconds == expected | {"together": f"{sum(job.report['seconds'].values()):.1f}"}
+        assert checkpoint[key] in page.text, key
+    assert f"{checkpoint['parameters']:,}" in page.text
+    seconds = {row[0]: row[1] for row in page.table("step", "seconds")}
+    expected = {step: f"{taken:.1f}" for step, taken in failed_export.report["seconds"].items()}
+    assert seconds == expected | {"together": f"{sum(failed_export.report['seconds'].values()):.1f}"}
 
 
-def test_loads_nothing(job):
-    names = {name for name, _ in job.page.elements}
+def test_loads_nothing(failed_export, page):
+    names = {name for name, _ in page.elements}
     assert not names & {"script", "iframe", "object", "embed", "audio", "video", "source", "base", "form"}
-    for name, attributes in job.page.elements:
+    for name, attributes in page.elements:
         for key, value in attributes.items():
             assert not key.startswith("on")
             if key in ("src", "href", "srcset", "data", "action", "poster"):
                 assert value.startswith(("data:", "#")), (name, key, value[:60])
-    content = (job.folder / "report.html").read_text(encoding="utf-8")
+    content = (failed_export.out / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"url\(|@import|https?:", content)
     assert len(content) < 3e6
 
 
-def test_links_lead_somewhere(job):
-    ids = [attributes["id"] for _, attributes in job.page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    targets = [link["href"] for link in job.page.all("a")]
+def test_links_lead_somewhere(page):
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    targets = {link["href"].removeprefix("#") for link in page.all("a")}
     assert len(targets) >= 3
-    assert {target.removeprefix("#") for target in targets} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert targets <= set(ids)
 
 
-def test_can_be_read_aloud(job):
-    assert job.page.all("html")[0]["lang"] == "en"
-    for attributes in job.page.all("img"):
-        assert len(attributes["alt"]) > 5
-    assert sum('a<b>&"c.png' in attributes["alt"] for attributes in job.page.all("img")) == 1
-    for attributes in job.page.all("svg"):
-        assert (attributes["role"], attributes["aria-label"][:13]) == ("img", "Histogram of ")
-    assert all(attributes.get("scope") in ("row", "col") for attributes in job.page.all("th"))
+def test_can_be_read_aloud_and_names_are_no_markup(page):
+    assert page.all("html")[0]["lang"] == "en"
+    assert all(len(attributes["alt"]) > 5 for attributes in page.all("img"))
+    assert sum(PHOTOS[0] in attributes["alt"] for attributes in page.all("img")) == 1
+    assert {(attributes["role"], attributes["aria-label"][:13]) for attributes in page.all("svg")} == {
+        ("img", "Histogram of ")
+    }
+    assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
+    assert {"b", "c"}.isdisjoint(name for name, _ in page.elements)
+    assert PHOTOS[1] in page.text
 
 
-def test_names_are_text_and_no_markup(job):
-    assert {"b", "c"}.isdisjoint(name for name, _ in job.page.elements)
-    assert "line\nbreak.jpg" in job.page.text
-
-
-def test_label_maps_are_those_of_the_files(job):
-    pictures = {attributes["alt"]: attributes["src"] for attributes in job.page.all("img")}
+def test_label_maps_are_those_of_the_files(failed_export, page):
+    pictures = {attributes["alt"]: attributes["src"] for attributes in page.all("img")}
     photo = images.read(images.BUNDLED, SIZE)
     for file in ("face_parsing_float32.tflite.failed", "face_parsing_dynamic.tflite"):
-        interpreter = Interpreter(model_content=(job.folder / file).read_bytes())
+        interpreter = Interpreter(model_content=(failed_export.out / file).read_bytes())
         labels = interpreter.get_signature_runner()(image=photo[np.newaxis])["labels"][0]
         shown = np.asarray(picture(pictures[f"Label map of {file}"]).convert("RGB"))
         np.testing.assert_array_equal(shown, np.array(PALETTE, np.uint8)[labels])
@@ -243,9 +211,9 @@ def test_label_maps_are_those_of_the_files(job):
     assert np.abs(shown - photo).mean() < 4
 
 
-def test_every_picture_can_be_opened(job):
-    assert len(job.page.all("img")) >= 5
-    for attributes in job.page.all("img"):
+def test_every_picture_can_be_opened(page):
+    assert len(page.all("img")) >= 5
+    for attributes in page.all("img"):
         image = picture(attributes["src"])
         assert image.size == (int(attributes["width"]), int(attributes["height"]))
         image.load()
@@ -314,21 +282,6 @@ def test_large_photos_are_made_smaller():
     assert pixels[256, 1020:, 0].max() > 200
 
 
-def test_histograms_count_every_logit():
-    checks = verification.Verification()
-    errors = np.array([0, 5e-10, 3e-6, 3e-6, -0.05, 1e3, np.nan, 2e-9])
-    for image in ("a", "b"):
-        checks.add("float16", image, "logits", np.zeros((1, 1, 1, 8)), errors.reshape(1, 1, 1, 8))
-    counts = checks.histograms["float16"]
-    assert (counts[0], counts[-1], counts.sum()) == (4, 4, 16)
-    found = {}
-    for low, high, count in zip(verification.EDGES[:-1], verification.EDGES[1:], counts[1:-1], strict=True):
-        if count:
-            (error,) = {abs(error) for error in errors if low <= abs(error) < high}
-            found[error] = count
-    assert found == {2e-9: 2, 3e-6: 4, 0.05: 2}
-
-
 def evidence(**changes):
     """Evidence of two results with two classes."""
     labels = np.zeros((32, 40), int)
@@ -347,32 +300,20 @@ def evidence(**changes):
     return html_page.Evidence(**values | changes)
 
 
-def figures(files=("bisenet.keras", "face_parsing_int8.tflite"), names=("keras", "int8"), images=("a.png",)):
-    """Figures of an export of which everything holds."""
+def figures(images=("a.png",)):
+    """Figures of an export of two files of which everything holds."""
     check = {"head": "logits", "max_abs_error": 1e-5, "mean_abs_error": 1e-6, "label_agreement": 1.0, "holds": True}
     check |= {"tolerance_max_abs_error": None, "tolerance_label_agreement": 0.9}
+    checkpoint = {"path": "a/b.pth", "sha256": "0" * 64, "layout": "zllrunning", "backbone": "resnet18", "classes": 19}
+    options = {"target": "litert", "image_size": [32, 40], "input_type": "uint8", "output": "labels"}
     return {
         "holds": True,
         "command": "python port.py",
-        "checkpoint": {
-            "path": "a/b.pth",
-            "sha256": "0" * 64,
-            "layout": "zllrunning",
-            "backbone": "resnet18",
-            "classes": 19,
-            "parameters": 1,
-            "license": "",
-        },
-        "options": {
-            "target": "litert",
-            "image_size": [32, 40],
-            "input_type": "uint8",
-            "output": "labels",
-            "precisions": ["int8"],
-        },
+        "checkpoint": checkpoint | {"parameters": 1, "license": ""},
+        "options": options | {"precisions": ["int8"]},
         "calibration": {"source": "<photos>", "photos": 3, "skipped": ["<d>.jpg"]},
-        "comparisons": [{"name": name, "image": image, **check} for image in images for name in names],
-        "files": {name: {"bytes": 1, "sha256": "1" * 64} for name in files},
+        "comparisons": [{"name": name, "image": image, **check} for image in images for name in ("keras", "int8")],
+        "files": {name: {"bytes": 1, "sha256": "1" * 64} for name in ("bisenet.keras", "face_parsing_int8.tflite")},
         "seconds": {"a step": 1.0},
         "peak_memory_bytes": None,
     }
@@ -416,11 +357,8 @@ def test_histogram_is_as_high_as_the_counts_say():
     np.testing.assert_allclose(heights[4], 100 * np.log10(200) / np.log10(20_000), atol=0.01)
     np.testing.assert_allclose(heights[0], 100 * np.log10(2) / np.log10(20_000), atol=0.01)
     assert "50.0\xa0% equal or below 1e-9" in page.text
-
-
-def test_results_without_any_error_are_drawn_too():
-    counts = np.zeros(len(verification.EDGES) + 1, int)
-    counts[0] = 5
+    # Results without any error are drawn too.
+    counts[1:] = 0
     page = Page(html_page.render(figures(), evidence(histograms={"keras": counts, "int8": counts})))
     assert "100.0\xa0% equal or below 1e-9" in page.text
 
@@ -440,8 +378,8 @@ def test_many_photos_keep_the_page_small():
     not (CHROMIUM and NODE and (BROWSER / "node_modules" / "playwright-core").is_dir()),
     reason="needs Chromium, Node >= 20 and a package: apt-get install chromium; npm ci --prefix tests/browser",
 )
-def test_in_a_browser(job):
-    command = [NODE, BROWSER / "read_page.mjs", CHROMIUM, job.folder / "report.html", "320", "375", "1280"]
+def test_in_a_browser(failed_export):
+    command = [NODE, BROWSER / "read_page.mjs", CHROMIUM, failed_export.out / "report.html", "320", "375", "1280"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr
     views = json.loads(process.stdout)

@@ -11,10 +11,12 @@ import tensorflow as tf
 from keras import ops
 from PIL import Image
 from support.fresh_python import run_without
+from support.networks import narrow
 from support.paths import DEFAULT_CHECKPOINT
+from support.ported import default_model, default_reference, normalized
+from support.refusals import refused
 
-import weight_port
-from keras_bisenet import LABELS, BiSeNet, FaceParser, normalize
+from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.export.convert import to_tflite
 from keras_bisenet.inference import model_io
 from keras_bisenet.inference.face_parser import BUNDLED
@@ -22,7 +24,6 @@ from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ImageError, ModelError
 from weight_port import manifest
-from weight_port.reference import torch_network
 
 CLASSES, SIZE = 5, (48, 64)
 
@@ -40,9 +41,7 @@ def photo():
 @pytest.fixture(scope="module")
 def expected(photo):
     """What PyTorch says of the bundled photo at the size of the network."""
-    state = weight_port.load(DEFAULT_CHECKPOINT)
-    reference = torch_network.Reference(state, weight_port.recognize(state))
-    return reference(ops.convert_to_numpy(normalize(images.resize(photo, (512, 512))[np.newaxis])))[0][0]
+    return default_reference()(normalized(images.resize(photo, (512, 512))))[0][0]
 
 
 def test_the_default_says_what_pytorch_says(parser, photo, expected):
@@ -170,8 +169,7 @@ try:
 except ValueError as error:
     print(error)
 """
-    said = run_without(code, ("PIL", "tqdm", *HEAVY)).strip()
-    assert said == "reading image files needs Pillow: pip install pillow; arrays can be given without"
+    assert "pip install pillow" in run_without(code, ("PIL", "tqdm", *HEAVY))
     np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), parser(photo))
 
 
@@ -200,7 +198,7 @@ def convert(model, path, **settings):
 
 
 NORMALIZED = {
-    "imagenet": lambda x: ops.convert_to_numpy(normalize(x)),
+    "imagenet": normalized,
     "0..1": lambda x: x.astype(np.float32) / 255,
     "0..255": lambda x: x.astype(np.float32),
     "-1..1": lambda x: x.astype(np.float32) / 127.5 - 1,
@@ -264,9 +262,8 @@ def test_the_range_of_a_quantized_input_tells_what_it_is(photo, tmp_path, expect
 
 
 def test_a_normalization_that_nobody_has():
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, "'0..2'", "0..255, 0..1, -1..1, imagenet"):
         FaceParser(normalization="0..2")
-    assert str(error.value) == "normalization is '0..2'; expected one of 0..255, 0..1, -1..1, imagenet"
 
 
 def test_coarse_scores_are_enlarged_before_the_best_is_chosen(photo, tmp_path):
@@ -299,11 +296,8 @@ def test_any_output(photo, tmp_path, head):
     logits = network()(inputs).numpy()[0]
     np.testing.assert_array_equal(parser(image), logits.argmax(-1))
     if parser.num_classes is None:
-        with pytest.raises(ModelError) as error:
+        with refused(ModelError, tmp_path / "a.tflite", "labels alone"):
             parser.probabilities(image)
-        assert str(error.value) == (
-            f"{tmp_path}/a.tflite: returns labels alone; for probabilities export it with --output probabilities"
-        )
     else:
         np.testing.assert_allclose(parser.probabilities(image), ops.convert_to_numpy(ops.softmax(logits)), atol=1e-5)
 
@@ -487,64 +481,49 @@ def test_a_file_that_takes_any_size(photo, tmp_path):
 
 def test_metadata_comes_first(tmp_path):
     """A file of ours takes normalized floats and says so: without its metadata the graph would tell the same."""
-    model = BiSeNet(CLASSES)
     info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
-    content = to_tflite(model, (32, 32), "float32", "float32", "logits", info=info)
+    content = to_tflite(narrow((4,) * 8, CLASSES), (32, 32), "float32", "float32", "logits", info=info)
     (tmp_path / "a.tflite").write_bytes(content)
-    parser = FaceParser(tmp_path / "a.tflite")
-    assert parser.class_names == tuple("abcde")
-    rules = model_io.read("a", (tmp_path / "a.tflite").read_bytes())
+    assert FaceParser(tmp_path / "a.tflite").class_names == tuple("abcde")
+    rules = model_io.read("a", content)
     np.testing.assert_allclose(rules.scale, model_io.NORMALIZATIONS["imagenet"][0], rtol=1e-6)
     np.testing.assert_allclose(rules.offset, model_io.NORMALIZATIONS["imagenet"][1], rtol=1e-6)
 
 
-def test_a_keras_model_sees_the_photo_at_512(photo):
-    state = weight_port.load(DEFAULT_CHECKPOINT)
-    model = BiSeNet()
-    weight_port.apply(state, model.variables, weight_port.recognize(state))
-    parser = FaceParser(model)
-    assert (parser.image_size, parser.class_names) == ((512, 512), LABELS)
-    assert (parser(photo) == FaceParser()(photo)).mean() > 0.995
-    assert FaceParser(model, image_size=(64, 96)).probabilities(photo).shape == (240, 240, 19)
+def test_a_keras_model_sees_the_photo_at_512(parser, photo):
+    keras_parser = FaceParser(default_model())
+    assert (keras_parser.image_size, keras_parser.class_names) == ((512, 512), LABELS)
+    assert (keras_parser(photo) == parser(photo)).mean() > 0.995
+    assert FaceParser(default_model(), image_size=(64, 96)).probabilities(photo).shape == (240, 240, 19)
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("model", "reason"),
     [
-        ("none.tflite", "none.tflite: cannot be read: No such file or directory"),
-        ("none.keras", "none.keras: no such file; expected a .keras file of a BiSeNet"),
-        ("model.onnx", "model.onnx: unknown kind of model; expected a .tflite or .keras file"),
-        (".", ".: unknown kind of model; expected a .tflite or .keras file"),
-        (7, "the model is of type int; expected a .tflite or .keras file, or a BiSeNet"),
+        ("none.tflite", "No such file"),
+        ("none.keras", "no such file"),
+        ("model.onnx", ".tflite or .keras"),
+        (".", ".tflite or .keras"),
+        (7, "int"),
     ],
 )
-def test_what_is_no_model(model, message):
-    with pytest.raises(ModelError) as error:
+def test_what_is_no_model(model, reason):
+    with refused(ModelError, *([] if model == 7 else [model]), reason):
         FaceParser(model)
-    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
-    ("head", "found"),
+    ("head", "shape"),
     [
-        (keras.layers.GlobalAveragePooling2D(), "takes {i} float32 [1, 48, 64, 3] and returns {o} float32 [1, 5]"),
-        (
-            lambda x: ops.reshape(x, (1, SIZE[0] * SIZE[1], CLASSES))[:, :7, :1],
-            "takes {i} float32 [1, 48, 64, 3] and returns {o} float32 [1, 7, 1]",
-        ),
+        (keras.layers.GlobalAveragePooling2D(), [1, 5]),
+        (lambda x: ops.reshape(x, (1, SIZE[0] * SIZE[1], CLASSES))[:, :7, :1], [1, 7, 1]),
     ],
     ids=["classifier", "detector"],
 )
-def test_what_is_no_segmentation_model(tmp_path, head, found):
+def test_what_is_no_segmentation_model(tmp_path, head, shape):
     path = convert(network(head=head), tmp_path / "a.tflite")
-    _, file = flatbuffer.read(path)
-    found = found.format(i=file["inputs"][0]["name"], o=file["outputs"][0]["name"])
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, path, f"float32 {[1, *SIZE, 3]}", f"float32 {shape}"):
         FaceParser(path)
-    assert str(error.value) == (
-        f"{path}: {found}; expected one RGB photo in, and labels or scores of each of its pixels out: is it a "
-        "segmentation model?"
-    )
 
 
 def test_a_file_with_ops_that_litert_does_not_have(tmp_path):
@@ -552,12 +531,8 @@ def test_a_file_with_ops_that_litert_does_not_have(tmp_path):
     for code in model.operatorCodes:
         code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "MadeUp"
     (tmp_path / "a.tflite").write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, tmp_path / "a.tflite", "MadeUp"):
         FaceParser(tmp_path / "a.tflite")
-    assert str(error.value) == (
-        f"{tmp_path}/a.tflite: uses the custom op MadeUp; expected built-in ones: is it a network for photos, and "
-        "whole?"
-    )
 
 
 def test_a_file_that_litert_cannot_run(tmp_path):
@@ -572,19 +547,16 @@ def test_a_file_that_litert_cannot_run(tmp_path):
 @pytest.mark.parametrize(
     ("photo", "found"),
     [
-        (np.zeros((4, 4, 3), np.float32), "a ndarray, float32 [4, 4, 3]"),
-        (np.zeros((4, 4, 3), np.uint16), "a ndarray, uint16 [4, 4, 3]"),
-        (np.zeros((4, 4, 4), np.uint8), "a ndarray, uint8 [4, 4, 4]"),
-        (np.zeros((0, 4, 3), np.uint8), "a ndarray, uint8 [0, 4, 3]"),
-        (7, "a int, int64 []"),
+        (np.zeros((4, 4, 3), np.float32), "float32 [4, 4, 3]"),
+        (np.zeros((4, 4, 3), np.uint16), "uint16 [4, 4, 3]"),
+        (np.zeros((4, 4, 4), np.uint8), "uint8 [4, 4, 4]"),
+        (np.zeros((0, 4, 3), np.uint8), "uint8 [0, 4, 3]"),
+        (7, "int"),
     ],
 )
 def test_what_is_no_photo(parser, photo, found):
-    with pytest.raises(ImageError) as error:
+    with refused(ImageError, found):
         parser(photo)
-    assert str(error.value) == (
-        f"the photo is {found}; expected a path, a Pillow image, or uint8 [H, W, 3] RGB of 0 to 255, not normalized"
-    )
 
 
 def test_importing_the_package_needs_no_keras_and_keras_finds_the_class():

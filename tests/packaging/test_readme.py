@@ -1,16 +1,14 @@
 """What the documents tell a newcomer works: the default command at full size, every snippet, command and link."""
 
 import itertools
-import json
 import re
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import documented, script_runner, videos
+from support.exports import link
 from support.paths import DEFAULT_CHECKPOINT, ROOT
 
 from keras_bisenet.inference import face_parser
@@ -41,10 +39,6 @@ NOT_RUN = {
     "python -m benchmarks": ("takes minutes to hours", "packaging/test_commands.py"),
     "python fuzzing/": ("takes minutes to hours", "packaging/test_commands.py"),
 }
-# What makes a command that is run quick; the default command is run at full size.
-QUICKER = {"scripts/port_and_export.py": ("--image_size", "64"), "scripts/evaluate.py": ("--image_size", "64")}
-# A .tflite file says its size itself.
-FIXED_SIZE = (".tflite",)
 
 
 def plain(command):
@@ -66,33 +60,27 @@ def effect(command):
     return re.sub(r" --output_dir \S+", "", plain(command))
 
 
+def quicker(script, arguments):
+    """Flags that make a command quick; the default command is run at full size and with all that it writes."""
+    # A .tflite file says its size itself.
+    sized = script in ("scripts/port_and_export.py", "scripts/evaluate.py")
+    flags = ["--image_size", "64"] if sized and not any(word.endswith(".tflite") for word in arguments) else []
+    if script == "scripts/port_and_export.py" and not {"--precisions", "--target"} & {*arguments}:
+        flags += ["--precisions", "float32"]
+    return flags
+
+
 _ALL = [*documented.of_documents(), *documented.of_docstrings()]
 COMMANDS = {effect(command): command for command in reversed(_ALL)}.values()
 RUN = [command for command in COMMANDS if reason(command) is None]
-# `make test` runs the commands of the README; those of other documents alone are slow.
+# `make test` runs the commands and snippets of the README; those of other documents alone are slow.
 IN_README = {command for text in documented.snippets("README.md", "sh") for command in documented.split(text)}
+SNIPPETS_OF_README = documented.snippets("README.md", "python")
 RUN_SNIPPETS = [snippet for snippet in SNIPPETS if first_line(snippet) not in SNIPPETS_NOT_RUN]
 
 
-def link(folder):
-    """Makes a folder look like the checkout."""
-    for name in ("checkpoints", "docs", "keras_bisenet", "scripts"):
-        (folder / name).symlink_to(ROOT / name)
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder that looks like the checkout and holds what the default command writes, without any flag."""
-    folder = tmp_path_factory.mktemp("checkout")
-    link(folder)
-    command = [sys.executable, "scripts/port_and_export.py"]
-    process = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return folder
-
-
-def test_default_command_keeps_its_promises(workplace):
-    report = json.loads((workplace / "build" / "face_parsing" / "report.json").read_text())
+def test_default_command_keeps_its_promises(default_export):
+    report = default_export.report
     assert report["holds"]
     assert report["options"]["image_size"] == [512, 512]
     # 13.2 million weights, and 1.3 MB for the larger kernels of the faster convolutions.
@@ -101,20 +89,24 @@ def test_default_command_keeps_its_promises(workplace):
     assert report["peak_memory_bytes"] <= 3 * 2**30
 
 
-@pytest.mark.parametrize("number", range(len(RUN_SNIPPETS)), ids=lambda number: first_line(RUN_SNIPPETS[number]))
-def test_snippet(workplace, number):
-    script = workplace / f"snippet_{number}.py"
-    script.write_text(RUN_SNIPPETS[number], encoding="utf-8")
-    process = script_runner.run(script, cwd=workplace)
+@pytest.mark.parametrize(
+    "snippet",
+    [pytest.param(text, marks=[] if text in SNIPPETS_OF_README else pytest.mark.slow) for text in RUN_SNIPPETS],
+    ids=first_line,
+)
+def test_snippet(default_export, tmp_path, snippet):
+    script = tmp_path / "snippet.py"
+    script.write_text(snippet, encoding="utf-8")
+    process = script_runner.run(script, cwd=default_export.checkout)
     assert process.returncode == 0, process.stderr
     assert "hair" in process.stdout
 
 
 @pytest.fixture
-def filled(tmp_path, workplace):
+def filled(tmp_path, default_export):
     """A checkout with all that the commands name: photos, a video, labeled photos, checkpoints, files made before."""
     link(tmp_path)
-    made = workplace / "build" / "face_parsing"
+    made = default_export.out
     files = {
         "79999_iter.pth": DEFAULT_CHECKPOINT,
         "fine_tuned.keras": made / "bisenet.keras",
@@ -150,8 +142,7 @@ def filled(tmp_path, workplace):
 )
 def test_command(filled, command):
     script, *arguments = command[1:]
-    extra = () if any(word.endswith(FIXED_SIZE) for word in arguments) else QUICKER.get(script, ())
-    process = script_runner.run(filled / script, *arguments, *extra, cwd=filled)
+    process = script_runner.run(filled / script, *arguments, *quicker(script, arguments), cwd=filled)
     assert process.returncode == 0, process.stderr
     flags = dict(itertools.pairwise(arguments))
     for name in {"--output", "--output_dir"} & flags.keys():

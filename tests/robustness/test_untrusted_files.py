@@ -20,6 +20,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 from support.paths import ROOT
+from support.refusals import refused
 
 from keras_bisenet import FaceParser
 from keras_bisenet.data import folder, label_order
@@ -29,8 +30,6 @@ from keras_bisenet.models import layers
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import DataError, ImageError, ModelError, TrainingError
-
-MODEL = "{path}: {problem}: is it a network for photos, and whole?"
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +53,12 @@ def content():
     return flatbuffer.pack(model)
 
 
-def refusal(path, content):
+def refuse(path, content, *names):
+    """A `FaceParser` must refuse a file of this content, in one line with its path and all of `names`."""
     path.write_bytes(content)
-    with pytest.raises(ModelError) as error:
+    with refused(ModelError, path, *names) as error:
         FaceParser(path, num_threads=1)
-    return str(error.value)
+    assert str(error.value).isprintable()
 
 
 def changed(content, change):
@@ -181,44 +181,41 @@ def take_weights_from_elsewhere(file):
 
 # LiteRT itself refuses some of them, in words of its own; `set_padding` and `set_wrong_options` end the process in it.
 ATTACKS = {
-    set_padding: "has op {op[MAX_POOL_2D]} (MAX_POOL_2D) with padding 100; expected 0 to 1",
-    set_window: "has op {op[MAX_POOL_2D]} (MAX_POOL_2D) with filterHeight 1073741824; expected 1 to 4096",
-    set_output: "names tensor -1 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) outputs, and has {tensors}",
-    set_input: "names tensor 2147483647 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) inputs, and has {tensors}",
-    take_what_is_not_there_yet: "has op {op[CAST]} (CAST) take tensor {labels} before it is computed",
-    set_op: "names operator code 77 in its ops, and has {codes}",
-    set_buffer: "names buffer 1000 in its tensors, and has {buffers}",
-    set_wrong_options: "has op {op[ARG_MAX]} (SPLIT) without its options",
-    set_control_flow: "uses the op WHILE; expected those of a network for photos",
-    set_large_padding: "has op {op[PAD]} (PAD) give the shape [1, 18, 18, 4]; expected [1, 100000017, 18, 4]",
-    set_scale: "has scales for tensor image that are no positive numbers",
-    set_scales: "has 3 scales for tensor kernel of shape [4, 5, 5, 3]; expected one for each channel",
-    set_place: "has tensor kernel end at byte 1099511628976, and has {size}",
-    set_signature: ("has tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]; expected sides of at least 0"),
-    cut_a_constant: "has 100 bytes for tensor kernel of shape [4, 5, 5, 3]; expected 1200",
-    enlarge_the_photo: "has 30000000000 bytes in tensor image; expected at most 2147483648",
-    make_sparse: "has sparse or variant tensors; expected dense ones",
-    add_a_graph: "has 2 subgraphs; expected 1",
-    take_weights_from_elsewhere: "has its weights in other files; expected them in it",
+    set_padding: "op {op[MAX_POOL_2D]} (MAX_POOL_2D) with padding 100",
+    set_window: "op {op[MAX_POOL_2D]} (MAX_POOL_2D) with filterHeight 1073741824",
+    set_output: "tensor -1 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) outputs, and has {tensors}",
+    set_input: "tensor 2147483647 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) inputs, and has {tensors}",
+    take_what_is_not_there_yet: "op {op[CAST]} (CAST) take tensor {labels} before it is computed",
+    set_op: "operator code 77 in its ops, and has {codes}",
+    set_buffer: "buffer 1000 in its tensors, and has {buffers}",
+    set_wrong_options: "op {op[ARG_MAX]} (SPLIT) without its options",
+    set_control_flow: "the op WHILE",
+    set_large_padding: "op {op[PAD]} (PAD) give the shape [1, 18, 18, 4]; expected [1, 100000017, 18, 4]",
+    set_scale: "scales for tensor image",
+    set_scales: "3 scales for tensor kernel of shape [4, 5, 5, 3]",
+    set_place: "tensor kernel end at byte 1099511628976, and has {size}",
+    set_signature: "tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]",
+    cut_a_constant: "100 bytes for tensor kernel of shape [4, 5, 5, 3]; expected 1200",
+    enlarge_the_photo: "30000000000 bytes in tensor image",
+    make_sparse: "sparse or variant tensors",
+    add_a_graph: "2 subgraphs",
+    take_weights_from_elsewhere: "weights in other files",
 }
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_a_model_that_points_beyond_what_is_there(tmp_path, content, attack):
-    path = tmp_path / "a.tflite"
     attacking = changed(content, attack)
-    problem = ATTACKS[attack].format(**counts(content) | {"size": len(attacking)})
-    assert refusal(path, attacking) == MODEL.format(path=path, problem=problem)
+    found = ATTACKS[attack].format(**counts(content) | {"size": len(attacking)})
+    refuse(tmp_path / "a.tflite", attacking, found)
 
 
 def test_a_model_with_more_tensors_than_any_has(tmp_path, content):
     def add(file):
         file.model.buffers += [schema.BufferT()] * validate.MAX_ITEMS
 
-    path = tmp_path / "a.tflite"
-    count = len(flatbuffer.unpack(content).buffers) + 10_000
-    problem = f"has {count} buffers; expected at most 10000"
-    assert refusal(path, changed(content, add)) == MODEL.format(path=path, problem=problem)
+    count = len(flatbuffer.unpack(content).buffers) + validate.MAX_ITEMS
+    refuse(tmp_path / "a.tflite", changed(content, add), f"{count} buffers", validate.MAX_ITEMS)
 
 
 class _Sharing(flatbuffer._AlignedBuilder):
@@ -246,7 +243,7 @@ def test_a_megabyte_that_a_thousand_tensors_share_is_not_unpacked_a_thousand_tim
     path.write_bytes(bytes(builder.Output()))
     assert path.stat().st_size < 1_200_000
     said, megabytes = refused_in_megabytes("FaceParser", path)
-    assert said.endswith("bytes of names; expected at most 16777216: is it a network for photos, and whole?")
+    assert "bytes of names; expected at most 16777216" in said
     assert megabytes < 200
 
 
@@ -275,8 +272,7 @@ def test_the_photo_of_a_model_is_bounded(tmp_path, content):
         for name in ("image", "image_float32"):
             file.tensors[name].shape = np.array([1, 9000, 32, 3], np.int32)
 
-    path = tmp_path / "a.tflite"
-    assert refusal(path, changed(content, widen)) == f"{path}: takes photos of 9000x32; expected sides of 1 to 8192"
+    refuse(tmp_path / "a.tflite", changed(content, widen), "9000x32", 8192)
 
 
 def test_names_in_a_model_cannot_write_lines_of_their_own(tmp_path, content):
@@ -286,11 +282,7 @@ def test_names_in_a_model_cannot_write_lines_of_their_own(tmp_path, content):
         for name in ("image", "image_float32"):
             file.tensors[name].shape = np.array([1, 32, 96], np.int32)
 
-    path = tmp_path / "a.tflite"
-    assert refusal(path, changed(content, rename)) == (
-        f"{path}: takes 'a\\nerror: \\x1b[31m' uint8 [1, 32, 96] and returns labels uint8 [1, 32, 32]; expected one "
-        "RGB photo in, and labels or scores of each of its pixels out: is it a segmentation model?"
-    )
+    refuse(tmp_path / "a.tflite", changed(content, rename), r"'a\nerror: \x1b[31m' uint8 [1, 32, 96]")
 
 
 def test_a_model_that_returns_something_else_than_it_says(tmp_path, content):
@@ -299,11 +291,9 @@ def test_a_model_that_returns_something_else_than_it_says(tmp_path, content):
 
     path = tmp_path / "a.tflite"
     path.write_bytes(changed(content, choose_among_photos))
-    with pytest.raises(ModelError) as error:
-        FaceParser(path, num_threads=1)(np.zeros((20, 30, 3), np.uint8))
-    assert str(error.value) == (
-        f"{path}: returns [32, 32, 5] when it runs; expected a map over the photo, as it states; export it again"
-    )
+    parser = FaceParser(path, num_threads=1)
+    with refused(ModelError, path, "[32, 32, 5]"):
+        parser(np.zeros((20, 30, 3), np.uint8))
 
 
 def with_metadata(content, entries):
@@ -389,23 +379,20 @@ def test_a_picture_in_postscript_starts_no_program(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     path = tmp_path / "a.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 7\n%%EndComments\nshowpage\n")
-    with pytest.raises(ImageError, match=r"a\.png: cannot be read as an image; expected one of \.bmp"):
+    with refused(ImageError, f"{path}: cannot be read as an image"):
         images.read(path)
-    with pytest.raises(DataError) as error:
+    with refused(DataError, f"{path}: corrupt or no image"):
         folder.read_label(path)
-    assert str(error.value) == f"{path}: corrupt or no image; expected one that opens; replace it"
     assert not (tmp_path / "started").exists()
 
 
 def test_a_picture_of_gigapixels(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png(60_000, 60_000))
-    with pytest.raises(ImageError) as error:
+    with refused(ImageError, path, "3600000000 pixels"):
         images.read(path)
-    assert str(error.value) == f"{path}: has 3600000000 pixels; expected at most 178956970: shrink it first"
-    with pytest.raises(DataError) as error:
+    with refused(DataError, path, "3600000000 pixels"):
         folder.read_label(path)
-    assert str(error.value) == f"{path}: has 3600000000 pixels; expected at most 178956970; shrink it"
 
 
 @pytest.mark.parametrize(
@@ -449,9 +436,8 @@ def test_a_label_map_whose_header_is_hidden(tmp_path):
     data = zlib.compress((b"\0" + bytes(4)) * 8)
     path = tmp_path / "a.png"
     path.write_bytes(png(8, 8, data=data, depth=4, before=chunk(b"tEXt", b"a\0\x08\x08\x08\x08")))
-    with pytest.raises(DataError) as error:
+    with refused(DataError, f"{path}: corrupt or no image"):
         folder.read_label(path)
-    assert str(error.value) == f"{path}: corrupt or no image; expected one that opens; replace it"
 
 
 def test_a_list_of_names_without_end(tmp_path):
@@ -462,8 +448,7 @@ def test_a_list_of_names_without_end(tmp_path):
     (tmp_path / "train.txt").symlink_to("/dev/zero")
     with pytest.raises(DataError) as error:
         folder.read_split(tmp_path, "train")
-    expected = "cannot be read as text; expected names of images, one a line"
-    assert str(error.value) == f"{tmp_path}/train.txt: {expected}"
+    assert str(error.value).startswith(f"{tmp_path}/train.txt: cannot be read as text")
 
 
 def test_names_in_a_list_cannot_write_lines_of_their_own(tmp_path):
@@ -471,12 +456,8 @@ def test_names_in_a_list_cannot_write_lines_of_their_own(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     (tmp_path / "train.txt").write_text("../a\x1b[31m\n")
-    with pytest.raises(DataError) as error:
+    with refused(DataError, r"train.txt: names '../a\x1b[31m'"):
         folder.read_split(tmp_path, "train")
-    assert str(error.value) == (
-        f"{tmp_path}/train.txt: names '../a\\x1b[31m', which is in neither images/ nor labels/; expected names of "
-        "files without their suffix; add the two files or take the line out"
-    )
 
 
 @pytest.mark.parametrize(
@@ -486,11 +467,8 @@ def test_names_in_a_list_cannot_write_lines_of_their_own(tmp_path):
 )
 def test_an_order_of_classes_that_is_none(tmp_path, text):
     (tmp_path / label_order.FILE).write_text(text)
-    with pytest.raises(DataError) as error:
+    with refused(DataError, tmp_path / label_order.FILE, "cannot be read"):
         label_order.check(tmp_path)
-    assert str(error.value) == (
-        f'{tmp_path}/labels.json: cannot be read; expected JSON with a list "classes"; correct it'
-    )
 
 
 def test_classes_cannot_write_lines_of_their_own(tmp_path):
@@ -502,39 +480,29 @@ def test_classes_cannot_write_lines_of_their_own(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def training():
+def workdir():
     """What reads the folder of a run; it needs TensorFlow."""
     from keras_bisenet.training import workdir
 
-    return TrainingError, workdir.Workdir
-
-
-DAMAGED = (
-    "{path}: is damaged; expected what a run has written there; put back a copy of it, or choose another --workdir"
-)
+    return workdir.Workdir
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, b"\xff".decode("latin-1"), " " * 2_000_000])
-def test_the_configuration_of_a_run_that_is_none(tmp_path, training, text):
-    error_class, workdir = training
+def test_the_configuration_of_a_run_that_is_none(tmp_path, workdir, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(error_class) as error:
+    with refused(TrainingError, tmp_path / "config.json", "damaged"):
         workdir(tmp_path, {})
-    assert str(error.value) == DAMAGED.format(path=tmp_path / "config.json")
 
 
-def test_a_log_that_is_none(tmp_path, training):
-    error_class, workdir = training
+def test_a_log_that_is_none(tmp_path, workdir):
     files, path = workdir(tmp_path, {}), tmp_path / "steps.csv"
     path.write_text("step,loss\nten,1\n")
-    with pytest.raises(error_class) as error:
+    with refused(TrainingError, path, "damaged"):
         files.log("steps.csv", 20)
-    assert str(error.value) == f"{path}: is damaged; expected lines that begin with a step; correct it or take it away"
 
 
 @pytest.mark.parametrize("attack", ["bomb", "objects", "claim", "cut"])
-def test_the_state_of_a_run_that_is_none(tmp_path, training, attack):
-    error_class, workdir = training
+def test_the_state_of_a_run_that_is_none(tmp_path, workdir, attack):
     path = tmp_path / "state.npz"
     files = workdir(tmp_path, {})
     if attack == "bomb":
@@ -546,6 +514,5 @@ def test_the_state_of_a_run_that_is_none(tmp_path, training, attack):
         before = pathlib.Path(path).read_bytes()
         after = before.replace(b"(1000,), ", b"(10**9,),") if attack == "claim" else before[:-30]
         path.write_bytes(after)
-    with pytest.raises(error_class) as error:
+    with refused(TrainingError, path, "damaged"):
         files.load_state({"a": np.zeros(1000)})
-    assert str(error.value) == DAMAGED.format(path=path)

@@ -21,8 +21,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from support import videos
+from support.files import content
 from support.networks import narrow
 from support.paths import ROOT
+from support.refusals import check_refused, refused
+from support.running import processes, wait_for, wait_until_gone
 
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.export import convert
@@ -48,12 +51,9 @@ def parse(*arguments, **options):
     return subprocess.run(command(*arguments), capture_output=True, text=True, **options)
 
 
-def said(process):
+def complaints(process):
+    """What a script wrote to stderr, but for LiteRT's line."""
     return [line for line in process.stderr.splitlines() if line != GREETING]
-
-
-def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def times(folder):
@@ -122,7 +122,7 @@ def again(parsed, tmp_path):
 
 def test_everything_is_written_for_every_photo(parsed, photos, parser):
     process, out = parsed
-    assert (process.returncode, said(process)) == (0, [])
+    assert (process.returncode, complaints(process)) == (0, [])
     assert process.stdout == f"parsed 5; everything is in {out}\n"
     expected = {"parse_faces.json"}
     for path in photos.rglob("*.png"):
@@ -184,18 +184,11 @@ def test_a_second_run_does_what_is_left(again, photos, model, tmp_path):
 def test_results_of_another_model_are_not_mixed_in(again, photos, model, tmp_path):
     other = write_model(tmp_path / "other.tflite", 1)
     before = content(again)
-    record = json.loads(before["parse_faces.json"])
-    first, second = (f"{digest[:8]}" for digest in (record["sha256"], sha256_of(other)))
-    for flags, expected in (
-        (["--model", other], f"model other.tflite (sha256 {second}) without --detect"),
-        (["--model", model, "--detect"], f"model small.tflite (sha256 {first}) with --detect"),
-    ):
+    first = json.loads(before["parse_faces.json"])["sha256"][:8]
+    for flags in (["--model", other], ["--model", model, "--detect"]):
         process = parse(photos, "--output_dir", again, *flags)
-        assert (process.returncode, process.stdout) == (1, "")
-        assert said(process) == [
-            f"error: {again}: holds results of model small.tflite (sha256 {first}) without --detect; expected those of "
-            f"{expected}; choose another folder"
-        ]
+        assert process.stdout == ""
+        check_refused(process, again, "small.tflite", first, "without --detect", flags[1].name)
     assert content(again) == before
     # The same model under another name is the same.
     shutil.copy(model, tmp_path / "renamed.tflite")
@@ -203,16 +196,12 @@ def test_results_of_another_model_are_not_mixed_in(again, photos, model, tmp_pat
     assert process.stdout == f"parsed 0, 5 were done before; everything is in {again}\n"
 
 
-def sha256_of(path):
-    return subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
-
-
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"sha256": 1, "detect": true, "model": "a"}', "\xff"])
 def test_a_damaged_record(again, model, record):
-    (again / "parse_faces.json").write_bytes(record.encode("latin-1"))
-    with pytest.raises(ImageError) as error, parse_folder.Job(again, model=str(model)).claim():
+    path = again / "parse_faces.json"
+    path.write_bytes(record.encode("latin-1"))
+    with refused(ImageError, path), parse_folder.Job(again, model=str(model)).claim():
         pass
-    assert str(error.value) == f"{again}/parse_faces.json: is damaged; remove it, or choose another folder"
 
 
 def test_results_may_lie_among_the_photos(photos, model, tmp_path):
@@ -226,31 +215,20 @@ def test_results_may_lie_among_the_photos(photos, model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "names"),
     [
-        (
-            ["{photos}", "--outputs", "labels,mask"],
-            "outputs names 'mask'; expected some of labels, overlay, masks, json",
-        ),
-        (["{photos}", "--outputs", ""], "outputs names ''; expected some of labels, overlay, masks, json"),
-        (["{photos}", "--model", "none.tflite"], "none.tflite: cannot be read: No such file or directory"),
-        (["{photos}", "--model", "a.onnx"], "a.onnx: unknown kind of model; expected a .tflite or .keras file"),
-        (
-            ["{photos}/a.png", "{photos}/two words/a.png"],
-            "{photos}/a.png and {photos}/two words/a.png would both be written as a.png; expected different names; "
-            "parse them into folders of their own",
-        ),
-        (
-            ["new\nline"],
-            "new\\nline: no such file or folder; expected a file, a folder, or a pattern in quotes such as "
-            "'photos/**/*.jpg'",
-        ),
+        (["{photos}", "--outputs", "labels,mask"], ["'mask'", "labels, overlay, masks, json"]),
+        (["{photos}", "--outputs", ""], ["''"]),
+        (["{photos}", "--model", "none.tflite"], ["none.tflite"]),
+        (["{photos}", "--model", "a.onnx"], ["a.onnx", ".tflite", ".keras"]),
+        (["{photos}/a.png", "{photos}/two words/a.png"], ["{photos}/a.png", "{photos}/two words/a.png"]),
+        (["new\nline"], ["new\\nline: no such file"]),
     ],
 )
-def test_what_cannot_begin(photos, tmp_path, arguments, message):
+def test_what_cannot_begin(photos, tmp_path, arguments, names):
     process = parse(*(argument.format(photos=photos) for argument in arguments), "--output_dir", "out", cwd=tmp_path)
-    assert (process.returncode, process.stdout) == (1, "")
-    assert process.stderr == f"error: {message.format(photos=photos)}\n"
+    assert (process.stdout, len(process.stderr.splitlines())) == ("", 1)
+    check_refused(process, *(name.format(photos=photos) for name in names))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -259,19 +237,13 @@ def test_a_model_that_is_no_segmentation_model(photos, tmp_path):
     pooled = keras.layers.GlobalAveragePooling2D()(inputs_)
     classifier.write_bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs_, pooled)).convert())
     process = parse(photos, "--output_dir", tmp_path / "out", "--model", classifier)
-    assert process.returncode == 1
-    (line,) = said(process)
-    assert line.startswith(f"error: {classifier}: takes ")
-    assert line.endswith(
-        "; expected one RGB photo in, and labels or scores of each of its pixels out: is it a segmentation model?"
-    )
-    assert not (tmp_path / "out").exists()
+    check_refused(process, classifier, "[1, 3]", left=tmp_path / "out")
 
 
 def test_nothing_named():
     process = parse()
     assert process.returncode == 1
-    assert "expected photos: files, folders or patterns; see --help" in process.stderr
+    assert "expected photos" in process.stderr
     assert "Traceback" not in process.stderr
 
 
@@ -356,7 +328,7 @@ def test_bad_photos_are_listed(parsed_mixed, mixed):
     assert len(expected) == 26
     assert (out / "failures.txt").read_text().splitlines() == expected
     assert process.returncode == 1
-    assert said(process) == [
+    assert complaints(process) == [
         *(f"failed: {line}" for line in expected[:20]),
         f"error: 26 of 37 failed; they are listed in {out}/failures.txt",
     ]
@@ -393,7 +365,7 @@ def test_failures_are_no_longer_listed_when_they_are_mended(tmp_path, model, por
     assert (process.returncode, (out / "failures.txt").exists()) == (1, True)
     Image.fromarray(portrait).save(path)
     process = parse(path, "--output_dir", out, "--model", model)
-    assert (process.returncode, (out / "failures.txt").exists(), said(process)) == (0, False, [])
+    assert (process.returncode, (out / "failures.txt").exists(), complaints(process)) == (0, False, [])
 
 
 def test_large_photos_take_little_memory_or_none(tmp_path, model, portrait):
@@ -417,7 +389,7 @@ print(work("again.png", folder / "a.png"))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     said_, kilobytes, large, small = process.stdout.splitlines()
-    assert said_ == f"{tmp_path}/huge.png: has 400000000 pixels; expected at most 178956970: shrink it first"
+    assert said_.startswith(f"{tmp_path}/huge.png: has 400000000 pixels")
     assert int(kilobytes) < 20_000
     assert large == f"{tmp_path}/large.png: not enough memory"
     assert small == "None"
@@ -481,16 +453,6 @@ def flags(out, model):
     return ["--output_dir", out, "--outputs", "labels,masks", "--model", model, "--workers", "2"]
 
 
-def processes(marker):
-    """Ids of the processes that were started with a variable in their environment, and of the parents of each."""
-    found = {}
-    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if marker.encode() in path.read_bytes():
-                found[int(path.parent.name)] = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
-
-
 @pytest.fixture
 def start(model, request):
     """Runs the script on photos until it has written a few: a function that gives the process and its marker."""
@@ -504,9 +466,7 @@ def start(model, request):
             command(photos, *flags(out, model)), env=os.environ | {name: value}, start_new_session=True, **pipes
         )
         started.append(process)
-        while len(list(out.glob("labels/[0-9]*.png"))) < 5:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.005)
+        wait_for(lambda: len(list(out.glob("labels/[0-9]*.png"))) >= 5, process)
         return process, marker
 
     yield run
@@ -514,13 +474,6 @@ def start(model, request):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def wait_until_gone(marker):
-    deadline = time.monotonic() + 30
-    while processes(marker):
-        assert time.monotonic() < deadline, "worker processes outlive their parent"
-        time.sleep(0.05)
 
 
 def check_nothing_is_half(out, whole):
@@ -538,19 +491,24 @@ def check_nothing_is_half(out, whole):
 def check_goes_on(many, out, model, whole):
     done = times(out)
     process = parse(many, *flags(out, model))
-    assert (process.returncode, said(process)) == (0, [])
+    assert (process.returncode, complaints(process)) == (0, [])
     assert content(out) == whole
     after = times(out)
     labels = [path for path in done if path.parent == out / "labels" and not path.name.startswith(".")]
     assert sum(done[path] == after[path] for path in labels) >= len(labels) - 2
 
 
+def ended(process, status, timeout=30):
+    """What a process that must end with this status and print nothing complains of."""
+    stdout, stderr = process.communicate(timeout=timeout)
+    assert (process.returncode, stdout) == (status, ""), stderr
+    return [line for line in stderr.splitlines() if line != GREETING]
+
+
 def test_ctrl_c(many, model, whole, start, tmp_path):
     process, marker = start(many, tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout) == (130, "")
-    assert [line for line in stderr.splitlines() if line != GREETING] == ["error: interrupted; run it again to resume"]
+    assert ended(process, 130) == ["error: interrupted; run it again to resume"]
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
     assert not [name for name in content(tmp_path) if ".partial" in name]
@@ -561,13 +519,10 @@ def test_ctrl_c(many, model, whole, start, tmp_path):
 def test_ctrl_c_while_the_workers_start(many, model, tmp_path, delay):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command(many, *flags(tmp_path, model)), start_new_session=True, **pipes)
-    while not (tmp_path / "parse_faces.json").exists():
-        time.sleep(0.001)
+    wait_for((tmp_path / "parse_faces.json").exists, process)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert stderr == f"{GREETING}\nerror: interrupted; run it again to resume\n"
+    assert ended(process, 130) == ["error: interrupted; run it again to resume"]
 
 
 def test_the_main_process_is_killed(many, model, whole, start, tmp_path):
@@ -585,11 +540,8 @@ def test_a_worker_is_killed(many, whole, start, tmp_path):
     # The workers are children of the fork server, which is a child of the main process.
     worker = max(pid for pid, parent in running.items() if running.get(parent) == process.pid)
     os.kill(worker, signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout) == (1, "")
-    assert [line for line in stderr.splitlines() if line != GREETING] == [
-        "error: a worker process was ended, for want of memory perhaps; run it again to resume"
-    ]
+    (line,) = ended(process, 1)
+    assert line.startswith("error: a worker process was ended")
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
 
@@ -614,47 +566,29 @@ def test_the_folder_changes_during_the_run(many, whole, start, tmp_path):
     assert left == {name: data for name, data in whole.items() if "158.png" not in name and "159.png" not in name}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 300 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk (root)")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk(many, model, whole, small_disk):
-    out = small_disk / "out"
+def test_a_full_disk(many, model, whole, disk):
+    small = disk(300)
+    out = small / "out"
     process = parse(many, *flags(out, model))
-    assert (process.returncode, process.stdout) == (1, "")
-    assert said(process) == [
-        f"error: cannot write to {out}: No space left on device; free it and run it again to resume"
-    ]
+    assert process.stdout == ""
+    check_refused(process, out, "No space left on device")
     check_nothing_is_half(out, whole)
     # No worker goes on with the next photo.
     work = parse_folder.Worker(parse_folder.Job(out, ("labels", "masks"), str(model)))
-    with pytest.raises(ImageError, match=r"^cannot write to .*: No space left on device; free it and run it again"):
+    with refused(ImageError, out, "No space left on device"):
         for number in range(160):
             assert work(f"{number:03}.png", many / f"{number:03}.png") is None
-    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    disk(50 << 10)
     check_goes_on(many, out, model, whole)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for folder in (out, small_disk / "new"):
-        process = parse(many, *flags(folder, model))
-        assert said(process) == [
-            f"error: cannot write to {folder}: Read-only file system; free it and run it again to resume"
-        ]
+    disk(50 << 10, "ro")
+    for folder in (out, small / "new"):
+        check_refused(parse(many, *flags(folder, model)), folder, "Read-only file system")
 
 
 def test_a_file_in_the_place_of_the_folder(photos, model, tmp_path):
     (tmp_path / "out").write_text("")
     process = parse(photos, "--output_dir", tmp_path / "out", "--model", model)
-    assert said(process) == [
-        f"error: cannot write to {tmp_path}/out: Not a directory; free it and run it again to resume"
-    ]
+    check_refused(process, tmp_path / "out", "Not a directory")
 
 
 # Videos.
@@ -679,7 +613,7 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
         f"{tmp_path}/text.mp4: cannot be read as a video; expected .avi, .m4v, .mkv, .mov, .mp4, .webm",
     ]
     assert process.returncode == 1
-    assert said(process) == [
+    assert complaints(process) == [
         *(f"failed: {line}" for line in broken),
         f"error: 2 of 26 failed; they are listed in {out}/failures.txt",
     ]
@@ -717,7 +651,7 @@ def test_detect(portrait, tmp_path):
         Image.fromarray(photo).save(tmp_path / name)
     out = tmp_path / "out"
     process = parse(tmp_path / "*.png", "--detect", "--output_dir", out, "--outputs", "labels,json", "--workers", "1")
-    assert (process.returncode, said(process)) == (0, [])
+    assert (process.returncode, complaints(process)) == (0, [])
     np.testing.assert_array_equal(read(out / "labels" / "empty.png.png"), np.zeros((90, 120)))
     assert list(json.loads((out / "json" / "empty.png.json").read_text())["parts"]) == ["background"]
     labels = read(out / "labels" / "scene.png.png")
@@ -729,9 +663,8 @@ def test_detect(portrait, tmp_path):
 
 def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mtcnn", None)
-    with pytest.raises(ImageError) as error, parse_folder.Job(tmp_path / "out", detect=True).claim():
+    with refused(ImageError, "mtcnn"), parse_folder.Job(tmp_path / "out", detect=True).claim():
         pass
-    assert str(error.value) == "finding faces needs mtcnn: pip install 'keras-bisenet[detect]'"
     assert not (tmp_path / "out").exists()
 
 

@@ -1,16 +1,31 @@
 """Small ONNX models, and changes that turn our export into what other people have."""
 
+import functools
+
 import numpy as np
 import onnx
 from onnx import helper
 
 from keras_bisenet import HEADS
-from support.networks import random_images
+from support.networks import random_images, random_state
+from support.ported import reference
 from weight_port.reference import onnx_file
 from weight_port.reference.onnx_network import OnnxReference
 
 SIZE = (65, 97)
 CLASSES = 11
+
+
+@functools.cache
+def state():
+    """The state_dict of the network that is exported."""
+    return random_state(layout="yakhyo", num_classes=CLASSES)
+
+
+@functools.cache
+def torch_logits():
+    """PyTorch's logits of it, see `ported.reference`."""
+    return reference(state())
 
 
 def save(model, path):
@@ -42,13 +57,14 @@ def small(folder, inputs, outputs, *nodes, domain=None):
     return save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "model.onnx")
 
 
-def check_against_torch(path, torch_logits, size=SIZE, heads=HEADS):
-    reference = OnnxReference(onnx_file.inspect(path), size, CLASSES, HEADS)
-    assert reference.heads == tuple(heads)
+def check_against_torch(path, size=SIZE, heads=HEADS):
+    """ONNX Runtime must compute of a file what PyTorch does of `state`, in these heads."""
+    onnx_reference = OnnxReference(onnx_file.inspect(path), size, CLASSES, HEADS)
+    assert onnx_reference.heads == tuple(heads)
     images = random_images(*size)
-    results = reference(images)
+    results = onnx_reference(images)
     assert tuple(results) == tuple(heads)
-    for head, expected in zip(HEADS, torch_logits(images), strict=True):
+    for head, expected in zip(HEADS, torch_logits()(images), strict=True):
         if head in results:
             assert results[head].dtype == np.float32
             np.testing.assert_allclose(results[head], expected, rtol=0, atol=2e-4)
