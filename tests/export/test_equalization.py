@@ -18,6 +18,10 @@ SIZE = (64, 96)
 PHOTOS = calibration.variations(SIZE, 2).images
 
 
+def slow(*arguments):
+    return pytest.param(*arguments, marks=pytest.mark.slow)
+
+
 @functools.cache
 def network(backbone="resnet18", size=SIZE, output="all_heads"):
     """A random network in float64, and its statistics."""
@@ -29,9 +33,15 @@ def convs(model):
     return {layer.name: layer for layer in model.layers if isinstance(layer, FixedConv2D)}
 
 
-@pytest.mark.parametrize("output", ["labels", "all_heads"])
 @pytest.mark.parametrize(
-    ("backbone", "size"), [("resnet18", SIZE), ("resnet34", SIZE), ("resnet18", (33, 47)), ("resnet34", (75, 34))]
+    ("backbone", "size", "output"),
+    [
+        ("resnet18", SIZE, "all_heads"),
+        ("resnet18", (33, 47), "labels"),
+        slow("resnet18", (33, 47), "all_heads"),
+        slow("resnet34", SIZE, "labels"),
+        slow("resnet34", (75, 34), "all_heads"),
+    ],
 )
 def test_an_equalized_network_computes_the_same(backbone, size, output):
     """On a photo that was not calibrated on; and the network that is given stays as it is."""
@@ -47,7 +57,7 @@ def test_an_equalized_network_computes_the_same(backbone, size, output):
     assert changed == len(before)
 
 
-@pytest.mark.parametrize("precision", [precision for precision in passes.RULES if precision != "dynamic"])
+@pytest.mark.parametrize("precision", ["float32", slow("float16"), slow("int8")])
 def test_other_graphs_compute_the_same(precision):
     """Equalization knows a convolution by its type, however it is computed."""
     model = passes.optimize(network(output="labels")[0], precision)
@@ -55,7 +65,7 @@ def test_other_graphs_compute_the_same(precision):
     assert_equal(compute(equalized, photo(SIZE)), compute(model, photo(SIZE)))
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("backbone", ["resnet18", slow("resnet34")])
 def test_statistics_are_those_of_the_equalized_network(backbone):
     model, statistics = network(backbone)
     equalized, predicted = equalize(model, statistics)
@@ -74,7 +84,7 @@ def spread(statistic):
     return np.log(statistic.high[statistic.high > 1e-3 * statistic.high.max()]).std()
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("backbone", ["resnet18", slow("resnet34")])
 def test_channels_become_alike(backbone):
     """All but those of the photo and of the gates, whose sigmoid no factor passes."""
     model, statistics = network(backbone)

@@ -1,31 +1,21 @@
 """The ways of Keras and TensorFlow to a `.tflite`, without this package's export: they work on a `BiSeNet`."""
 
-import keras
-import numpy as np
 import pytest
 import tensorflow as tf
-from support.paths import DEFAULT_CHECKPOINT
+from support.ported import default_reference, default_state, normalized, port
 
-import weight_port
-from keras_bisenet import HEADS, BiSeNet, FaceParser
-from keras_bisenet.preprocessing import normalize
+from keras_bisenet import HEADS, FaceParser
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.utils import images
-from weight_port.reference import torch_network
 
-SIZE = (512, 512)
+SIZE = (96, 160)
 
 
 @pytest.fixture(scope="module")
 def ported():
     """The default network for one size, the bundled photo, and PyTorch's labels of it."""
-    state = weight_port.load(DEFAULT_CHECKPOINT)
-    architecture = weight_port.recognize(state)
-    model = BiSeNet(input_shape=(*SIZE, 3))
-    weight_port.apply(state, model.variables, architecture)
     photo = images.read(images.BUNDLED, SIZE)
-    inputs = keras.ops.convert_to_numpy(normalize(photo[np.newaxis]))
-    return model, photo, torch_network.Reference(state, architecture)(inputs)[0][0].argmax(-1)
+    return port(default_state(), input_shape=(*SIZE, 3)), photo, default_reference()(normalized(photo))[0][0].argmax(-1)
 
 
 def by_keras(model, path):

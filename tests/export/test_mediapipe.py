@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from support.networks import narrow
-from support.paths import DEFAULT_CHECKPOINT
+from support.ported import default_model
 from torch.nn import functional
 
-import weight_port
-from keras_bisenet import LABELS, BiSeNet, preprocessing
+from keras_bisenet import LABELS, preprocessing
 from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.quantization import calibration
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
@@ -165,8 +164,8 @@ def test_what_is_no_segmenter_does_not_look_like_one(small, output):
 class Segmenter:
     """A file of the default checkpoint, in MediaPipe and in LiteRT."""
 
-    def __init__(self, path, model, size, **options):
-        content = convert.to_tflite(model, size, **options, info=metadata.ModelInfo(LABELS, SHA256))
+    def __init__(self, path, size, **options):
+        content = convert.to_tflite(default_model(), size, **options, info=metadata.ModelInfo(LABELS, SHA256))
         path.write_bytes(content)
         self.size = size
         # MediaPipe's kernels may add up in another order than LiteRT's. Seen: 1 pixel of 2.7 million with another
@@ -202,19 +201,11 @@ class Segmenter:
         return result[0].astype(np.float64)
 
 
-@pytest.fixture(scope="module")
-def trained():
-    state = weight_port.load(DEFAULT_CHECKPOINT)
-    model = BiSeNet(len(LABELS))
-    weight_port.apply(state, model.variables, weight_port.recognize(state))
-    return model
-
-
 @pytest.fixture(scope="module", params=["float32", "float16", "dynamic", "int8"])
-def segmenter(request, trained, tmp_path_factory):
+def segmenter(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("mediapipe") / "face_parsing.tflite"
     photos = calibration.variations(SIZE, count=4).images
-    return Segmenter(path, trained, SIZE, precision=request.param, output="logits", photos=photos)
+    return Segmenter(path, SIZE, precision=request.param, output="logits", photos=photos)
 
 
 def softmax(logits):
@@ -285,27 +276,27 @@ def test_photo_of_another_size(segmenter, size):
     np.testing.assert_allclose(masks.sum(-1), 1, rtol=0, atol=1e-5)
 
 
-def test_model_that_is_not_square(trained, tmp_path):
+def test_model_that_is_not_square(tmp_path):
     size = (96, 160)
-    segmenter = Segmenter(tmp_path / "face_parsing.tflite", trained, size, output="logits")
+    segmenter = Segmenter(tmp_path / "face_parsing.tflite", size, output="logits")
     photo = images.read(images.BUNDLED, size)
     labels, masks = segmenter(photo)
     assert_same_labels(segmenter, segmenter.own(photo), labels)
     np.testing.assert_allclose(masks, softmax(segmenter.own(photo)), rtol=0, atol=1e-5)
 
 
-def test_probabilities_are_passed_on(trained, tmp_path):
+def test_probabilities_are_passed_on(tmp_path):
     """No second softmax."""
     size = (96, 160)
-    segmenter = Segmenter(tmp_path / "face_parsing.tflite", trained, size, output="probabilities")
+    segmenter = Segmenter(tmp_path / "face_parsing.tflite", size, output="probabilities")
     photo = images.read(images.BUNDLED, size)
     labels, masks = segmenter(photo)
     np.testing.assert_allclose(masks, segmenter.own(photo), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(labels, masks.argmax(-1))
 
 
-def test_normalized_input_is_refused(trained, tmp_path):
+def test_normalized_input_is_refused(tmp_path):
     """Why the file takes uint8: MediaPipe cannot normalize each channel with numbers of its own."""
-    segmenter = Segmenter(tmp_path / "face_parsing.tflite", trained, (96, 160), input_type="float32", output="logits")
+    segmenter = Segmenter(tmp_path / "face_parsing.tflite", (96, 160), input_type="float32", output="logits")
     with pytest.raises(NotImplementedError, match="Per-channel image normalization is not available"):
         segmenter.open()

@@ -9,14 +9,13 @@ import pytest
 from scipy import special
 from support.graphs import WIDTHS, assert_equal, compute, photo
 from support.networks import narrow, random_images, random_state
+from support.ported import port, reference
 
-import weight_port
-from keras_bisenet import HEADS, BiSeNet, preprocessing
+from keras_bisenet import HEADS, preprocessing
 from keras_bisenet.export import deployment, passes
 from keras_bisenet.export.passes import column_pairs, fast_convs, folding, rewriting, subsampling
 from keras_bisenet.export.passes.layers import FixedConv2D
 from keras_bisenet.utils.errors import ExportError
-from weight_port.reference import torch_network
 
 PASSES = {
     "fold_batch_norm": (folding.fix_conv, folding.fold_batch_norm),
@@ -35,10 +34,7 @@ PASSES = {
 def whole_network(backbone):
     """A random network of the published widths in float64, and PyTorch's reference of it."""
     state = random_state(backbone, num_classes=7)
-    architecture = weight_port.recognize(state)
-    model = BiSeNet(7, backbone, dtype="float64")
-    weight_port.apply(state, model.variables, architecture)
-    return model, torch_network.Reference(state, architecture)
+    return port(state, dtype="float64"), reference(state)
 
 
 @functools.cache
@@ -52,9 +48,12 @@ def kinds(model):
 
 @pytest.mark.parametrize("precision", passes.RULES)
 @pytest.mark.parametrize("input_type", deployment.INPUTS)
-@pytest.mark.parametrize(("backbone", "size"), [("resnet18", (64, 96)), ("resnet34", (97, 130))])
+@pytest.mark.parametrize(
+    ("backbone", "size"),
+    [("resnet18", (64, 96)), pytest.param("resnet34", (97, 130), marks=pytest.mark.slow)],
+)
 def test_a_whole_network_equals_pytorch(backbone, size, input_type, precision):
-    model, reference = whole_network(backbone)
+    model, expected = whole_network(backbone)
     if input_type == "uint8":
         image = photo(size)
         normalized = (image / 255 - preprocessing.MEAN) / preprocessing.STD
@@ -62,7 +61,7 @@ def test_a_whole_network_equals_pytorch(backbone, size, input_type, precision):
         image = normalized = random_images(*size, "float64")
     optimized = passes.optimize(deployment.deploy(model, size, input_type, "all_heads"), precision)
     assert "BatchNorm" not in kinds(optimized)
-    assert_equal(compute(optimized, image), dict(zip(HEADS, reference(normalized), strict=True)))
+    assert_equal(compute(optimized, image), dict(zip(HEADS, expected(normalized), strict=True)))
 
 
 @pytest.mark.parametrize("rules", PASSES)

@@ -8,19 +8,19 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import ops
 from PIL import Image
-from support.paths import DEFAULT_CHECKPOINT, ROOT
+from support.files import names
+from support.paths import ROOT
+from support.ported import default_model, default_reference, default_state, normalized
+from support.refusals import refused
 from tensorflow.core.protobuf import saved_model_pb2
 
-import weight_port
-from keras_bisenet import LABELS, BiSeNet, normalize
+from keras_bisenet import LABELS, BiSeNet
 from keras_bisenet.export import saved_model
 from keras_bisenet.utils import images
 from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import ExportError, OutputError
 from weight_port import parity
-from weight_port.reference import torch_network
 
 # What `serving_bytes` resizes to; the bundled photo has 240x240 pixels.
 SIZE = (96, 160)
@@ -30,13 +30,8 @@ class Exported:
     """The default checkpoint as a SavedModel with probabilities, and as PyTorch."""
 
     def __init__(self, folder):
-        self.state = weight_port.load(DEFAULT_CHECKPOINT)
-        architecture = weight_port.recognize(self.state)
-        self.model = BiSeNet()
-        weight_port.apply(self.state, self.model.variables, architecture)
-        self.folder = saved_model.write(self.model, folder, SIZE, "probabilities")
+        self.folder = saved_model.write(default_model(), folder, SIZE, "probabilities")
         self.loaded = tf.saved_model.load(str(self.folder))
-        self._reference = torch_network.Reference(self.state, architecture)
 
     def parse(self, photos):
         results = self.loaded.signatures["serving_default"](image=tf.constant(photos))
@@ -48,7 +43,7 @@ class Exported:
 
     def expected(self, photos):
         """Logits of the main head."""
-        return self._reference(ops.convert_to_numpy(normalize(photos)))[0]
+        return default_reference()(normalized(photos))[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +57,7 @@ def photos(height, width, count):
     return np.stack([photo, photo[:, ::-1], 255 - photo][:count])
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, SIZE), (3, (133, 97)), (1, (240, 240)), (2, (32, 33))])
+@pytest.mark.parametrize(("count", "size"), [(1, SIZE), (3, (133, 97)), (2, (32, 33))])
 def test_equals_pytorch(exported, count, size):
     batch = photos(*size, count)
     expected = exported.expected(batch)
@@ -138,12 +133,9 @@ def test_files_of_different_sizes_in_one_batch(exported):
     expected = exported.parse(pixels)
     np.testing.assert_allclose(results["probabilities"], expected["probabilities"], rtol=0, atol=1e-5)
     assert (results["labels"] == expected["labels"]).mean() > 0.9999
-
-
-def test_file_of_the_bundled_photo_equals_pytorch(exported):
-    results = exported.parse_bytes([images.BUNDLED.read_bytes()])
-    expected = exported.expected(photos(*SIZE, 1)).argmax(-1)
-    assert (results["labels"] == expected).mean() > 0.998
+    # And as PyTorch says of the bundled photo.
+    labels = exported.parse_bytes([images.BUNDLED.read_bytes()])["labels"]
+    assert (labels == exported.expected(photos(*SIZE, 1)).argmax(-1)).mean() > 0.998
 
 
 @pytest.mark.parametrize(
@@ -165,7 +157,7 @@ def test_a_broken_file_among_good_ones(exported, content, message):
 def test_only_the_main_head_and_every_weight_once(exported):
     main = sum(
         array.size
-        for key, array in exported.state.items()
+        for key, array in default_state().items()
         if not key.startswith(("conv_out16.", "conv_out32.")) and not key.endswith("num_batches_tracked")
     )
     stored = {
@@ -184,7 +176,7 @@ def test_only_the_main_head_and_every_weight_once(exported):
 
 
 def test_labels_alone(exported, tmp_path):
-    folder = saved_model.write(exported.model, tmp_path, (64, 64))
+    folder = saved_model.write(default_model(), tmp_path, (64, 64))
     assert folder == tmp_path / "saved_model" / "1"
     loaded = tf.saved_model.load(str(folder))
     batch = photos(*SIZE, 2)
@@ -218,34 +210,30 @@ def test_another_process_loads_it_without_keras(exported, tmp_path):
     expected = exported.parse(photos(*SIZE, 1))["labels"]
     assert set(process.stdout.split()) == {LABELS[label] for label in np.unique(expected)}
     assert "hair" in process.stdout
-
-
-def test_class_names_are_a_text_file(exported):
     assert (exported.folder / "assets" / "labels.txt").read_text().splitlines() == list(LABELS)
 
 
 def test_any_model_is_served_in_float32_at_any_size(exported, tmp_path):
     model = BiSeNet(dtype="mixed_bfloat16", input_shape=(64, 64, 3))
-    model.set_weights(exported.model.get_weights())
+    model.set_weights(default_model().get_weights())
     loaded = tf.saved_model.load(str(saved_model.write(model, tmp_path, (64, 64))))
     batch = photos(*SIZE, 2)
     np.testing.assert_allclose(loaded.logits(batch), exported.loaded.logits(batch), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("classes", "arguments", "message"),
+    ("classes", "arguments", "found"),
     [
-        (2, {"output": "logits"}, "output is 'logits'; a SavedModel offers labels, probabilities"),
-        (2, {"image_size": (64, 31)}, "image size is 64x31; each side must be at least 32"),
-        (257, {}, "257 classes do not fit into the uint8 labels of a SavedModel"),
-        (2, {"class_names": LABELS}, "19 class names for 2 classes; give one for each"),
+        (2, {"output": "logits"}, ["'logits'", "labels, probabilities"]),
+        (2, {"image_size": (64, 31)}, ["64x31", "32"]),
+        (257, {}, ["257 classes"]),
+        (2, {"class_names": LABELS}, ["19 class names for 2 classes"]),
     ],
 )
-def test_bad_arguments(classes, arguments, message, tmp_path):
-    with pytest.raises(ExportError) as error:
+def test_bad_arguments(classes, arguments, found, tmp_path):
+    with refused(ExportError, *found):
         saved_model.write(BiSeNet(classes), tmp_path, **{"image_size": (64, 64), **arguments})
-    assert str(error.value) == message
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 WRITE = """
@@ -260,6 +248,7 @@ except ExportError as error:
 """
 
 
+@pytest.mark.slow
 def test_another_keras_backend(tmp_path):
     process = subprocess.run(
         [sys.executable, "-c", WRITE, str(tmp_path)],
@@ -268,15 +257,12 @@ def test_another_keras_backend(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert process.stdout == "the Keras backend is 'torch'; a SavedModel needs KERAS_BACKEND=tensorflow\n", (
-        process.stderr
-    )
+    assert "'torch'" in process.stdout, process.stderr
+    assert "KERAS_BACKEND=tensorflow" in process.stdout
 
 
-def test_a_folder_that_cannot_be_written(exported, tmp_path):
-    with pytest.raises(OutputError) as error, staged(tmp_path) as folder:
+def test_a_folder_that_cannot_be_written(tmp_path):
+    with refused(OutputError, tmp_path, "saved_model is not a directory"), staged(tmp_path) as folder:
         (folder / "saved_model").write_text("a file")
-        saved_model.write(exported.model, folder, (64, 64))
-    message = f"cannot write to {tmp_path}: {folder}/saved_model is not a directory; free it or choose another folder"
-    assert str(error.value) == message
-    assert list(tmp_path.iterdir()) == []
+        saved_model.write(default_model(), folder, (64, 64))
+    assert names(tmp_path) == []

@@ -2,14 +2,15 @@
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.files import content
 from support.paths import ROOT
+from support.refusals import check_refused, refused
 
 from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster
 from keras_bisenet.utils import images
@@ -23,10 +24,6 @@ def parse(*arguments):
         pytest.fail("needs Ray: pip install 'ray[data]'")
     script = ROOT / "scripts" / "parse_faces.py"
     return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
-
-
-def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -67,43 +64,19 @@ def test_the_same_files_and_failures_as_from_local_processes(photos, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "labels").rglob("*.png")} == before
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 20 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk (root)")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def test_a_full_disk(photos, disk):
+    small = disk(20)
+    process = parse(photos, "--output_dir", small, "--outputs", "overlay", "--engine", "ray", "--workers", "2")
+    assert process.stdout == ""
+    check_refused(process, small, "No space left on device")
 
 
-def test_a_full_disk(photos, small_disk):
-    process = parse(photos, "--output_dir", small_disk, "--outputs", "overlay", "--engine", "ray", "--workers", "2")
-    assert (process.returncode, process.stdout) == (1, "")
-    assert process.stderr.splitlines()[-1] == (
-        f"error: cannot write to {small_disk}: No space left on device; free it and run it again to resume"
-    )
-    assert "Traceback" not in process.stderr
-
-
-def refusal(sources, tmp_path):
-    with pytest.raises(ImageError) as error:
-        list(ray_cluster.run(parse_folder.Job(tmp_path), sources))
-    return str(error.value)
-
-
-def test_videos_are_refused(tmp_path):
+def test_videos_are_refused_and_ray_is_missing(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"")
-    assert refusal(inputs.find([str(tmp_path)]), tmp_path) == (
-        f"{tmp_path}/a.mp4: videos are parsed by the local engine alone; leave them out"
-    )
-
-
-def test_ray_is_missing(tmp_path, monkeypatch):
+    with refused(ImageError, f"{tmp_path}/a.mp4: videos"):
+        list(ray_cluster.run(parse_folder.Job(tmp_path), inputs.find([str(tmp_path)])))
+    (tmp_path / "a.mp4").unlink()
     monkeypatch.setitem(sys.modules, "ray", None)
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
-    assert refusal(inputs.find([str(tmp_path)]), tmp_path) == (
-        "the engine ray needs Ray: pip install 'keras-bisenet[ray]'"
-    )
+    with refused(ImageError, "pip install 'keras-bisenet[ray]'"):
+        list(ray_cluster.run(parse_folder.Job(tmp_path), inputs.find([str(tmp_path)])))

@@ -53,11 +53,16 @@ def check_equal(network, dtype, size):
         assert parity.TOLERANCES[name].holds(difference), (head, difference)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size",
+    [*SIZES[:2], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[2:])],
+    ids=lambda size: f"{size[0]}x{size[1]}",
+)
 def test_equals_pytorch(network, dtype, size):
     check_equal(network, dtype, size)
 
 
+@pytest.mark.slow
 def test_equals_pytorch_in_the_other_layout(backbone, dtype):
     """It names the same tensors differently, so that one size is enough."""
     check_equal(ported(random_state(backbone, "yakhyo", num_classes=7), dtype), dtype, SIZES[1])
@@ -121,7 +126,7 @@ def test_a_width_gives_each_layer_the_nearest_multiple_of_8(width, stages, fused
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5])
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("suffix", [".keras", pytest.param(".weights.h5", marks=pytest.mark.slow)])
 def test_saved_and_loaded_network_is_the_same(tmp_path, suffix, width):
     model, _ = ported(random_state(num_classes=5, width=width))
     images = random_images(64, 96)

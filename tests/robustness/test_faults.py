@@ -5,17 +5,18 @@ scripts/test_parse_faces.py, a training in training/test_loop.py and scripts/tes
 the tests of their scripts, a killed CelebAMask-HQ preparation in data/test_celebamask.py.
 """
 
-import shutil
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 from support import script_runner
+from support.files import content, names
 from support.paths import ROOT
+from support.refusals import check_refused
+from support.running import wait_for
 
 from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
@@ -23,8 +24,7 @@ from keras_bisenet.utils import images, locks
 
 pytestmark = pytest.mark.slow
 
-CHOOSE, AGAIN = "free it or choose another folder", "free it and run it again to resume"
-GO_ON = "free it and start again: the run resumes from its last checkpoint"
+CHOOSE, AGAIN, GO_ON = "choose another folder", "run it again to resume", "the run resumes from its last checkpoint"
 EXPORT = ("port_and_export.py", "--output_dir", "{out}", "--image_size", "64")
 # Step -> its command and what it advises. {given} is the folder of what it reads.
 STEPS = {
@@ -89,38 +89,9 @@ def given(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A function that mounts a disk of so many kB, or changes it when it is called again: (kB, "ro" or "rw")."""
-    folder, mounted = tmp_path / "disk", []
-    folder.mkdir()
-
-    def mount(kilobytes, mode="rw"):
-        flags = ["-o", f"remount,{mode},size={kilobytes}k"] if mounted else ["-t", "tmpfs", "-o", f"size={kilobytes}k"]
-        command = ["mount", *flags, "tmpfs", str(folder)]
-        if shutil.which("mount") is None or (subprocess.run(command, capture_output=True).returncode and not mounted):
-            pytest.skip("needs the right to mount a small disk (root)")
-        mounted.append(kilobytes)
-        return folder
-
-    yield mount
-    if mounted:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def run(step, given, out):
     script, *arguments = STEPS[step][0]
     return script_runner.run(ROOT / "scripts" / script, *(one.format(given=given, out=out) for one in arguments))
-
-
-def check_refused(process, step, out, reason):
-    assert process.returncode == 1
-    assert process.stderr.splitlines()[-1] == f"error: cannot write to {out}: {reason}; {STEPS[step][1]}"
-    assert "Traceback" not in process.stderr
-
-
-def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # What the steps that take a moment leave behind when all goes well.
@@ -138,7 +109,7 @@ def test_a_read_only_folder(given, disk, step):
     out.mkdir()
     (out / "older").write_bytes(b"mine")
     disk(1 << 20, "ro")
-    check_refused(run(step, given, out), step, out, "Read-only file system")
+    check_refused(run(step, given, out), out, "Read-only file system", STEPS[step][1])
     assert content(out) == {"older": b"mine"}
     if step in WRITTEN:
         disk(1 << 20, "rw")
@@ -162,7 +133,7 @@ def test_a_full_disk_leaves_the_older_files(given, disk, step, kilobytes, older)
     (out / older).write_bytes(b"of an earlier run")
     if kilobytes == 64:
         (out.parent / "others").write_bytes(bytes((kilobytes - 4) << 10))
-    check_refused(run(step, given, out), step, out, "No space left on device")
+    check_refused(run(step, given, out), out, "No space left on device", STEPS[step][1])
     assert content(out) == {older: b"of an earlier run"}
     if step in WRITTEN:
         disk(1 << 20)
@@ -181,18 +152,13 @@ def test_a_killed_export_leaves_the_older_files_and_the_next_finishes(given, tmp
     script, *arguments = (one.format(out=tmp_path) for one in STEPS["export"][0])
     command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        deadline = time.monotonic() + 240
-        while not list(tmp_path.glob(".partial-*/*/face_parsing_float32.tflite")):
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: list(tmp_path.glob(".partial-*/*/face_parsing_float32.tflite")), process)
         process.kill()
     (left,) = tmp_path.glob(".partial-*")
     assert {name: data for name, data in content(tmp_path).items() if left.name not in name} == older
     process = run("export", given, tmp_path)
     assert process.returncode == 0, process.stderr
-    names = {*older, "preview.png", "report.html"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert names(tmp_path) == sorted([*older, "preview.png", "report.html"])
     assert b"of an earlier run" not in content(tmp_path).values()
 
 
@@ -210,5 +176,5 @@ with staged(sys.argv[1], ["a.failed"]) as folder:
     for end, expected in (("die", {"a.failed": b"old"}), ("live", {"a": b"new"})):
         subprocess.run([sys.executable, "-c", code, tmp_path, end])
         assert {name: data for name, data in content(tmp_path).items() if ".partial" not in name} == expected
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert names(tmp_path) == ["a"]
     assert locks.NAME not in content(tmp_path)

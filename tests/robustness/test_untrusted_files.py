@@ -95,67 +95,27 @@ def test_the_small_network_itself_runs(tmp_path, content):
     assert FaceParser(tmp_path / "a.tflite")(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)
 
 
-def set_padding(file):
-    file.ops["MAX_POOL_2D"].builtinOptions.padding = 100
+def quantized(tensor, scale, axis=0):
+    """Gives a tensor scales, along an axis if they are several."""
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale = np.array(scale, np.float32)
+    tensor.quantization.zeroPoint = np.array([0], np.int64) if len(scale) == 1 else None
+    tensor.quantization.quantizedDimension = axis
 
 
-def set_window(file):
-    file.ops["MAX_POOL_2D"].builtinOptions.filterHeight = 2**30
+def recode(file, name, code):
+    """Makes an operator another one, whose options it has not."""
+    entry = file.model.operatorCodes[file.ops[name].opcodeIndex]
+    entry.builtinCode = entry.deprecatedBuiltinCode = code
 
 
-def set_output(file):
-    file.ops["MAX_POOL_2D"].outputs = np.array([-1], np.int32)
-
-
-def set_input(file):
-    file.ops["MAX_POOL_2D"].inputs = np.array([2**31 - 1], np.int32)
-
-
-def take_what_is_not_there_yet(file):
-    file.ops["CAST"].inputs = file.ops["CAST"].outputs
-
-
-def set_op(file):
-    file.ops["MAX_POOL_2D"].opcodeIndex = 77
-
-
-def set_buffer(file):
-    file.tensors["kernel"].buffer = 1000
-
-
-def set_wrong_options(file):
-    code = file.model.operatorCodes[file.ops["ARG_MAX"].opcodeIndex]
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.SPLIT
-
-
-def set_control_flow(file):
-    code = file.model.operatorCodes[file.ops["ARG_MAX"].opcodeIndex]
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
-
-
-def set_large_padding(file):
+def pad_by_much(file):
     file.constants["PAD"].data = np.array([[0, 0], [1, 100_000_000], [1, 1], [0, 0]], np.int32).view(np.uint8).ravel()
 
 
-def set_scale(file):
-    file.tensors["image"].quantization = schema.QuantizationParametersT()
-    file.tensors["image"].quantization.scale = np.array([np.nan], np.float32)
-    file.tensors["image"].quantization.zeroPoint = np.array([0], np.int64)
-
-
-def set_scales(file):
-    file.tensors["kernel"].quantization = schema.QuantizationParametersT()
-    file.tensors["kernel"].quantization.scale = np.ones(3, np.float32)
-    file.tensors["kernel"].quantization.quantizedDimension = 9
-
-
-def set_place(file):
+def place_beyond_the_end(file):
     buffer = file.model.buffers[file.tensors["kernel"].buffer]
     buffer.data, buffer.offset, buffer.size = None, 2**40, 1200
-
-
-def set_signature(file):
-    file.tensors["image"].shapeSignature = np.array([1, -2, 32, 3], np.int32)
 
 
 def cut_a_constant(file):
@@ -163,51 +123,66 @@ def cut_a_constant(file):
     buffer.data = buffer.data[:100]
 
 
-def enlarge_the_photo(file):
-    file.tensors["image"].shape = np.array([1, 100_000, 100_000, 3], np.int32)
+def pool(name, value):
+    """Changes an attribute of the pooling; those of its window are in its options."""
+
+    def change(file):
+        op = file.ops["MAX_POOL_2D"]
+        setattr(op if hasattr(op, name) else op.builtinOptions, name, value)
+
+    return change
 
 
-def make_sparse(file):
-    file.tensors["kernel"].sparsity = schema.SparsityParametersT()
+def tensor(key, name, value):
+    """Changes an attribute of a tensor."""
+    return lambda file: setattr(file.tensors[key], name, value)
 
 
-def add_a_graph(file):
-    file.model.subgraphs = file.model.subgraphs * 2
-
-
-def take_weights_from_elsewhere(file):
-    file.model.externalBuffers = [schema.ExternalBufferT()]
-
-
-# LiteRT itself refuses some of them, in words of its own; `set_padding` and `set_wrong_options` end the process in it.
+POOL, INT32 = "op {op[MAX_POOL_2D]} (MAX_POOL_2D)", np.int32
+# LiteRT itself refuses some of them, in words of its own; `padding` and `wrong options` end the process in it.
 ATTACKS = {
-    set_padding: "op {op[MAX_POOL_2D]} (MAX_POOL_2D) with padding 100",
-    set_window: "op {op[MAX_POOL_2D]} (MAX_POOL_2D) with filterHeight 1073741824",
-    set_output: "tensor -1 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) outputs, and has {tensors}",
-    set_input: "tensor 2147483647 in its op {op[MAX_POOL_2D]} (MAX_POOL_2D) inputs, and has {tensors}",
-    take_what_is_not_there_yet: "op {op[CAST]} (CAST) take tensor {labels} before it is computed",
-    set_op: "operator code 77 in its ops, and has {codes}",
-    set_buffer: "buffer 1000 in its tensors, and has {buffers}",
-    set_wrong_options: "op {op[ARG_MAX]} (SPLIT) without its options",
-    set_control_flow: "the op WHILE",
-    set_large_padding: "op {op[PAD]} (PAD) give the shape [1, 18, 18, 4]; expected [1, 100000017, 18, 4]",
-    set_scale: "scales for tensor image",
-    set_scales: "3 scales for tensor kernel of shape [4, 5, 5, 3]",
-    set_place: "tensor kernel end at byte 1099511628976, and has {size}",
-    set_signature: "tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]",
-    cut_a_constant: "100 bytes for tensor kernel of shape [4, 5, 5, 3]; expected 1200",
-    enlarge_the_photo: "30000000000 bytes in tensor image",
-    make_sparse: "sparse or variant tensors",
-    add_a_graph: "2 subgraphs",
-    take_weights_from_elsewhere: "weights in other files",
+    "padding": (pool("padding", 100), POOL + " with padding 100"),
+    "window": (pool("filterHeight", 2**30), POOL + " with filterHeight 1073741824"),
+    "output": (pool("outputs", np.array([-1], INT32)), "tensor -1 in its " + POOL + " outputs, and has {tensors}"),
+    "input": (pool("inputs", np.array([2**31 - 1], INT32)), "tensor 2147483647 in its " + POOL + " inputs"),
+    "order": (
+        lambda file: setattr(file.ops["CAST"], "inputs", file.ops["CAST"].outputs),
+        "op {op[CAST]} (CAST) take tensor {labels} before it is computed",
+    ),
+    "op": (pool("opcodeIndex", 77), "operator code 77 in its ops, and has {codes}"),
+    "buffer": (tensor("kernel", "buffer", 1000), "buffer 1000 in its tensors, and has {buffers}"),
+    "wrong options": (
+        lambda file: recode(file, "ARG_MAX", schema.BuiltinOperator.SPLIT),
+        "op {op[ARG_MAX]} (SPLIT) without its options",
+    ),
+    "control flow": (lambda file: recode(file, "ARG_MAX", schema.BuiltinOperator.WHILE), "the op WHILE"),
+    "large padding": (pad_by_much, "(PAD) give the shape [1, 18, 18, 4]; expected [1, 100000017, 18, 4]"),
+    "scale": (lambda file: quantized(file.tensors["image"], [np.nan]), "scales for tensor image"),
+    "scales": (
+        lambda file: quantized(file.tensors["kernel"], [1, 1, 1], 9),
+        "3 scales for tensor kernel of shape [4, 5, 5, 3]",
+    ),
+    "place": (place_beyond_the_end, "tensor kernel end at byte 1099511628976, and has {size}"),
+    "signature": (
+        tensor("image", "shapeSignature", np.array([1, -2, 32, 3], INT32)),
+        "tensor image of shape [1, 32, 32, 3], signature [1, -2, 32, 3]",
+    ),
+    "constant": (cut_a_constant, "100 bytes for tensor kernel of shape [4, 5, 5, 3]; expected 1200"),
+    "photo": (tensor("image", "shape", np.array([1, 10**5, 10**5, 3], INT32)), "30000000000 bytes in tensor image"),
+    "sparse": (tensor("kernel", "sparsity", schema.SparsityParametersT()), "sparse or variant tensors"),
+    "graph": (lambda file: setattr(file.model, "subgraphs", file.model.subgraphs * 2), "2 subgraphs"),
+    "elsewhere": (
+        lambda file: setattr(file.model, "externalBuffers", [schema.ExternalBufferT()]),
+        "weights in other files",
+    ),
 }
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_a_model_that_points_beyond_what_is_there(tmp_path, content, attack):
-    attacking = changed(content, attack)
-    found = ATTACKS[attack].format(**counts(content) | {"size": len(attacking)})
-    refuse(tmp_path / "a.tflite", attacking, found)
+    change, found = ATTACKS[attack]
+    attacking = changed(content, change)
+    refuse(tmp_path / "a.tflite", attacking, found.format(**counts(content) | {"size": len(attacking)}))
 
 
 def test_a_model_with_more_tensors_than_any_has(tmp_path, content):

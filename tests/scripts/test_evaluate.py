@@ -178,14 +178,6 @@ def test_every_tflite_file_is_read_right(tmp_path, reference, input_type, output
     assert (result == enlarged(reference(images.resize(photo, HALF)))).mean() > 0.9998
 
 
-@pytest.mark.parametrize("precision", [name for name in convert.PRECISIONS if name != "float32"])
-def test_smaller_files_say_nearly_the_same(tmp_path, reference, precision):
-    path = tmp_path / "model.tflite"
-    path.write_bytes(convert.to_tflite(default_model(), SIZE, precision))
-    photo = images.read(images.BUNDLED, SIZE)
-    assert (FaceParser(path)(photo) == reference(photo)).mean() > 0.98
-
-
 def test_a_model_of_a_fixed_size_gets_its_size(tmp_path, reference):
     fixed = BiSeNet(input_shape=(64, 80, 3), dtype="mixed_bfloat16")
     fixed.set_weights(default_model().get_weights())
@@ -256,23 +248,6 @@ def test_another_keras_model(tmp_path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
     with refused(ModelError, path, "Sequential", "BiSeNet"):
         load_model(path)
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda _: None, "No such file"),
-        (lambda _: b"<!DOCTYPE html>", "not a TFLite model"),
-        (lambda content: content[: len(content) // 2], "truncated or damaged"),
-    ],
-    ids=["missing", "html", "half"],
-)
-def test_what_is_no_tflite_file(tmp_path, tflite_file, make, reason):
-    path, content = tmp_path / "a.tflite", make(tflite_file.read_bytes())
-    if content is not None:
-        path.write_bytes(content)
-    with refused(ModelError, path, reason):
-        FaceParser(path)
 
 
 def test_a_tflite_file_keeps_its_size(tflite_file):

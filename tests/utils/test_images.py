@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from support.refusals import refused
 
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
@@ -59,28 +60,19 @@ def test_resize_is_height_first(tmp_path):
     assert images.read(tmp_path / "a.png", (48, 32)).shape == (48, 32, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken", images.BUNDLED.read_bytes()[:50_000]]
+)
 def test_what_is_no_image(tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    with pytest.raises(ImageError) as error:
-        images.read(path)
-    assert str(error.value) == (
-        f"{path}: cannot be read as an image; expected one of .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
-    )
-
-
-def test_truncated_image(tmp_path):
-    path = tmp_path / "a.png"
-    path.write_bytes(images.BUNDLED.read_bytes()[:50_000])
-    with pytest.raises(ImageError, match="cannot be read as an image"):
+    with refused(ImageError, f"{path}: cannot be read as an image", ".bmp, .gif, .jpeg"):
         images.read(path)
 
 
 def test_missing_image(tmp_path):
-    with pytest.raises(ImageError) as error:
+    with refused(ImageError, tmp_path / "a.png", "no such file"):
         images.read(tmp_path / "a.png")
-    assert str(error.value) == f"{tmp_path}/a.png: no such file"
 
 
 def test_find(tmp_path):
@@ -91,13 +83,10 @@ def test_find(tmp_path):
 
 
 def test_find_nothing(tmp_path):
-    with pytest.raises(ImageError) as error:
+    with refused(ImageError, f"{tmp_path}: holds no photo"):
         images.find(tmp_path)
-    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
-    assert str(error.value) == f"{tmp_path}: holds no photo; expected files ending in {suffixes}"
-    with pytest.raises(ImageError) as error:
+    with refused(ImageError, f"{tmp_path}/none: no such file or folder"):
         images.find(tmp_path / "none")
-    assert str(error.value) == f"{tmp_path}/none: no such file or folder; expected photos ({suffixes})"
 
 
 @pytest.mark.parametrize(("text", "size"), [("512", (512, 512)), ("480x640", (480, 640)), ("32x33", (32, 33))])
@@ -107,8 +96,5 @@ def test_parse_size_is_height_first(text, size):
 
 @pytest.mark.parametrize("text", ["31", "512x16", "big", "-64", "64x", "64x64x64", "1e3", "", "٦٤", "64 x 64"])
 def test_sizes_that_are_none(text):
-    with pytest.raises(ImageError) as error:
+    with refused(ImageError, repr(text), "HEIGHTxWIDTH", "32"):
         images.parse_size(text)
-    assert str(error.value) == (
-        f"image size is {text!r}; expected SIDE or HEIGHTxWIDTH in pixels, each at least 32, for example 512 or 480x640"
-    )

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage, stats
-from support.paths import DEFAULT_CHECKPOINT, ROOT
+from support.paths import ROOT
+from support.ported import default_model
 
 sys.path.insert(0, str(ROOT))
 
-import weight_port
 from benchmarks.web import run as web
-from keras_bisenet import BiSeNet
 from keras_bisenet.export import convert
 from keras_bisenet.inference import face_parser
 from keras_bisenet.labels import DESCRIPTIONS, LABELS, PALETTE
@@ -66,13 +65,9 @@ def folder(tmp_path_factory):
     """Photos, the files that the page runs, and where it saves."""
     folder = tmp_path_factory.mktemp("web")
     (folder / "models").mkdir()
-    state = weight_port.load(DEFAULT_CHECKPOINT)
-    architecture = weight_port.recognize(state)
-    network = BiSeNet(architecture.num_classes, architecture.backbone)
-    weight_port.apply(state, network.variables, architecture)
     # The int8 file comes with the package.
     for precision in ("float32", "float16"):
-        content = convert.to_tflite(network, (512, 512), precision)
+        content = convert.to_tflite(default_model(), (512, 512), precision)
         (folder / "models" / f"face_parsing_{precision}.tflite").write_bytes(content)
     photo = Image.open(images.BUNDLED).convert("RGB")
     photo.resize((512, 512)).save(folder / SQUARE)

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import ops
 from support.networks import random_state
-from support.paths import DEFAULT_CHECKPOINT, ROOT
+from support.paths import ROOT
+from support.ported import default_model, normalized, port
 
-import weight_port
-from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.export import convert
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -62,13 +60,6 @@ class Run:
     expected: Mapping[str, np.ndarray]
 
 
-def network(state):
-    architecture = weight_port.recognize(state)
-    model = BiSeNet(architecture.num_classes, architecture.backbone)
-    weight_port.apply(state, model.variables, architecture)
-    return model
-
-
 def repeated_in_five_dimensions():
     """The rows of a photo twice, as Keras' `UpSampling2D` is converted: by TILE and RESHAPE in five dimensions."""
 
@@ -88,13 +79,13 @@ def runs(tmp_path_factory):
     """Name -> `Run` of each case and of the refused graph, from one start of the browser."""
     folder = tmp_path_factory.mktemp("webgpu")
     models = {
-        "trained": network(weight_port.load(DEFAULT_CHECKPOINT)),
-        "random": network(random_state("resnet34", "yakhyo", num_classes=7)),
+        "trained": default_model(),
+        "random": port(random_state("resnet34", "yakhyo", num_classes=7)),
     }
     photos, files = {}, {}
     for name, (model, size, precision, input_type, output) in CASES.items():
         photo = images.read(images.BUNDLED, size)[np.newaxis]
-        photos[name] = photo if input_type == "uint8" else ops.convert_to_numpy(normalize(photo))
+        photos[name] = photo if input_type == "uint8" else normalized(photo)
         files[name] = convert.to_tflite(models[model], size, precision, input_type, output)
     photos["refused"] = images.read(images.BUNDLED, (32, 48))[np.newaxis]
     files["refused"] = repeated_in_five_dimensions()

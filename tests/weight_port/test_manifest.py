@@ -63,10 +63,10 @@ def test_what_is_no_file_is_not_read(tmp_path, make):
 
 @pytest.mark.parametrize("shipped", [False, True])
 def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, shipped):
-    def refuse(*_):
+    def fail(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    monkeypatch.setattr(hashlib, "file_digest", fail)
     (tmp_path / "c.pth").write_bytes(b"abc")
     listed = write(tmp_path, net=ENTRY | {"file": "c.pth"})
     refuse("net" if shipped else str(tmp_path / "c.pth"), listed, tmp_path / "c.pth", "Permission denied")

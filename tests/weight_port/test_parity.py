@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from support.refusals import check_line
 
 from weight_port import parity
 
@@ -82,45 +83,35 @@ def test_relative_error(max_abs, reference_max_abs, relative):
     ("found", "failure"),
     [
         (difference(2e-4), None),
-        (difference(2.01e-4), "max |error| 2.01e-04 exceeds the tolerance 2.00e-04 (2e-05 of the largest |logit| 10)"),
+        (difference(2.01e-4), ["2.01e-04", "2.00e-04"]),
         # The same error of larger logits, and of smaller ones.
         (difference(2.01e-4, reference_max_abs=100), None),
-        (
-            difference(2e-4, reference_max_abs=1),
-            "max |error| 2.00e-04 exceeds the tolerance 2.00e-05 (2e-05 of the largest |logit| 1)",
-        ),
+        (difference(2e-4, reference_max_abs=1), ["2.00e-04", "2.00e-05"]),
         # A head whose logits are all 0 must give exactly that.
         (difference(0, reference_max_abs=0), None),
-        (
-            difference(1e-30, reference_max_abs=0),
-            "max |error| 1.00e-30 exceeds the tolerance 0.00e+00 (2e-05 of the largest |logit| 0)",
-        ),
+        (difference(1e-30, reference_max_abs=0), ["1.00e-30", "0.00e+00"]),
         # Labels that differ in near ties only, however many.
         (difference(1e-5, 0.5, label_margin=4e-4), None),
-        (
-            difference(1e-5, 0.9999, label_margin=4.1e-4),
-            "a label differs where the margin of the reference is 4.10e-04, which exceeds 4.00e-04, "
-            "twice the tolerance of a logit",
-        ),
-        (difference(NAN), "a logit is NaN or infinite, in the reference or in the result"),
+        (difference(1e-5, 0.9999, label_margin=4.1e-4), ["label", "4.10e-04", "4.00e-04"]),
+        (difference(NAN), ["NaN"]),
     ],
 )
 def test_tolerance_of_float32(found, failure):
     tolerance = parity.Tolerance(2e-5, 1.0)
-    assert tolerance.failure(found) == failure
     assert tolerance.holds(found) is (failure is None)
+    if failure is None:
+        assert tolerance.failure(found) is None
+    else:
+        check_line(tolerance.failure(found), failure)
 
 
 @pytest.mark.parametrize(
-    ("found", "failure"),
-    [
-        (difference(1e9, 0.985), None),
-        (difference(0.0, 0.971, label_margin=1e-9), "same labels 97.1000%, expected at least 98.50%"),
-        (difference(0.0, NAN), "same labels nan%, expected at least 98.50%"),
-    ],
+    ("found", "holds"),
+    [(difference(1e9, 0.985), True), (difference(0.0, 0.971, label_margin=1e-9), False), (difference(0.0, NAN), False)],
 )
-def test_tolerance_of_8_bits_counts_every_label(found, failure):
-    assert parity.TOLERANCES["int8"].failure(found) == failure
+def test_tolerance_of_8_bits_counts_every_label(found, holds):
+    assert parity.TOLERANCES["int8"].holds(found) is holds
+    assert (parity.TOLERANCES["int8"].failure(found) is None) is holds
 
 
 def test_what_is_promised():
@@ -148,13 +139,10 @@ def test_the_float32_bound_is_its_derivation():
     assert typical * 5.5 * math.sqrt(2) * 0.4 == pytest.approx(parity.FLOAT32_ERROR, rel=0.05)
 
 
-def test_how_far_the_steps_of_float32_and_float64_differ():
-    assert np.finfo("float32").epsneg / np.finfo("float64").epsneg == parity.UNIT_ROUNDOFF_RATIO
-
-
 @pytest.mark.parametrize(
     ("float64_error", "accepted"),
     [(0.0, 2e-5), (1e-15, 2e-5), (1e-14, 32 * 2**29 * 1e-14), (6e-13, 1e-2), (1e-9, 1e-2)],
 )
 def test_a_network_that_amplifies_rounding_may_lose_more(float64_error, accepted):
     assert parity.float32_error(float64_error) == pytest.approx(accepted)
+    assert np.finfo("float32").epsneg / np.finfo("float64").epsneg == parity.UNIT_ROUNDOFF_RATIO

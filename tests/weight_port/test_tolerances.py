@@ -8,6 +8,7 @@ import pytest
 import torch
 from keras import ops
 from support.networks import random_images, random_state
+from support.ported import reference
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
@@ -20,6 +21,10 @@ SIZE = (64, 96)
 RUNS = {"keras_float64": "float64", "keras": "float32"}
 
 
+def slow(*arguments):
+    return pytest.param(*arguments, marks=pytest.mark.slow)
+
+
 @functools.cache
 def network(num_classes, backbone, dtype):
     """A network that several tests give weights to."""
@@ -29,7 +34,7 @@ def network(num_classes, backbone, dtype):
 def verify(state, size=SIZE, spoil=None, build=network):
     """Ports a state_dict and compares all heads in both precisions; `spoil` changes the Keras model after the port."""
     architecture = weight_port.recognize(state)
-    reference = torch_network.Reference(state, architecture)
+    expected_of = reference(state)
     checks = Verification()
     for name, dtype in RUNS.items():
         model = build(architecture.num_classes, architecture.backbone, dtype=dtype)
@@ -38,7 +43,7 @@ def verify(state, size=SIZE, spoil=None, build=network):
             spoil(model)
         images = random_images(*size, dtype)
         results = model(images)
-        for head, expected in zip(HEADS, reference(images), strict=True):
+        for head, expected in zip(HEADS, expected_of(images), strict=True):
             checks.add(name, "a.png", head, expected, ops.convert_to_numpy(results[head]))
     return checks
 
@@ -73,7 +78,7 @@ def test_a_deep_network_with_large_logits_is_accepted():
     assert max(difference.relative for difference in differences(checks, "keras")) < parity.FLOAT32_ERROR
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("backbone", ["resnet18", slow("resnet34")])
 def test_a_network_that_amplifies_rounding_is_accepted(backbone):
     """Batch norm took its statistics from two photos, so that channels hardly vary.
 
@@ -94,7 +99,7 @@ def test_a_network_that_amplifies_rounding_is_accepted(backbone):
     assert max(difference.relative for difference in differences(checks, "keras_float64")) < 1e-11
 
 
-@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e6, 1e30])
+@pytest.mark.parametrize("factor", [1e-30, slow(1e-6), slow(1e6), 1e30])
 def test_the_size_of_the_logits_decides_nothing(factor):
     checks = verify(scaled(np.float32(factor), "conv_out", "conv_out32"))
     assert checks.failed() == [], checks.table()
@@ -159,10 +164,10 @@ def refused(checks):
     "spoil",
     [
         transpose("backbone_conv1"),
-        transpose("backbone_layer4_1_conv2"),
-        transpose("conv_out32_conv"),
+        slow(transpose("backbone_layer4_1_conv2")),
+        slow(transpose("conv_out32_conv")),
         exchange("conv_head16_conv", "conv_head32_conv"),
-        exchange("backbone_layer4_1_conv1", "backbone_layer4_1_conv2"),
+        slow(exchange("backbone_layer4_1_conv1", "backbone_layer4_1_conv2")),
     ],
 )
 def test_a_wrong_kernel_is_refused(spoil):
@@ -174,7 +179,7 @@ def test_a_wrong_epsilon_is_refused(monkeypatch):
     refused(verify(plain_state(), build=BiSeNet))
 
 
-@pytest.mark.parametrize("wrong", ["backbone_conv1", "backbone_layer4_0_conv1"])
+@pytest.mark.parametrize("wrong", [slow("backbone_conv1"), "backbone_layer4_0_conv1"])
 def test_a_wrong_padding_is_refused(monkeypatch, wrong):
     """Keras' "same" pads more behind than in front at an even size; one layer of it is enough."""
     right = layers.conv

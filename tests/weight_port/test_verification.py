@@ -1,12 +1,11 @@
 """The collected comparisons: what fails, the table, the sentences, the histograms, the dicts."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
+from support.refusals import check_line
 
-from weight_port import parity, verification
 from weight_port.verification import EDGES, Verification
 
 # Labels 0 and 1; the largest logit is 5.
@@ -23,14 +22,14 @@ def test_lists_what_failed():
     checks.add("float32", "b.png", "logits", REFERENCE, REFERENCE)
     checks.add("float16", "a.png", "logits", REFERENCE, REFERENCE + 2e-3)
     assert checks.failed() == ["float32"]
-    assert checks.table().splitlines() == [
-        "compared  image  head    max |error|  relative  mean |error|  same labels",
-        "keras     a.png  logits  0.00e+00     0.00e+00  0.00e+00      100.0000%    ok",
-        "float32   a.png  logits  2.00e-03     4.00e-04  2.00e-03      100.0000%    "
-        "FAILED: max |error| 2.00e-03 exceeds the tolerance 1.00e-04 (2e-05 of the largest |logit| 5)",
-        "float32   b.png  logits  0.00e+00     0.00e+00  0.00e+00      100.0000%    ok",
-        "float16   a.png  logits  2.00e-03     4.00e-04  2.00e-03      100.0000%    ok",
+    _, *rows = (line.split() for line in checks.table().splitlines())
+    assert [row[:7] for row in rows] == [
+        ["keras", "a.png", "logits", "0.00e+00", "0.00e+00", "0.00e+00", "100.0000%"],
+        ["float32", "a.png", "logits", "2.00e-03", "4.00e-04", "2.00e-03", "100.0000%"],
+        ["float32", "b.png", "logits", "0.00e+00", "0.00e+00", "0.00e+00", "100.0000%"],
+        ["float16", "a.png", "logits", "2.00e-03", "4.00e-04", "2.00e-03", "100.0000%"],
     ]
+    assert [row[7] for row in rows] == ["ok", "FAILED:", "ok", "ok"]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6, 1e30])
@@ -43,11 +42,15 @@ def test_the_size_of_the_logits_decides_nothing(scale):
     assert checks.failed() == ["keras"]
 
 
-def test_tolerance_of_the_user_is_for_float32_alone():
+def test_tolerance_of_the_user_is_for_float32_alone_and_float64_does_not_loosen_it():
     checks = Verification(relative_error=1e-2)
     for name in ("keras", "float32", "saved_model", "keras_float64"):
         checks.add(name, "a.png", "logits", REFERENCE, REFERENCE + 2e-3)
     assert checks.failed() == ["keras_float64"]
+    checks = Verification(relative_error=1e-5)
+    checks.add("keras_float64", "a.png", "logits", REFERENCE, REFERENCE + 5e-13)
+    checks.add("keras", "a.png", "logits", REFERENCE, REFERENCE + 1e-4)
+    assert checks.failed() == ["keras"]
 
 
 @pytest.mark.parametrize("name", ["keras", "float32", "saved_model"])
@@ -69,13 +72,6 @@ def test_a_wrong_port_does_not_loosen_float32():
     checks.add("keras_float64", "a.png", "logits", REFERENCE, REFERENCE + 1e-3)
     checks.add("keras", "a.png", "logits", REFERENCE, REFERENCE + 1e-3)
     assert checks.failed() == ["keras_float64", "keras"]
-
-
-def test_float64_does_not_loosen_the_tolerance_of_the_user():
-    checks = Verification(relative_error=1e-5)
-    checks.add("keras_float64", "a.png", "logits", REFERENCE, REFERENCE + 5e-13)
-    checks.add("keras", "a.png", "logits", REFERENCE, REFERENCE + 1e-4)
-    assert checks.failed() == ["keras"]
 
 
 def test_near_ties_are_no_disagreement_in_float32_but_are_reported():
@@ -113,30 +109,21 @@ def test_as_dict():
     assert entry["tolerance_relative_error"] is entry["tolerance_max_abs_error"] is None
 
 
-def test_nothing_to_explain():
-    checks = Verification()
-    assert checks.explain() == []
-    checks.add("keras_float64", "a.png", "logits", REFERENCE, REFERENCE)
-    assert checks.explain() == []
-
-
 def test_explains_what_a_file_lost_of_a_right_port():
+    """By the worst photo of each file."""
     checks = Verification()
+    assert checks.explain() == []
     checks.add("keras_float64", "a.png", "logits", MANY, MANY + 2e-15)
-    checks.add("keras_float64", "a.png", "logits16", MANY, MANY)
+    assert checks.explain() == []
     checks.add("keras", "a.png", "logits", MANY, MANY)
     checks.add("float32", "a.png", "logits", MANY, MANY + 0.01)
     checks.add("float32", "b.png", "logits", MANY, MANY + 0.1)
     checks.add("dynamic", "a.png", "logits", MANY, ALMOST)
     checks.add("int8", "a.png", "logits", MANY, MANY, np.arange(1000) < 20)
     checks.add("int8", "b.png", "logits", MANY, MANY, np.arange(1000) < 29)
-    proof = "the port is right (float64 agrees with PyTorch to 2e-15); "
-    assert checks.explain({"int8": "face_parsing_int8.tflite"}) == [
-        f"{proof}float32 differs on b.png, logits: max |error| 1.00e-01 exceeds the tolerance 4.00e-05 "
-        "(2e-05 of the largest |logit| 2)",
-        f"{proof}face_parsing_int8.tflite has 97.10% of the labels of PyTorch on b.png, logits, "
-        "expected at least 98.50%",
-    ]
+    float32, int8 = checks.explain({"int8": "face_parsing_int8.tflite"})
+    check_line(float32, ["the port is right", "2e-15", "float32 differs on b.png, logits", "1.00e-01", "4.00e-05"])
+    check_line(int8, ["the port is right", "face_parsing_int8.tflite has 97.10%", "b.png, logits", "98.50%"])
 
 
 def test_explains_a_wrong_port():
@@ -144,20 +131,14 @@ def test_explains_a_wrong_port():
     checks.add("keras_float64", "a.png", "logits", REFERENCE, REFERENCE)
     checks.add("keras_float64", "a.png", "logits16", REFERENCE, REFERENCE + 0.5)
     checks.add("keras", "a.png", "logits16", REFERENCE, REFERENCE + 0.5)
-    assert checks.explain({"keras": "bisenet.keras"}) == [
-        "the port is wrong: in float64 on a.png, logits16, "
-        "max |error| 5.00e-01 exceeds the tolerance 5.00e-09 (1e-09 of the largest |logit| 5)",
-        "bisenet.keras differs on a.png, logits16: "
-        "max |error| 5.00e-01 exceeds the tolerance 1.00e-04 (2e-05 of the largest |logit| 5)",
-    ]
-
-
-def test_without_float64_nothing_is_said_of_the_port():
+    exact, keras = checks.explain({"keras": "bisenet.keras"})
+    check_line(exact, ["the port is wrong: in float64 on a.png, logits16", "5.00e-01", "5.00e-09"])
+    check_line(keras, ["bisenet.keras differs on a.png, logits16", "5.00e-01", "1.00e-04"])
+    # Without float64 nothing is said of the port.
     checks = Verification(reference="ONNX Runtime")
     checks.add("dynamic", "a.png", "logits", REFERENCE, REFERENCE[::-1])
-    assert checks.explain() == [
-        "dynamic has 0.00% of the labels of ONNX Runtime on a.png, logits, expected at least 99.00%"
-    ]
+    (sentence,) = checks.explain()
+    assert sentence.startswith("dynamic has 0.00% of the labels of ONNX Runtime on a.png, logits")
 
 
 def test_no_number_is_the_worst():
@@ -167,9 +148,7 @@ def test_no_number_is_the_worst():
     for image, result in (("a.png", REFERENCE + 1), ("b.png", broken), ("c.png", REFERENCE + 2)):
         checks.add("keras", image, "logits", REFERENCE, result)
     (sentence,) = checks.explain()
-    assert sentence.endswith(
-        "; keras differs on b.png, logits: a logit is NaN or infinite, in the reference or in the result"
-    )
+    check_line(sentence, ["keras differs on b.png, logits: a logit is NaN or infinite"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -199,12 +178,3 @@ def test_what_is_compared_is_left_as_it_is():
 def test_an_unknown_name_is_an_error():
     with pytest.raises(KeyError, match="float8"):
         Verification().add("float8", "a.png", "logits", REFERENCE, REFERENCE)
-
-
-def test_a_check_cannot_be_changed():
-    check = verification.Check(
-        "keras", "a.png", "logits", parity.compare(REFERENCE, REFERENCE), parity.TOLERANCES["keras"]
-    )
-    assert check.holds
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        check.name = "int8"
