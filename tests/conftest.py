@@ -30,16 +30,19 @@ with contextlib.suppress(ModuleNotFoundError):
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
-# They take minutes each, and run first, so that no worker starts one while the others idle.
+# They take long and run first, so that no worker starts one while the others idle; the first of them runs the default
+# export, and the others that look at its files come late enough not to wait for it.
 LONG = (
-    *("test_backends", "test_readme", "test_convert", "test_distributed", "test_port_and_export", "test_trainer"),
-    *("test_page", "test_train", "test_webgpu", "test_mediapipe", "test_properties", "test_evaluate", "test_bisenet"),
+    *("test_readme", "test_convert", "test_bisenet", "test_tolerances", "test_quantize", "test_passes"),
+    *("test_backends", "test_distributed", "test_trainer", "test_page", "test_train", "test_webgpu", "test_mediapipe"),
+    *("test_properties", "test_evaluate"),
 )
 
 
 def pytest_collection_modifyitems(items):
     """The files that take long come first."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

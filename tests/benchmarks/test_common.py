@@ -32,6 +32,12 @@ def test_ratios_are_taken_round_by_round():
         statistics.ratios([1.0, 2.0], [1.0])
 
 
+def test_candidates_alternate():
+    events = []
+    assert processes.alternate("ab", 2, lambda name: events.append(name) or len(events)) == {"a": [1, 3], "b": [2, 4]}
+    assert events == ["a", "b", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -48,13 +54,6 @@ def test_without_folders(text, expected):
 
 
 # Processes.
-
-
-def test_candidates_alternate():
-    events = []
-    found = processes.alternate("ab", 2, lambda name: events.append(name) or len(events))
-    assert events == ["a", "b", "a", "b"]
-    assert found == {"a": [1, 3], "b": [2, 4]}
 
 
 def test_a_function_is_called_in_a_process_of_its_own(tmp_path):
@@ -125,10 +124,6 @@ def report(**changes):
     body = ["| a | table |", "second | block"]
     fields = {"title": "Title", "body": lambda _: body, "checks": lambda _: checks, "reading": "As it stands."}
     return reporting.Report(**fields | {"conditions": lambda results: [f"{results['photos']} photos"]} | changes)
-
-
-def test_table():
-    assert reporting.table(("a", "b"), [("x | y", "1")]) == "| a | b |\n| --- | ---: |\n| x \\| y | 1 |"
 
 
 def run(tmp_path, measured=None, **changes):

@@ -26,7 +26,7 @@ def by_tensorflow(model, path):
     path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
-@pytest.mark.parametrize("export", [by_keras, by_tensorflow])
+@pytest.mark.parametrize("export", [by_keras, pytest.param(by_tensorflow, marks=pytest.mark.slow)])
 def test_labels_are_those_of_pytorch(ported, export, tmp_path):
     model, photo, expected = ported
     path = tmp_path / "bisenet.tflite"

@@ -67,7 +67,13 @@ def test_a_whole_network_equals_pytorch(backbone, size, input_type, precision):
 @pytest.mark.parametrize("rules", PASSES)
 @pytest.mark.parametrize(
     ("backbone", "size"),
-    [("resnet18", (32, 32)), ("resnet18", (33, 47)), ("resnet34", (64, 96)), ("resnet18", (75, 34))],
+    [
+        ("resnet18", (33, 47)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("resnet18", (32, 32)), ("resnet34", (64, 96)), ("resnet18", (75, 34)))
+        ),
+    ],
 )
 def test_a_narrow_network_computes_the_same(rules, backbone, size, monkeypatch):
     monkeypatch.setattr(fast_convs, "WINOGRAD_CHANNELS", 1)

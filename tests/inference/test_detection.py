@@ -22,29 +22,6 @@ from keras_bisenet.utils.errors import ImageError
 FACE_PARTS = [LABELS.index(part) for part in ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "l_lip")]
 
 
-@pytest.mark.parametrize(
-    ("points", "center", "side", "angle"),
-    [
-        # Eyes to mouth is 30, times 3.6.
-        (((40, 50), (60, 50), (42, 80), (58, 80)), (50, 53), 108, 0),
-        # The eyes are 60 apart, times 4.
-        (((20, 50), (80, 50), (40, 70), (60, 70)), (50, 52), 240, 0),
-        # Lying on its left cheek, that is turned clockwise.
-        (((50, 40), (50, 60), (20, 42), (20, 58)), (47, 50), 108, math.pi / 2),
-        # Upside down.
-        (((60, 50), (40, 50), (58, 20), (42, 20)), (50, 47), 108, math.pi),
-        # The mouth is 4 to the right: level is halfway between the eyes and what the mouth says.
-        (((0, 0), (10, 0), (4, 10), (14, 10)), (5.4, 1), 40, math.atan2(-4, 20)),
-    ],
-)
-def test_the_square_of_celeba_hq(points, center, side, angle):
-    face = detection.face_of(*points)
-    assert face.center == pytest.approx(center)
-    assert face.side == pytest.approx(side)
-    assert face.angle == pytest.approx(angle)
-    assert [type(value) for value in (*face.center, face.side, face.angle, face.confidence)] == [float] * 5
-
-
 def quad(left_eye, right_eye, mouth_left, mouth_right):
     """The corners that Karras et al. cut out: top left, bottom left, bottom right, top right (appendix C)."""
     eyes = (left_eye + right_eye) / 2

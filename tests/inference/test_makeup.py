@@ -325,17 +325,6 @@ def test_photos_and_masks_are_left_as_they_are_and_results_repeat(portrait, port
     assert not np.shares_memory(first, portrait)
 
 
-@pytest.mark.parametrize("name", LABELS[1:])
-def test_one_pixel(name):
-    photo = flat((120, 90, 80), (1, 1))
-    masks = soft_masks.part_masks(np.full((1, 1), label(name)))
-    for part in makeup.LIGHTNESS:
-        if masks[part].any():
-            assert makeup.apply(photo, masks, Look(**{part: RED})).shape == (1, 1, 3)
-    if masks["skin"].any():
-        np.testing.assert_array_equal(makeup.apply(photo, masks, Look(smooth=1.0)), photo)
-
-
 def test_a_grey_photo_takes_color():
     photo = np.repeat(noise((30, 30))[..., :1], 3, -1)
     result = makeup.recolor(photo, ones(photo), (0, 120, 0), 1.0)

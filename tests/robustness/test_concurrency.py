@@ -13,7 +13,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from support import script_runner
+from support import labeled, script_runner
 from support.files import names
 from support.networks import narrow
 from support.paths import ROOT
@@ -176,12 +176,8 @@ with locks.held(sys.argv[1]) as locked:
 def test_a_second_training_in_one_folder_is_refused(tmp_path):
     """And the first one is not disturbed."""
     data, workdir = tmp_path / "data", tmp_path / "run"
-    for name in ("images", "labels"):
-        (data / name).mkdir(parents=True)
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(data / "images" / "a.png")
-    Image.fromarray(np.eye(32, dtype=np.uint8)).save(data / "labels" / "a.png")
-    for split in ("train", "val"):
-        (data / f"{split}.txt").write_text("a\n")
+    photo, labels = np.zeros((32, 32, 3), np.uint8), np.eye(32, dtype=np.uint8)
+    labeled.write(data, {"a": (photo, labels)}, train="a", val="a")
     command = [ROOT / "scripts" / "train.py", "--data_dir", data, "--workdir", workdir, "--config", "original"]
     command += ["--set=num_classes=2", "--set=crop_size=32", "--set=batch_size=1", "--set=steps=1"]
     with (tmp_path / "log").open("w") as log:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from support import script_runner
+from support import labeled, script_runner
 from support.files import content, names
 from support.paths import ROOT
 from support.refusals import check_refused
@@ -68,16 +68,12 @@ def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
     photo = images.read(images.BUNDLED, (48, 48))
     labels = (photo.mean(-1) // 86).astype(np.uint8)
-    for path in ("photo.png", "data/images/a.png", "download/CelebA-HQ-img/0.jpg", "download/CelebA-HQ-img/1.jpg"):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    labeled.write(folder / "data", {"a": (photo, labels)}, train="a", val="a")
+    (folder / "download" / "CelebA-HQ-img").mkdir(parents=True)
+    for path in ("photo.png", "download/CelebA-HQ-img/0.jpg", "download/CelebA-HQ-img/1.jpg"):
         Image.fromarray(photo).save(folder / path)
-    for path in ("labels.png", "data/labels/a.png"):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(labels).save(folder / path)
     # Label 17 is hair.
     Image.fromarray(np.where(labels == 1, 17, labels).astype(np.uint8)).save(folder / "labels.png")
-    for split in ("train", "val"):
-        (folder / "data" / f"{split}.txt").write_text("a\n")
     masks = folder / "download" / "CelebAMask-HQ-mask-anno" / "0"
     masks.mkdir(parents=True)
     for number in range(2):

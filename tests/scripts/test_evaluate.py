@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 from sklearn.metrics import confusion_matrix
-from support import script_runner
+from support import labeled, script_runner
 from support.files import names
 from support.networks import random_state
 from support.paths import DEFAULT_CHECKPOINT, ROOT
@@ -57,18 +57,13 @@ def keras_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory, reference):
     """Two photos whose labels are PyTorch's own, but for a part that is something else and one that is unknown."""
-    data_dir = tmp_path_factory.mktemp("data")
-    for name in ("images", "labels"):
-        (data_dir / name).mkdir()
-    bundled = images.read(images.BUNDLED, SIZE)
-    for name, photo in (("b", bundled), ("a", bundled[:, ::-1])):
+    bundled, examples = images.read(images.BUNDLED, SIZE), {}
+    for name, photo in (("b", bundled), ("a", np.ascontiguousarray(bundled[:, ::-1]))):
         labels = reference(photo).astype(np.uint8)
         labels[10:40, 50:90] = LABELS.index("hat")
         labels[60:70, 60:100] = 255
-        Image.fromarray(photo).save(data_dir / "images" / f"{name}.png")
-        Image.fromarray(labels).save(data_dir / "labels" / f"{name}.png")
-    (data_dir / "val.txt").write_text("b\na\n")
-    return data_dir
+        examples[name] = photo, labels
+    return labeled.write(tmp_path_factory.mktemp("data"), examples, val=["b", "a"])
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,16 @@ def test_serving_default_is_the_signature_of_several(labels):
     assert flatbuffer.describe(edited(labels, second_signature))["outputs"][0]["name"] == "labels"
 
 
+def test_an_inner_tensor_may_be_an_output_and_logits_have_no_scores_behind_them(network):
+    content = network.convert(["logits"])
+    model = flatbuffer.unpack(content)
+    (graph,) = model.subgraphs
+    results = TFLiteRunner(content, inner={"scores": int(graph.outputs[0])})(converted_models.photo())
+    np.testing.assert_array_equal(results["scores"], results["logits"])
+    assert flatbuffer.find_scores(model, graph.outputs[0]) is None
+    assert flatbuffer.find_scores(model, graph.inputs[0]) is None
+
+
 def test_a_name_that_is_no_text(labels, tmp_path):
     def damage(model):
         model.signatureDefs[0].outputs[0].name = b"\xff\xfe"
@@ -162,19 +172,6 @@ def test_an_inner_tensor_is_that_of_the_plain_file_bit_for_bit(network, output, 
     scores = (results["scores"].astype(np.float32) - zero_point) * (scale or 1)
     assert (scale > 0) == (precision == "int8")
     assert np.abs(scores - network(photo)["logits"].numpy()).mean() < 0.05
-
-
-def test_an_inner_tensor_may_be_an_output(network):
-    content = network.convert(["logits"])
-    index = int(flatbuffer.unpack(content).subgraphs[0].outputs[0])
-    results = TFLiteRunner(content, inner={"scores": index})(converted_models.photo())
-    np.testing.assert_array_equal(results["scores"], results["logits"])
-
-
-def test_logits_have_no_scores_behind_them(network):
-    model = flatbuffer.unpack(network.convert(["logits"]))
-    assert flatbuffer.find_scores(model, model.subgraphs[0].outputs[0]) is None
-    assert flatbuffer.find_scores(model, model.subgraphs[0].inputs[0]) is None
 
 
 def write(path, content):
