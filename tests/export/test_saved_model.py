@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from support.files import names
-from support.networks import narrow
 from support.paths import ROOT
 from support.ported import default_model, default_reference, default_state, normalized
 from support.refusals import refused
@@ -260,5 +259,5 @@ def test_another_keras_backend(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     with refused(OutputError, tmp_path, "saved_model is not a directory"), staged(tmp_path) as folder:
         (folder / "saved_model").write_text("a file")
-        saved_model.write(narrow((4,) * 8, 2), folder, (64, 64))
+        saved_model.write(default_model(), folder, (64, 64))
     assert names(tmp_path) == []

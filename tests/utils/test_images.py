@@ -58,6 +58,7 @@ def test_exif_orientation(tmp_path):
 def test_resize_is_height_first(tmp_path):
     Image.fromarray(COLOURS).save(tmp_path / "a.png")
     assert images.read(tmp_path / "a.png", (48, 32)).shape == (48, 32, 3)
+    assert images.resize(COLOURS, (3, 2)) is COLOURS
 
 
 @pytest.mark.parametrize(
