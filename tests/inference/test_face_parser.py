@@ -15,7 +15,7 @@ from support.paths import DEFAULT_CHECKPOINT
 from support.ported import default_model, default_reference, normalized
 from support.refusals import refused
 
-from keras_bisenet import LABELS, FaceParser
+from keras_bisenet import LABELS, BiSeNet, FaceParser
 from keras_bisenet.export.convert import to_tflite
 from keras_bisenet.inference import model_io
 from keras_bisenet.inference.face_parser import BUNDLED
