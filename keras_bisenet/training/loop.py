@@ -76,7 +76,8 @@ def train_and_evaluate(
         TrainingError: about the folder of the run, the batch size, the teacher, or a loss that is no number any more.
 
     Example:
-        >>> config = configs.resolve("fine_tune", ["num_classes=3", "width=0.25", "crop_size=32", "steps=2"])
+        >>> changes = ["num_classes=3", "width=0.25", "crop_size=32", "steps=2", "warmup_steps=1"]
+        >>> config = configs.resolve("fine_tune", changes)
         >>> scores = train_and_evaluate(config, "build/run", "data")
         >>> bool(0 <= scores.mean_iou <= 1)
         True

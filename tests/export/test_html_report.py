@@ -301,7 +301,8 @@ def figures(images=("a.png",)):
     """Figures of an export of two files of which everything holds."""
     check = {"head": "logits", "max_abs_error": 1e-5, "mean_abs_error": 1e-6, "label_agreement": 1.0, "holds": True}
     check |= {"tolerance_max_abs_error": None, "tolerance_label_agreement": 0.9}
-    checkpoint = {"path": "a/b.pth", "sha256": "0" * 64, "layout": "zllrunning", "backbone": "resnet18", "classes": 19}
+    checkpoint = {"path": "a/b.pth", "sha256": "0" * 64, "layout": "zllrunning"}
+    checkpoint |= {"backbone": "resnet18", "width": 1.0, "classes": 19}
     options = {"target": "litert", "image_size": [32, 40], "input_type": "uint8", "output": "labels"}
     return {
         "holds": True,

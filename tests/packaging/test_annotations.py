@@ -8,7 +8,16 @@ from support.paths import ROOT
 
 CHECKED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["files"]
 # Their callers are in the package.
-INTERNAL = {"curve.py", "chart.py", "devices.py", "optimizer.py", "quantize_aware.py", "reports.py", "schedules.py"}
+INTERNAL = {
+    "curve.py",
+    "chart.py",
+    "devices.py",
+    "optimizer.py",
+    "progress.py",
+    "quantize_aware.py",
+    "reports.py",
+    "schedules.py",
+}
 INTERNAL |= {"trainer.py", "workdir.py", "layers.py", "torch_network.py", "torch_training.py"}
 
 

@@ -52,6 +52,7 @@ def test_report(default_export):
         "sha256": hashlib.sha256(DEFAULT_CHECKPOINT.read_bytes()).hexdigest(),
         "layout": "zllrunning",
         "backbone": "resnet18",
+        "width": 1.0,
         "classes": 19,
         "parameters": 13_300_416,
         "license": "non-commercial research only (CelebAMask-HQ agreement)",
