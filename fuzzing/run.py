@@ -134,7 +134,7 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}; every option is a flag, see --help")
     if importlib.util.find_spec("atheris") is None:
         sys.exit(
-            "error: atheris is not installed: pip install 'keras-bisenet[fuzz]' (Linux on x86-64, Python 3.11 to 3.13; "
+            "error: atheris is not installed: pip install '.[fuzz]' (Linux on x86-64, Python 3.11 to 3.13; "
             "elsewhere tests/robustness/test_fuzzing.py reads mutated files without it)"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

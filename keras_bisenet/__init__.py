@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS, PALETTE
+from keras_bisenet.utils import extras
 
 _LAZY = {
     "HEADS": "models.bisenet",
@@ -29,9 +30,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     except ModuleNotFoundError as error:
         extra = "runtime" if name == "FaceParser" else "tf"
-        raise ModuleNotFoundError(
-            f"{name} needs {error.name}: pip install 'keras-bisenet[{extra}]'", name=error.name
-        ) from error
+        raise ModuleNotFoundError(f"{name} needs {error.name}: {extras.command(extra)}", name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -123,15 +123,14 @@ def run(options):
 
 
 def main(options):
+    from keras_bisenet.utils import extras
+
     try:
         holds = run(options)
     except ModuleNotFoundError as error:
         if error.name not in ("onnx", "onnxruntime", "onnxscript"):
             raise
-        return (
-            f"{error.name} is not installed: pip install 'keras-bisenet[onnx]', or "
-            "pip install onnx onnxruntime onnxscript"
-        )
+        return f"{error.name} is not installed: {extras.command('onnx')}"
     if holds:
         return None
     hint = f": is {options.onnx} of this checkpoint, and does it take normalized RGB?" if options.onnx else ""

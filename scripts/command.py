@@ -10,6 +10,8 @@ import sys
 
 MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
 
+_HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
+
 # TensorFlow reads it when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,7 +24,13 @@ def start(main, arguments=None, interrupted="nothing was written"):
     """
     from absl import app
 
-    app.run(lambda argv: call(main, argv, arguments, interrupted))
+    try:
+        app.run(lambda argv: call(main, argv, arguments, interrupted))
+    except SystemExit as error:
+        # Who asks for help has done nothing wrong; absl ends with 1.
+        if error.code == 1 and _HELP & {argument.lstrip("-") for argument in sys.argv if argument.startswith("-")}:
+            sys.exit(0)
+        raise
 
 
 def call(main, argv, arguments=None, interrupted="nothing was written"):

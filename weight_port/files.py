@@ -29,6 +29,16 @@ def check(path: pathlib.Path, what: str, expected: str, error: type[Exception]) 
         raise error(f"{path}: is empty (0 bytes); download it again")
     if content.startswith(b"version https://git-lfs"):
         raise error(f"{path}: is a git-lfs pointer, not the {what}; run 'git lfs pull' to fetch it")
+    if content[4:8] == b"TFL3":
+        raise error(
+            f"{path}: is a .tflite file, not a {what}; FaceParser, scripts/parse_faces.py and scripts/evaluate.py run "
+            f"it; expected {expected}"
+        )
+    if path.suffix.lower() == ".onnx":
+        raise error(
+            f"{path}: is an .onnx file, not a {what}; scripts/check_onnx.py --onnx compares it with a checkpoint; "
+            f"expected {expected}"
+        )
     if content.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise error(f"{path}: is a web page, not a {what}; the link led to a download page: fetch it with a browser")
 

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from keras_bisenet.utils import images
+from keras_bisenet.utils import extras, images
 from keras_bisenet.utils.errors import ImageError
 
 # Detections that the detector is less sure of are left out.
@@ -71,7 +71,7 @@ def check():
     """Raises `ImageError` if what finds faces is not installed."""
     for name in ("mtcnn", "tensorflow"):
         if importlib.util.find_spec(name) is None:
-            raise ImageError(f"finding faces needs {name}: pip install 'keras-bisenet[detect]'")
+            raise ImageError(f"finding faces needs {name}: {extras.command('detect')}")
 
 
 class Detector:

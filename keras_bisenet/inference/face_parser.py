@@ -65,9 +65,14 @@ class FaceParser:
         output: str | None = None,
     ) -> None:
         self._network = _open(BUNDLED if model is None else model, num_threads, image_size, normalization, output)
+        self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
         self._lock = threading.Lock()
         self.image_size = self._network.image_size
         self.num_classes, self.class_names = self._network.num_classes, self._network.class_names
+
+    def __repr__(self) -> str:
+        size = "photos of any size" if self.image_size is None else "x".join(map(str, self.image_size))
+        return f"FaceParser({self._name}: {size}, {self.num_classes or 'an unknown number of'} classes)"
 
     def __call__(self, photo: Any) -> Any:
         """Labels a photo, or several.
@@ -119,6 +124,9 @@ def _open(model, num_threads, image_size, normalization, output):
             return predictors.TFLiteNetwork(model, num_threads, image_size, normalization, output)
         if suffix == ".keras":
             return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)
+        if suffix in (".pth", ".pt", ".safetensors"):
+            export = f"python scripts/port_and_export.py --checkpoint {model}"
+            raise ModelError(f"{model}: is a PyTorch checkpoint; export it first: {export}")
         raise ModelError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
     from keras_bisenet.models.bisenet import BiSeNet
 

@@ -24,6 +24,15 @@ _DIRECTORY_LIMIT = 100_000
 # What Keras calls the layers that have weights, in a weights file: the second `conv2d_1`, and so on.
 _KINDS = {"Conv2D": "conv2d", "BatchNorm": "batch_norm"}
 _VALUES = {"num_classes", "backbone", "width", "input_shape", "dtype", "name"}
+# What else is taken for a .keras file, and what takes it.
+_KINDS_OF_FILES = {
+    ".tflite": "a .tflite file, which FaceParser, scripts/parse_faces.py and scripts/evaluate.py run",
+    ".onnx": "an .onnx file, which scripts/check_onnx.py compares with a checkpoint",
+    **dict.fromkeys(
+        (".pth", ".pt", ".safetensors"),
+        "a PyTorch checkpoint, of which scripts/port_and_export.py --checkpoint makes .keras and .tflite files",
+    ),
+}
 _DTYPES = ("bfloat16", "float16", "float32", "float64", "mixed_bfloat16", "mixed_float16")
 # Of the image that a network is fixed to, in pixels; running it takes memory in proportion.
 _LONGEST_SIDE = 8192
@@ -48,6 +57,9 @@ def load_model(path):
     path = pathlib.Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a .keras file of a BiSeNet")
+    kind = _KINDS_OF_FILES.get(path.suffix.lower())
+    if kind is not None:
+        raise ModelError(f"{path}: is {kind}; expected a .keras file of a BiSeNet")
     problem = "no .keras file"
     try:
         config, weights = _read(path)

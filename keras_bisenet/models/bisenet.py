@@ -76,6 +76,13 @@ class BiSeNet(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return dict(self._config)
 
+    def __repr__(self) -> str:
+        height, width = ("any" if side is None else side for side in self._config["input_shape"][:2])
+        return (
+            f"<BiSeNet {self.name}: {self.backbone} at width {self.width:g}, {self.num_classes} classes, photos of "
+            f"{height}x{width}, {self._config['dtype']}>"
+        )
+
     def with_config(self, **changes: Any) -> "BiSeNet":
         """The network with the same weights and another `dtype`, `input_shape` or `name`.
 

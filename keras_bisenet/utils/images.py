@@ -121,6 +121,11 @@ def as_photo(photo):
         return read(photo)
     if hasattr(photo, "getexif"):
         return from_pillow(photo)
+    if photo is None:
+        raise ImageError(
+            "the photo is None, which cv2.imread gives for a file that it cannot read; expected a path, a Pillow image "
+            "or uint8 [H, W, 3] RGB"
+        )
     array = np.asarray(photo)
     if array.ndim == 2:
         array = array[..., np.newaxis]

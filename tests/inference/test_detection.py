@@ -245,6 +245,6 @@ def test_a_small_face_is_parsed_far_better_when_it_is_found_first(detector, port
 def test_missing_packages_are_named(monkeypatch):
     for name in ("tensorflow", "mtcnn"):
         monkeypatch.setitem(sys.modules, name, None)
-        with refused(ImageError, name, "pip install 'keras-bisenet[detect]'"):
+        with refused(ImageError, name, "pip install '.[detect]'"):
             detection.Detector()
         monkeypatch.undo()

@@ -138,6 +138,20 @@ print(time.process_time())
         assert not {"tensorflow", "keras", "matplotlib", "h5py"} & set(modules)
 
 
+def test_it_says_what_it_is(parser):
+    assert repr(parser) == "FaceParser(default: 512x512, 19 classes)"
+
+
+def test_none_is_what_opencv_gives_for_a_file_that_it_cannot_read(parser):
+    with pytest.raises(ImageError, match=r"None.*cv2\.imread"):
+        parser(None)
+
+
+def test_a_checkpoint_is_to_be_exported_first():
+    with pytest.raises(ModelError, match=r"^x\.pth: is a PyTorch checkpoint.*port_and_export\.py --checkpoint x\.pth"):
+        FaceParser("x.pth")
+
+
 def test_without_pillow_arrays_work_and_paths_do_not(parser, photo, tmp_path):
     np.save(tmp_path / "photo.npy", photo)
     code = f"""
@@ -555,8 +569,8 @@ for name in ("FaceParser", "BiSeNet"):
         print(error)
 """
     assert run_without(code, ["keras", "ai_edge_litert"]).splitlines() == [
-        "FaceParser needs ai_edge_litert: pip install 'keras-bisenet[runtime]'",
-        "BiSeNet needs keras: pip install 'keras-bisenet[tf]'",
+        "FaceParser needs ai_edge_litert: pip install '.[runtime]' in the checkout, or 'WHEEL[runtime]'",
+        "BiSeNet needs keras: pip install '.[tf]' in the checkout, or 'WHEEL[tf]'",
     ]
     with pytest.raises(AttributeError, match="module 'keras_bisenet' has no attribute 'bogus'"):
         import keras_bisenet

@@ -218,5 +218,5 @@ def test_a_video_that_is_gone_and_without_pyav(tmp_path, monkeypatch):
     with refused(ImageError, f"{tmp_path}/a.mp4: no such file"):
         list(inputs.frames(tmp_path / "a.mp4"))
     monkeypatch.setitem(sys.modules, "av", None)
-    with refused(ImageError, "pip install 'keras-bisenet[video]'"):
+    with refused(ImageError, "pip install '.[video]'"):
         list(inputs.frames(tmp_path / "a.mp4"))

@@ -562,5 +562,5 @@ sys.argv = ["makeup.py", "--output", "a.png", "--hair", "red"]
 runpy.run_path({str(ROOT / "scripts" / "makeup.py")!r}, run_name="__main__")
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    check_refused(process, missing, "pip install 'keras-bisenet[makeup]'")
+    check_refused(process, missing, "pip install '.[makeup]'")
     assert names(tmp_path) == []

@@ -78,5 +78,5 @@ def test_videos_are_refused_and_ray_is_missing(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").unlink()
     monkeypatch.setitem(sys.modules, "ray", None)
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
-    with refused(ImageError, "pip install 'keras-bisenet[ray]'"):
+    with refused(ImageError, "pip install '.[ray]'"):
         list(ray_cluster.run(parse_folder.Job(tmp_path), inputs.find([str(tmp_path)])))

@@ -186,3 +186,9 @@ def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError) as error:
         BiSeNet(**arguments)
     assert str(error.value) == message
+
+
+def test_it_says_what_it_is():
+    model = BiSeNet(3, "resnet34", 0.25, (64, 96, 3), dtype="float64", name="mine")
+    assert repr(model) == "<BiSeNet mine: resnet34 at width 0.25, 3 classes, photos of 64x96, float64>"
+    assert "photos of anyxany" in repr(BiSeNet(2, width=0.0625))

@@ -104,3 +104,11 @@ runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
     *_, line = error.value.stderr.splitlines()
     check_line(line, [f"error: this Python ({sys.executable}) has no {package}", "make export"])
     assert not out.exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_help_is_no_failure(script):
+    process = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "Example" in process.stdout
+    assert subprocess.run([sys.executable, script, "--hlp"], capture_output=True).returncode == 1

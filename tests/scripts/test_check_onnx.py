@@ -225,7 +225,7 @@ def test_main_tells_what_to_install(script, monkeypatch, checkpoint, tmp_path, p
         monkeypatch.delitem(sys.modules, f"weight_port.reference.{module}")
         monkeypatch.delattr(weight_port.reference, module)
     line = run_main(script, f"--checkpoint={checkpoint}", f"--output={tmp_path / 'x.onnx'}")
-    check_line(line, [f"error: {package} is not installed", "pip install 'keras-bisenet[onnx]'"])
+    check_line(line, [f"error: {package} is not installed", "pip install '.[onnx]'"])
 
 
 def test_main_refuses_stray_arguments(script):

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from keras_bisenet.utils import images
+from keras_bisenet.utils import extras, images
 from keras_bisenet.utils.errors import ImageError
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -115,7 +115,7 @@ def frames(path, is_wanted=None):
     try:
         import av
     except ModuleNotFoundError as error:
-        raise ImageError(f"{path}: reading videos needs PyAV: pip install 'keras-bisenet[video]'") from error
+        raise ImageError(f"{path}: reading videos needs PyAV: {extras.command('video')}") from error
     number, whole, end, is_complete = 0, 0, 0, True
     try:
         with av.open(os.fspath(path)) as container:

@@ -9,6 +9,7 @@ import os
 import pathlib
 
 from keras_bisenet.inference.batch import parse_folder
+from keras_bisenet.utils import extras
 from keras_bisenet.utils.errors import ImageError, ModelError
 
 
@@ -30,7 +31,7 @@ def run(job, sources, count=None):
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ImageError("the engine ray needs Ray: pip install 'keras-bisenet[ray]'") from error
+        raise ImageError(f"the engine ray needs Ray: {extras.command('ray')}") from error
     for source in sources:
         if source.is_video:
             raise ImageError(f"{source.path}: videos are parsed by the local engine alone; leave them out")
