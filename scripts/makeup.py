@@ -37,7 +37,9 @@ flags.DEFINE_string("eyes", None, "Color of the irises.")
 flags.DEFINE_string("brows", None, "Color of the eyebrows.")
 flags.DEFINE_float("smooth", 0.0, "How much of the skin's unevenness goes, 0 to 1.")
 flags.DEFINE_float("strength", 0.8, "How far the parts go to their colors, 0 to 1.")
-flags.DEFINE_string("model", None, "A .tflite or .keras file. Default: the bundled network.")
+flags.DEFINE_string(
+    "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
+)
 flags.DEFINE_string("labels", None, "Label map of the photo, a grayscale PNG of class ids, instead of a network's.")
 flags.DEFINE_bool("before_after", False, "Write the photo as it was on the left of the result.")
 

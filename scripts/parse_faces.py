@@ -24,7 +24,9 @@ SHOWN = 20
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "build/parsed", "Folder of the results.")
 flags.DEFINE_list("outputs", "labels", "What is written of each photo: labels, overlay, masks, json.")
-flags.DEFINE_string("model", None, "A .tflite or .keras file. Default: the bundled int8 one.")
+flags.DEFINE_string(
+    "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
+)
 flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are no close-up of one face.")
 flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one a core.", lower_bound=1)
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")

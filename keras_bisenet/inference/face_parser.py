@@ -11,8 +11,10 @@ from keras_bisenet.inference import model_io, predictors
 from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ModelError
 
-# The default network, as `port_and_export.py --precisions int8` writes it.
-BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "face_parsing_int8.tflite"
+# The networks that come with the package, as `port_and_export.py --precisions int8` writes them.
+_ASSETS = pathlib.Path(__file__).parents[1] / "assets"
+BUNDLED = _ASSETS / "face_parsing_int8.tflite"
+NAMES = {"default": BUNDLED, "fast": _ASSETS / "face_parsing_fast_int8.tflite"}
 
 
 class FaceParser:
@@ -29,8 +31,8 @@ class FaceParser:
     need a `FaceParser` each.
 
     Args:
-        model: path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `predictors`; None for the bundled
-            `.tflite`, an int8 one.
+        model: a network that comes with the package as an int8 `.tflite`: `"default"`, or `"fast"`, of half the width;
+            or a path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `predictors`.
         num_threads: threads that a `.tflite` runs on; None for all cores.
         image_size: (height, width) that photos are resized to; None for that of the file, or 512x512 if it takes any.
         normalization: what a peer's `.tflite` expects, where it cannot be read from the file: a key of
@@ -58,13 +60,13 @@ class FaceParser:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Any = None,
+        model: str | os.PathLike[str] | Any = "default",
         num_threads: int | None = None,
         image_size: tuple[int, int] | None = None,
         normalization: str | None = None,
         output: str | None = None,
     ) -> None:
-        self._network = _open(BUNDLED if model is None else model, num_threads, image_size, normalization, output)
+        self._network = _open(locate(model), num_threads, image_size, normalization, output)
         self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
         self._lock = threading.Lock()
         self.image_size = self._network.image_size
@@ -115,6 +117,17 @@ class FaceParser:
             return function(image)
 
 
+def locate(model: Any) -> Any:
+    """The path of a network that comes with the package, given by its name; anything else as it is.
+
+    Args:
+        model: see `FaceParser`; None is the default one.
+    """
+    if model is None:
+        return BUNDLED
+    return NAMES.get(model, model) if isinstance(model, str) else model
+
+
 def _open(model, num_threads, image_size, normalization, output):
     if hasattr(model, "labels"):
         return model
@@ -127,7 +140,8 @@ def _open(model, num_threads, image_size, normalization, output):
         if suffix in (".pth", ".pt", ".safetensors"):
             export = f"python scripts/port_and_export.py --checkpoint {model}"
             raise ModelError(f"{model}: is a PyTorch checkpoint; export it first: {export}")
-        raise ModelError(f"{model}: unknown kind of model; expected a .tflite or .keras file")
+        names = ", ".join(NAMES)
+        raise ModelError(f"{model}: unknown kind of model; expected a .tflite or .keras file, or one of {names}")
     from keras_bisenet.models.bisenet import BiSeNet
 
     if not isinstance(model, BiSeNet):

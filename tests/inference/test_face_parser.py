@@ -15,14 +15,16 @@ from support.paths import DEFAULT_CHECKPOINT
 from support.ported import default_model, default_reference, normalized
 from support.refusals import refused
 
+import weight_port
 from keras_bisenet import LABELS, BiSeNet, FaceParser
 from keras_bisenet.export.convert import to_tflite
 from keras_bisenet.inference import model_io
-from keras_bisenet.inference.face_parser import BUNDLED
+from keras_bisenet.inference.face_parser import BUNDLED, NAMES
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ImageError, ModelError
 from weight_port import manifest
+from weight_port.reference import torch_network
 
 CLASSES, SIZE = 5, (48, 64)
 
@@ -68,6 +70,20 @@ def test_probabilities_are_those_of_pytorch(parser, photo, expected):
 
 def test_the_bundled_file_is_of_the_default_checkpoint():
     assert metadata.read(BUNDLED.read_bytes())["checkpoint_sha256"] == manifest.sha256(DEFAULT_CHECKPOINT)
+
+
+def test_the_fast_file_is_of_the_fast_checkpoint(photo):
+    checkpoint = DEFAULT_CHECKPOINT.with_name("bisenet_resnet18_w50_celebamask1k_fp16.pth")
+    assert metadata.read(NAMES["fast"].read_bytes())["checkpoint_sha256"] == manifest.sha256(checkpoint)
+    state = weight_port.load(checkpoint)
+    architecture = weight_port.recognize(state)
+    assert (architecture.width, architecture.num_classes) == (0.5, 19)
+    parser = FaceParser("fast")
+    assert (parser.image_size, parser.class_names) == ((512, 512), LABELS)
+    image = images.resize(photo, (512, 512))
+    logits, *_ = torch_network.Reference(state, architecture)(normalized(image))
+    assert (parser(image) == logits[0].argmax(-1)).mean() > 0.99
+    assert NAMES["fast"].stat().st_size <= 3_600_000
 
 
 def test_all_kinds_of_photos_say_the_same(parser, photo, tmp_path):

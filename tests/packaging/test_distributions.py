@@ -78,7 +78,7 @@ def test_wheel_holds_the_two_packages_and_what_they_read(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert names == expected
-    assert wheel.stat().st_size < 13_000_000
+    assert wheel.stat().st_size < 16_500_000
 
 
 def test_sdist_holds_no_more_than_builds_it(distributions):
@@ -87,7 +87,7 @@ def test_sdist_holds_no_more_than_builds_it(distributions):
         tops = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     files = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "checkpoints", "pyproject.toml", "setup.cfg"}
     assert tops == {*files, *SHIPPED, "keras_bisenet.egg-info"}
-    assert path.stat().st_size < 13_000_000
+    assert path.stat().st_size < 16_500_000
 
 
 def test_metadata_tells_pythons_and_terms(wheel):

@@ -13,7 +13,7 @@ from weight_port.reference import torch_network
 def port(state, **options):
     """A `BiSeNet` with the weights of a state_dict; the options are the other arguments of `BiSeNet`."""
     architecture = weight_port.recognize(state)
-    model = BiSeNet(architecture.num_classes, architecture.backbone, **options)
+    model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, **options)
     weight_port.apply(state, model.variables, architecture)
     return model
 

@@ -17,7 +17,7 @@ import { Problem } from "./problem.js";
 const WHERE = { webgpu: "GPU (WebGPU)", wasm: "CPU (WebAssembly)" };
 const FILES = {
   webgpu: ["face_parsing_float16.tflite", "face_parsing_float32.tflite"],
-  wasm: ["face_parsing_int8.tflite", "face_parsing_float32.tflite", "face_parsing_float16.tflite"],
+  wasm: ["face_parsing_int8.tflite", "face_parsing_fast_int8.tflite", "face_parsing_float32.tflite", "face_parsing_float16.tflite"],
 };
 
 /**
@@ -35,7 +35,7 @@ export async function choices() {
 
 /** @param {Choice} choice */
 export function title({ file, accelerator }) {
-  return `${WHERE[accelerator]}, ${file.replace(/^face_parsing_|\.tflite$/g, "")}`;
+  return `${WHERE[accelerator]}, ${file.replace(/^face_parsing_|\.tflite$/g, "").replace("_", ", ")}`;
 }
 
 /** The network was closed before it answered. */

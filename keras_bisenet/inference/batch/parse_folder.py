@@ -12,7 +12,7 @@ import pathlib
 
 from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, results
-from keras_bisenet.inference.face_parser import BUNDLED, FaceParser
+from keras_bisenet.inference.face_parser import FaceParser, locate
 from keras_bisenet.labels import class_names
 from keras_bisenet.utils import atomic, images, locks, text_files, workers
 from keras_bisenet.utils.errors import ImageError
@@ -32,7 +32,7 @@ class Job:
     Attributes:
         output_dir: folder of the results.
         kinds: some of `results.KINDS`.
-        model: path of a `.tflite` or `.keras` file; None for the bundled one.
+        model: path of a `.tflite` or `.keras` file, or a name of `face_parser.NAMES`; None for the default one.
         detect: whether to find the faces first, see `detection`.
         num_threads: of each worker.
     """
@@ -60,7 +60,7 @@ class Job:
     def _record(self):
         """Says in the folder what its results are made with, if they are not made with something else."""
         path = self.output_dir / RECORD
-        model = pathlib.Path(self.model or BUNDLED)
+        model = pathlib.Path(locate(self.model))
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         now = {"model": model.name, "sha256": digest, "detect": self.detect}
         try:

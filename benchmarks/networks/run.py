@@ -1,0 +1,203 @@
+"""Compares the networks that ship, at several sizes of photos: quality on labeled photos, time, size and operations.
+
+Quality is measured with the .tflite files, on photos that chose nothing: --data is a folder of labeled photos, as
+train.py takes it; train is for the calibration of int8, val for the figures. Writes NETWORKS.md, networks.json and
+networks.png.
+
+Example:
+  python -m benchmarks.networks.run --data celebamask
+"""
+
+import math
+import pathlib
+import tempfile
+
+from absl import flags
+
+from benchmarks.common import experiment, networks, plots, processes, reporting, statistics
+from benchmarks.runtimes.inputs import Inputs
+
+PRECISIONS = ("float32", "int8")
+CALIBRATION_PHOTOS = 32
+# Of the fast network's int8 file at 512x512: largest time over that of the default's, largest loss of mean IoU in
+# points.
+MOST_TIME, MOST_POINTS = 0.38, 2.0
+# Largest loss of mean IoU from float32 to int8, in points.
+MOST_LOSS = 0.2
+
+_MEANS = {"mean_iou": "mean IoU", "mean_f1": "mean F1", "mean_boundary_f1": "boundary F1"}
+
+
+def define_flags():
+    """Defines the flags of the command line."""
+    flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
+    flags.DEFINE_list("checkpoints", ["default", "fast"], "Names in checkpoints/manifest.json, or files.")
+    flags.DEFINE_list("sizes", ["512", "384", "256"], "Sides of the square photos that the networks take.")
+    flags.DEFINE_integer("limit", None, "Compare on only so many photos of val.txt.", lower_bound=2)
+    flags.DEFINE_integer("rounds", 6, "Processes that time each file.", lower_bound=1)
+    flags.DEFINE_integer("runs", 20, "Runs of a process that count.", lower_bound=1)
+    flags.DEFINE_integer("threads", 2, "Threads of a run.", lower_bound=1)
+
+
+def measure(options):
+    """Exports, evaluates and times every network at every size.
+
+    Returns:
+        dict: `photos` and `threads`; `rows`: list of dicts with `network`, `precision`, `size`, `bytes`, `gflop`;
+        `means` and `intervals`, see `evaluation.Evaluation`; `milliseconds`: median of each round.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch, rows = pathlib.Path(scratch), {}
+        for checkpoint in options.checkpoints:
+            for side in map(int, options.sizes):
+                rows |= {row["file"]: row for row in _export(scratch, checkpoint, side, options)}
+        shared = {
+            "runner": "litert_labels",
+            "threads": options.threads,
+            "warmups": 3,
+            "runs": options.runs,
+            "options": {},
+        }
+
+        def time(file):
+            arguments = shared | {"model": str(scratch / file), "inputs": str(scratch / f"inputs_{rows[file]['size']}")}
+            return statistics.median(processes.call("benchmarks.runtimes.worker:measure", arguments)[0])
+
+        for file, milliseconds in processes.alternate(rows, options.rounds, time).items():
+            rows[file]["milliseconds"] = milliseconds
+    photos = rows[next(iter(rows))].pop("photos")
+    return {"photos": photos, "threads": options.threads, "rows": list(rows.values())}
+
+
+def _export(folder, checkpoint, side, options):
+    """Writes the files of a network for one size, and evaluates them; a row for each."""
+    import numpy as np
+    import tqdm
+
+    from benchmarks.quantization import comparison
+    from keras_bisenet import FaceParser, preprocessing
+    from keras_bisenet.data import folder as labeled
+    from keras_bisenet.export import convert
+    from keras_bisenet.training import evaluation
+    from keras_bisenet.utils import images
+
+    size, name = (side, side), pathlib.Path(checkpoint).stem
+    model = networks.in_keras(*networks.load(checkpoint))
+    examples = labeled.read_split(options.data, "val")[: options.limit]
+    labeled.check(examples, model.num_classes)
+    photos = [images.resize(photo, size) for photo in comparison.read_train(options.data, CALIBRATION_PHOTOS)]
+    inputs = np.stack(photos[:1])
+    # The labels are not read.
+    truth = np.zeros(inputs.shape[:3], np.int16)
+    mean, std = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
+    Inputs(inputs, truth, inputs, mean, std).save(folder / f"inputs_{side}")
+    for precision in PRECISIONS:
+        file = folder / f"{name}_{side}_{precision}.tflite"
+        file.write_bytes(convert.to_tflite(model, size, precision, photos=photos))
+        progress = tqdm.tqdm(examples, file.name, unit="photo", leave=False, disable=None)
+        found = evaluation.evaluate(FaceParser(file), progress, model.num_classes)
+        print(f"{file.name}: mean IoU {found.means()['mean_iou']:.2%}", flush=True)
+        yield {
+            "file": file.name,
+            "network": name,
+            "precision": precision,
+            "size": side,
+            "bytes": file.stat().st_size,
+            "gflop": gflop(model, size),
+            "means": found.means(),
+            "intervals": found.intervals(),
+            "photos": len(examples),
+        }
+
+
+def gflop(model, size):
+    """Floating-point operations of the convolutions on the way to the main head, in billions; a multiply-add is two.
+
+    Args:
+        model: `BiSeNet`.
+        size: (height, width) of the photo.
+    """
+    total = 0
+    for layer in model.with_config(input_shape=(*size, 3)).layers:
+        auxiliary = layer.name.startswith(("conv_out16", "conv_out32"))
+        if type(layer).__name__ == "Conv2D" and not auxiliary:
+            total += 2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
+    return total / 1e9
+
+
+def _row(results, network, precision, size):
+    found = [(row["network"], row["precision"], row["size"]) == (network, precision, size) for row in results["rows"]]
+    return results["rows"][found.index(True)] if any(found) else None
+
+
+def checks(results):
+    """Checks the time and the quality of the fast network, and the loss of int8 of each."""
+    found = []
+    for row in results["rows"]:
+        exact = _row(results, row["network"], "float32", row["size"])
+        if row["precision"] == "int8" and row["size"] == 512 and exact:
+            loss = 100 * (exact["means"]["mean_iou"] - row["means"]["mean_iou"])
+            text = f"{row['network']}: int8 loses {loss:.2f} points of mean IoU, accepted are {MOST_LOSS:g}"
+            found.append(reporting.Check(text, loss <= MOST_LOSS))
+    default, fast = (_row(results, name, "int8", 512) for name in ("default", "fast"))
+    if default and fast:
+        time = statistics.ratio(fast["milliseconds"], default["milliseconds"])
+        text = f"fast takes {time.text(3)} of the time of default in int8, accepted are {MOST_TIME:g}"
+        found.append(reporting.Check(text, time.median <= MOST_TIME))
+        loss = 100 * (default["means"]["mean_iou"] - fast["means"]["mean_iou"])
+        text = f"fast has {loss:.2f} points of mean IoU less than default in int8, accepted are {MOST_POINTS:g}"
+        found.append(reporting.Check(text, loss <= MOST_POINTS))
+    return found
+
+
+def _body(results):
+    rows = []
+    for row in results["rows"]:
+        scores = []
+        for name in _MEANS:
+            low, high = row["intervals"][name]
+            scores.append(f"{100 * row['means'][name]:.1f} ({100 * low:.1f}-{100 * high:.1f})")
+        milliseconds = statistics.spread(row["milliseconds"]).text(1)
+        kind = (row["network"], row["precision"], f"{row['size']}x{row['size']}")
+        rows.append((*kind, *scores, milliseconds, f"{row['bytes'] / 1e6:.1f}", f"{row['gflop']:.1f}"))
+    yield reporting.table(("network", "precision", "photo", *_MEANS.values(), "ms", "MB", "GFLOP"), rows)
+
+
+def _draw(results):
+    drawn = plots.figure(5)
+    axes = drawn.subplots()
+    colors = dict(
+        zip(dict.fromkeys(row["network"] for row in results["rows"]), (plots.OTHER, plots.OURS), strict=False)
+    )
+    for network, color in colors.items():
+        for precision, marker in zip(PRECISIONS, "os", strict=True):
+            rows = [row for row in results["rows"] if (row["network"], row["precision"]) == (network, precision)]
+            x = [statistics.median(row["milliseconds"]) for row in rows]
+            y = [100 * row["means"]["mean_iou"] for row in rows]
+            axes.plot(x, y, color=color, marker=marker, label=f"{network}, {precision}")
+            for row, place in zip(rows, zip(x, y, strict=True), strict=True):
+                axes.annotate(row["size"], place, (5, -10), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds from photo to labels")
+    axes.set_ylabel("mean IoU, %")
+    axes.legend(frameon=False)
+    plots.tidy(axes, "Quality and time; the numbers are the side of the photo in pixels")
+    return drawn
+
+
+REPORT = reporting.Report(
+    title="The networks that ship",
+    body=_body,
+    checks=checks,
+    reading=(
+        "Quality is that of the labels at the size of the photos of the data set, 512x512, whatever size the network "
+        "takes; in brackets the 95 % bootstrap interval over the photos. Boundary F1 counts border pixels that have a "
+        f"border of the class within 3 pixels. Time is from a uint8 photo to its labels. {reporting.ROUNDS}"
+    ),
+    conditions=lambda results: [f"{results['photos']} photos of val.txt", f"{results['threads']} threads"],
+    packages=("ai-edge-litert", "keras", "numpy", "pillow", "tensorflow"),
+    draw=_draw,
+)
+
+if __name__ == "__main__":
+    experiment.main(__file__, "NETWORKS.md", define_flags, measure, REPORT)
