@@ -42,29 +42,26 @@ class Progress:
 class Interval:
     """The losses and the time of the steps since the last line of `steps.csv`.
 
-    It is part of the state: a run that is resumed between two lines writes the same ones.
+    The losses are part of the state: a run that is resumed between two lines writes the same ones. The time is that of
+    the steps since it was resumed.
     """
 
     def __init__(self):
-        self._losses, self._seconds = np.zeros((REPORT_EVERY, len(HEADS))), np.zeros(REPORT_EVERY)
-        self._count = 0
+        self._losses, self._count, self._seconds = np.zeros((REPORT_EVERY, len(HEADS))), 0, []
 
     def add(self, losses, seconds):
-        self._losses[self._count], self._seconds[self._count] = losses, seconds
+        self._losses[self._count] = losses
+        self._seconds.append(seconds)
         self._count += 1
 
     def take(self):
         """The mean losses of the heads `[3]` and the mean seconds; it begins anew."""
-        count, self._count = self._count, 0
-        return self._losses[:count].mean(axis=0), self._seconds[:count].mean()
+        losses, seconds = self._losses[: self._count].mean(axis=0), np.mean(self._seconds)
+        self._count, self._seconds = 0, []
+        return losses, seconds
 
     def state(self):
-        return {
-            "interval/losses": self._losses.copy(),
-            "interval/seconds": self._seconds.copy(),
-            "interval/count": self._count,
-        }
+        return {"interval/losses": self._losses.copy(), "interval/count": self._count}
 
     def restore(self, state):
-        self._losses, self._seconds = np.array(state["interval/losses"]), np.array(state["interval/seconds"])
-        self._count = int(state["interval/count"])
+        self._losses, self._count = np.array(state["interval/losses"]), int(state["interval/count"])
