@@ -34,7 +34,7 @@ def check(path: pathlib.Path, what: str, expected: str, error: type[Exception]) 
             f"{path}: is a .tflite file, not a {what}; FaceParser, scripts/parse_faces.py and scripts/evaluate.py run "
             f"it; expected {expected}"
         )
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() == ".onnx" and what == "checkpoint":
         raise error(
             f"{path}: is an .onnx file, not a {what}; scripts/check_onnx.py --onnx compares it with a checkpoint; "
             f"expected {expected}"
