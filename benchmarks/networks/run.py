@@ -1,13 +1,14 @@
 """Compares the networks that ship, at several sizes of photos: quality on labeled photos, time, size and operations.
 
-Quality is measured with the .tflite files, on photos that chose nothing: --data is a folder of labeled photos, as
-train.py takes it; train is for the calibration of int8, val for the figures. Writes NETWORKS.md, networks.json and
-networks.png.
+Quality is measured with the .tflite files on photos that no network was trained on: --data is a folder of labeled
+photos, as train.py takes it; train is for the calibration of int8, val for the figures. Writes NETWORKS.md,
+networks.json and networks.png.
 
 Example:
   python -m benchmarks.networks.run --data celebamask
 """
 
+import itertools
 import math
 import pathlib
 import tempfile
@@ -46,11 +47,18 @@ def measure(options):
         dict: `photos` and `threads`; `rows`: list of dicts with `network`, `precision`, `size`, `bytes`, `gflop`;
         `means` and `intervals`, see `evaluation.Evaluation`; `milliseconds`: median of each round.
     """
+    from benchmarks.quantization import comparison
+    from keras_bisenet.data import folder
+
+    examples = folder.read_split(options.data, "val")[: options.limit]
+    photos = comparison.read_train(options.data, CALIBRATION_PHOTOS)
     with tempfile.TemporaryDirectory() as scratch:
         scratch, rows = pathlib.Path(scratch), {}
         for checkpoint in options.checkpoints:
+            name, model = pathlib.Path(checkpoint).stem, networks.in_keras(*networks.load(checkpoint))
+            folder.check(examples, model.num_classes)
             for side in map(int, options.sizes):
-                rows |= {row["file"]: row for row in _export(scratch, checkpoint, side, options)}
+                rows |= {row["file"]: row for row in _export(scratch, name, model, side, examples, photos)}
         shared = {
             "runner": "litert_labels",
             "threads": options.threads,
@@ -65,27 +73,21 @@ def measure(options):
 
         for file, milliseconds in processes.alternate(rows, options.rounds, time).items():
             rows[file]["milliseconds"] = milliseconds
-    photos = rows[next(iter(rows))].pop("photos")
-    return {"photos": photos, "threads": options.threads, "rows": list(rows.values())}
+    return {"photos": len(examples), "threads": options.threads, "rows": list(rows.values())}
 
 
-def _export(folder, checkpoint, side, options):
+def _export(folder, name, model, side, examples, photos):
     """Writes the files of a network for one size, and evaluates them; a row for each."""
     import numpy as np
     import tqdm
 
-    from benchmarks.quantization import comparison
     from keras_bisenet import FaceParser, preprocessing
-    from keras_bisenet.data import folder as labeled
     from keras_bisenet.export import convert
     from keras_bisenet.training import evaluation
     from keras_bisenet.utils import images
 
-    size, name = (side, side), pathlib.Path(checkpoint).stem
-    model = networks.in_keras(*networks.load(checkpoint))
-    examples = labeled.read_split(options.data, "val")[: options.limit]
-    labeled.check(examples, model.num_classes)
-    photos = [images.resize(photo, size) for photo in comparison.read_train(options.data, CALIBRATION_PHOTOS)]
+    size = (side, side)
+    photos = [images.resize(photo, size) for photo in photos]
     inputs = np.stack(photos[:1])
     # The labels are not read.
     truth = np.zeros(inputs.shape[:3], np.int16)
@@ -105,8 +107,7 @@ def _export(folder, checkpoint, side, options):
             "bytes": file.stat().st_size,
             "gflop": gflop(model, size),
             "means": found.means(),
-            "intervals": found.intervals(),
-            "photos": len(examples),
+            "intervals": found.intervals,
         }
 
 
@@ -166,9 +167,8 @@ def _body(results):
 def _draw(results):
     drawn = plots.figure(5)
     axes = drawn.subplots()
-    colors = dict(
-        zip(dict.fromkeys(row["network"] for row in results["rows"]), (plots.OTHER, plots.OURS), strict=False)
-    )
+    networks_shown = dict.fromkeys(row["network"] for row in results["rows"])
+    colors = dict(zip(networks_shown, itertools.cycle((plots.OTHER, plots.OURS, plots.THRESHOLD))))
     for network, color in colors.items():
         for precision, marker in zip(PRECISIONS, "os", strict=True):
             rows = [row for row in results["rows"] if (row["network"], row["precision"]) == (network, precision)]

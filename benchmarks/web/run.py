@@ -119,11 +119,12 @@ def _checks(results):
     found = statistics.ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
     text, required = f"int8 takes {found.text(2)} of the time of float32", f"required is at most {AT_MOST:g}"
     applies = results["machine"]["int8_dot_product"]
-    yield reporting.threshold(text, required, found.median <= AT_MOST, applies)
+    checks = [reporting.threshold(text, required, found.median <= AT_MOST, applies)]
     if "fast_int8" in results["milliseconds"]:
         frames = 1000 / statistics.median(_medians(results["milliseconds"]["fast_int8"]))
         text, required = f"the fast network has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
-        yield reporting.threshold(text, required, frames >= FAST_FRAMES, applies)
+        checks.append(reporting.threshold(text, required, frames >= FAST_FRAMES, applies))
+    return checks
 
 
 def _body(results):
@@ -142,9 +143,7 @@ _READING = (
     "A frame is one photo of 512x512 pixels, from its pixels to its labels. The files alternate; the median frame of a "
     f"round counts. {reporting.ROUNDS}"
 )
-REPORT = reporting.Report(
-    "The network in the browser", _body, lambda results: [*_checks(results)], _READING, _conditions
-)
+REPORT = reporting.Report("The network in the browser", _body, _checks, _READING, _conditions)
 
 if __name__ == "__main__":
     experiment.main(__file__, "WEB.md", define_flags, measure, REPORT)

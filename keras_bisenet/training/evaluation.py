@@ -1,6 +1,7 @@
 """Compares predicted labels with labeled photos."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -51,18 +52,16 @@ class Evaluation:
         boundary = metrics.mean(boundaries.f1(self.borders[photos].sum(axis=0)))
         return {"mean_iou": scores.mean_iou, "mean_f1": scores.mean_f1, "mean_boundary_f1": boundary}
 
-    def intervals(self, seed: int = 0) -> dict[str, tuple[float, float]]:
+    @functools.cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % bootstrap interval of each mean: how far it would move with other photos of the same kind.
 
-        Percentile method (Efron, 1979): photos are drawn with replacement.
-
-        Args:
-            seed: of the draws.
+        Percentile method (Efron, 1979): photos are drawn with replacement, always the same ones.
 
         Returns:
             dict like `means`, of pairs (low, high).
         """
-        random, count = np.random.default_rng(seed), len(self.matrices)
+        random, count = np.random.default_rng(0), len(self.matrices)
         draws = [self.means(random.integers(count, size=count)) for _ in range(DRAWS)]
         return {
             name: (float(low), float(high))
@@ -85,7 +84,7 @@ class Evaluation:
             figures["classes"][name]["boundary_f1"] = metrics.as_json(score)
         figures["mean_boundary_f1"] = metrics.as_json(self.means()["mean_boundary_f1"])
         figures["intervals"] = {
-            name: [metrics.as_json(edge) for edge in edges] for name, edges in self.intervals().items()
+            name: [metrics.as_json(edge) for edge in edges] for name, edges in self.intervals.items()
         }
         return figures
 
@@ -95,7 +94,7 @@ class Evaluation:
         Args:
             names: `C` class names.
         """
-        intervals = self.intervals()
+        intervals = self.intervals
         lines = [
             f"{title:<22}  {metrics.percent(value)}  ({' to '.join(map(metrics.percent, intervals[name]))})"
             for (name, value), title in zip(self.means().items(), _TITLES, strict=True)

@@ -196,7 +196,8 @@ def test_evaluate_takes_any_predictor(data_dir):
     # There is no border in it.
     assert not evaluated.borders[..., 2:].any()
     np.testing.assert_array_equal(
-        evaluated.matrices.sum(axis=(1, 2)), [np.asarray(Image.open(example.label)).size for example in examples]
+        evaluated.matrices.sum(axis=(1, 2)),
+        [(np.asarray(Image.open(example.label)) != 255).sum() for example in examples],
     )
 
 
@@ -295,7 +296,9 @@ def test_one_bad_photo_is_named(tmp_path, data_dir):
 
 def test_no_such_checkpoint_and_no_such_folder(tmp_path, data_dir):
     process = command("--model", "none.pth", "--data_dir", data_dir, "--output_dir", tmp_path / "out")
-    check_refused(process, "none.pth", "default, zllrunning, yakhyo_resnet18, yakhyo_resnet34", left=tmp_path / "out")
+    check_refused(
+        process, "none.pth", "default, fast, zllrunning, yakhyo_resnet18, yakhyo_resnet34", left=tmp_path / "out"
+    )
     process = command("--data_dir", tmp_path / "none", "--output_dir", tmp_path / "out")
     check_refused(process, f"{tmp_path}/none: no such folder", left=tmp_path / "out")
 

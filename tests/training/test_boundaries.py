@@ -78,7 +78,7 @@ def test_intervals_are_those_of_scipys_bootstrap():
 
     found = evaluated(40)
     numbers = np.arange(40)
-    for name, (low, high) in found.intervals().items():
+    for name, (low, high) in found.intervals.items():
         result = stats.bootstrap(
             (numbers,),
             lambda drawn, name=name: found.means(drawn)[name],
@@ -95,5 +95,5 @@ def test_intervals_are_those_of_scipys_bootstrap():
 def test_equal_photos_leave_no_doubt():
     one = evaluated(1)
     same = evaluation.Evaluation(np.repeat(one.matrices, 9, 0), np.repeat(one.borders, 9, 0))
-    for name, edges in same.intervals().items():
+    for name, edges in same.intervals.items():
         np.testing.assert_allclose(edges, one.means()[name], rtol=1e-12)
