@@ -9,6 +9,7 @@ import os
 import pathlib
 
 from keras_bisenet.inference.batch import parse_folder
+from keras_bisenet.inference.face_parser import NAMES
 from keras_bisenet.utils import extras
 from keras_bisenet.utils.errors import ImageError, ModelError
 
@@ -39,7 +40,10 @@ def run(job, sources, count=None):
         return
     # Other machines, other working directories. And names of files need not be text, which Arrow would expect.
     rows = [{"name": os.fsencode(source.name), "path": os.fsencode(source.path.absolute())} for source in sources]
-    model = None if job.model is None else str(pathlib.Path(job.model).absolute())
+    model = job.model
+    # A network that comes with the package is that of each machine's own.
+    if model not in (None, *NAMES):
+        model = str(pathlib.Path(model).absolute())
     job = dataclasses.replace(job, output_dir=job.output_dir.absolute(), model=model)
     try:
         for row in _parse_all(ray, rows, job, count):
