@@ -44,8 +44,9 @@ def read(content, folder):
     from keras_bisenet.training.workdir import STATE, Workdir
     from keras_bisenet.utils.errors import TrainingError
 
-    files = Workdir(folder, {})
     path = folder / STATE
+    path.unlink(missing_ok=True)
+    files = Workdir(folder, {})
     path.write_bytes(content)
     try:
         files.load_state(_state())

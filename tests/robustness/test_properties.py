@@ -23,6 +23,7 @@ from keras_bisenet.inference import soft_masks
 from keras_bisenet.inference.batch import results
 from keras_bisenet.inference.model_io import ModelIO
 from keras_bisenet.labels import IGNORE, LABELS, LEFT_RIGHT_PAIRS
+from keras_bisenet.models.architecture import channels
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.training import metrics, schedules
 from keras_bisenet.utils import images, resizing
@@ -34,6 +35,8 @@ pytestmark = pytest.mark.slow
 seeds = st.integers(0, 2**32 - 1)
 backbones = st.sampled_from(["resnet18", "resnet34"])
 layouts = st.sampled_from(BISENET_LAYOUTS)
+# Each is the shortest of those that give its network.
+widths = st.sampled_from([0.12, 0.25, 0.5, 1.0])
 suffixes = st.sampled_from([".pth", ".safetensors"])
 
 
@@ -48,6 +51,15 @@ DTYPES = {
 }
 
 
+# A layer by which the width is recognized -> its channels at width 1.
+STAGES = {
+    "backbone_conv1": 64,
+    "backbone_layer2_0_conv1": 128,
+    "backbone_layer3_0_conv1": 256,
+    "backbone_layer4_0_conv1": 512,
+}
+
+
 def any_bits(random, shape, dtype):
     """Any finite numbers, tiny ones and -0 among them."""
     dtype, whole = DTYPES[dtype]
@@ -56,20 +68,23 @@ def any_bits(random, shape, dtype):
         return np.where(np.isfinite(numbers), numbers, dtype(-0.0))
 
 
-def any_widths(random, backbone, layout, num_classes):
+def any_widths(random, backbone, layout, num_classes, width):
     """Keras path -> PyTorch shape: kernels of their own height and width between any numbers of channels."""
     found = {}
     for path in key_map(shapes(backbone), layout):
         outputs, inputs = random.integers(1, 9, 2).tolist()
+        # By the stages' channels and its main head a network is recognized.
+        for beginning, count in STAGES.items():
+            if path == f"{beginning}/kernel":
+                outputs = channels(count, width)
         found[path] = (outputs, inputs, *shapes(backbone)[path][:2]) if path.endswith("/kernel") else (outputs,)
-    # By its main head a network is recognized.
-    return found | {"conv_out_logits/kernel": (num_classes, 256, 1, 1)}
+    return found | {"conv_out_logits/kernel": (num_classes, channels(256, width), 1, 1)}
 
 
-def weights_of(widths, dtype):
+def weights_of(sizes, dtype):
     """Keras weights of these PyTorch shapes."""
     axes = {4: (2, 3, 1, 0), 1: (0,)}
-    return [Weight(path, np.zeros([shape[axis] for axis in axes[len(shape)]], dtype)) for path, shape in widths.items()]
+    return [Weight(path, np.zeros([shape[axis] for axis in axes[len(shape)]], dtype)) for path, shape in sizes.items()]
 
 
 def same_bits(found, expected):
@@ -97,19 +112,20 @@ def write(path, state):
     backbones,
     layouts,
     st.integers(2, 255),
+    widths,
     st.sampled_from(list(DTYPES)),
     st.sampled_from(["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]),
     suffixes,
 )
 def test_port_and_reverse_give_back_any_checkpoint(
-    tmp_path_factory, seed, backbone, layout, num_classes, dtype, prefix, suffix
+    tmp_path_factory, seed, backbone, layout, num_classes, width, dtype, prefix, suffix
 ):
     """With all that its layout stores, and that no Keras weight holds."""
     random = np.random.default_rng(seed)
-    widths = any_widths(random, backbone, layout, num_classes)
-    keys = key_map(widths, layout)
+    sizes = any_widths(random, backbone, layout, num_classes, width)
+    keys = key_map(sizes, layout)
     counters = {key.replace("running_mean", "num_batches_tracked") for key in keys.values() if "running_mean" in key}
-    state = {keys[path]: any_bits(random, shape, dtype) for path, shape in widths.items()}
+    state = {keys[path]: any_bits(random, shape, dtype) for path, shape in sizes.items()}
     state |= {key: any_bits(random, shape, dtype) for key, shape in layout.unused(512).items()}
     # float16 and bfloat16 become float32, which holds them exactly.
     wide = np.float64 if dtype == "float64" else np.float32
@@ -120,19 +136,21 @@ def test_port_and_reverse_give_back_any_checkpoint(
     write(path, {prefix + key: array for key, array in (state | steps).items()})
     loaded = weight_port.load(path)
     architecture = weight_port.recognize(loaded)
-    assert architecture == weight_port.Architecture(layout, backbone, num_classes)
-    weights = weights_of(widths, wide)
+    assert architecture == weight_port.Architecture(layout, backbone, num_classes, width)
+    weights = weights_of(sizes, wide)
     unmapped = weight_port.apply(loaded, weights, architecture)
     again = weight_port.reverse(weight_port.keras_weights(weights), layout, unmapped)
     same_bits(again, expected | steps)
 
 
 @settings(max_examples=20)
-@given(seeds, backbones, layouts, st.integers(2, 255), st.sampled_from(["float32", "float64"]), suffixes)
-def test_reverse_and_port_give_back_any_weights(tmp_path_factory, seed, backbone, layout, num_classes, dtype, suffix):
+@given(seeds, backbones, layouts, st.integers(2, 255), widths, st.sampled_from(["float32", "float64"]), suffixes)
+def test_reverse_and_port_give_back_any_weights(
+    tmp_path_factory, seed, backbone, layout, num_classes, width, dtype, suffix
+):
     random = np.random.default_rng(seed)
-    widths = any_widths(random, backbone, layout, num_classes)
-    weights, again = weights_of(widths, dtype), weights_of(widths, dtype)
+    sizes = any_widths(random, backbone, layout, num_classes, width)
+    weights, again = weights_of(sizes, dtype), weights_of(sizes, dtype)
     for weight in weights:
         weight.assign(any_bits(random, weight.shape, dtype))
     path = tmp_path_factory.mktemp("any") / f"any{suffix}"
@@ -196,7 +214,22 @@ def test_a_quantized_input_is_off_by_half_a_step(seed, dtype, channels_first, sc
     zero_point = round(limits.min - low / step)
     quantization = (step, zero_point)
     model_io = ModelIO(
-        (5, 7), None, dtype, channels_first, scale, offset, quantization, "labels", True, True, 2, None, None, True
+        image_size=(5, 7),
+        shape=None,
+        dtype=dtype,
+        channels_first=channels_first,
+        scale=scale,
+        offset=offset,
+        quantization=quantization,
+        output="labels",
+        returns_labels=True,
+        channels_last=True,
+        activation=None,
+        one_score=False,
+        num_classes=2,
+        class_names=None,
+        scores=None,
+        scores_channels_last=True,
     )
     tensor = model_io.encode(image)
     assert (tensor.dtype, tensor.shape) == (dtype, (1, 3, 5, 7) if channels_first else (1, 5, 7, 3))
