@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image, ImageFilter
 
 from keras_bisenet.data import folder, sides
 from keras_bisenet.data.augmentation import augment
@@ -49,27 +50,80 @@ class Examples:
         return pair
 
 
-def repeat_factors(examples, num_classes, threshold):
+def presence(examples, num_classes):
+    """Which photo shows which class: `[len(examples), num_classes]` bool. Decodes all of them."""
+    return np.stack(
+        [np.bincount(examples[i][1].ravel(), minlength=256)[:num_classes] > 0 for i in range(len(examples))]
+    )
+
+
+def repeat_factors(present, threshold):
     """How often each example is to come, so that rare classes are seen more often.
 
     Repeat-factor sampling (Gupta, Dollar and Girshick, "LVIS", 2019, section 5): a class found in the share f of all
     photos has the factor max(1, sqrt(threshold / f)); a photo has the largest factor of its classes.
 
     Args:
-        examples: `Examples`.
-        num_classes: classes of the network.
-        threshold: share of photos under which a class counts as rare; 0 for none.
+        present: `[N, classes]` bool, see `presence`.
+        threshold: share of photos under which a class counts as rare.
 
     Returns:
-        `[len(examples)]` float64, at least 1.
+        `[N]` float64, at least 1.
     """
-    if not threshold:
-        return np.ones(len(examples))
-    present = np.stack(
-        [np.bincount(examples[i][1].ravel(), minlength=256)[:num_classes] > 0 for i in range(len(examples))]
-    )
     factors = np.maximum(1.0, np.sqrt(threshold / np.maximum(present.mean(0), 1e-9)))
     return np.max(np.where(present, factors, 1.0), axis=1)
+
+
+class RareParts:
+    """Parts of rare classes (a hat, an earring) that are laid into other photos, where they lie in their own.
+
+    Copy-paste (Ghiasi et al., "Simple Copy-Paste", 2021, arXiv:2012.07177) without a change of place, as faces are
+    aligned: the pixels of one class of one photo replace those of another photo. Every rare class comes as often as any
+    other.
+
+    Args:
+        examples: `Examples`.
+        present: `[len(examples), classes]` bool, see `presence`.
+        threshold: share of photos under which a class counts as rare.
+        rate: share of the photos that get a part.
+    """
+
+    # Standard deviation of the blur of a part's border, in pixels: a cut edge would give it away.
+    _BORDER = 1.0
+
+    def __init__(self, examples, present, threshold, rate):
+        share = present.mean(0)
+        self._examples, self._rate = examples, rate
+        self._sources = {
+            label: np.flatnonzero(present[:, label]) for label in np.flatnonzero((share > 0) & (share < threshold))
+        }
+
+    def lay(self, image, label, seed):
+        """Lays a part into a photo, or none.
+
+        Args:
+            image: `[H, W, 3]` uint8 RGB.
+            label: `[H, W]` uint8 class ids; where it is `IGNORE` nothing is laid.
+            seed: whole numbers; equal ones give equal results.
+
+        Returns:
+            The two, new ones where something was laid.
+        """
+        random = np.random.default_rng(seed)
+        if not self._sources or random.random() >= self._rate:
+            return image, label
+        chosen = random.choice(list(self._sources))
+        other, labels = self._examples[random.choice(self._sources[chosen])]
+        size = label.shape[::-1]
+        other, labels = (
+            Image.fromarray(other).resize(size),
+            Image.fromarray(labels).resize(size, Image.Resampling.NEAREST),
+        )
+        part = (np.asarray(labels) == chosen) & (label != IGNORE)
+        mask = Image.fromarray(part.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(self._BORDER))
+        return np.asarray(Image.composite(other, Image.fromarray(image), mask)), np.where(part, chosen, label).astype(
+            np.uint8
+        )
 
 
 def order(factors, seed, epoch):
@@ -110,7 +164,9 @@ def numbers(factors, seed, batch_size, start, shard=(0, 1)):
         batch += 1
 
 
-def batches(examples, factors, size, augmentation, num_classes, batch_size, seed, start=0, shard=(0, 1), replicas=1):
+def batches(
+    examples, factors, size, augmentation, num_classes, batch_size, seed, start=0, shard=(0, 1), replicas=1, parts=None
+):
     """Batches of augmented examples without end. Equal arguments give equal batches.
 
     Args:
@@ -124,17 +180,19 @@ def batches(examples, factors, size, augmentation, num_classes, batch_size, seed
         start: number of batches to skip, for a run that continues.
         shard: (i, n): make only the i-th of n equal parts of each batch, for several machines.
         replicas: devices among which a part is divided: each element is the batch of one.
+        parts: `RareParts`, or None.
 
     Returns:
         `tf.data.Dataset` of `[b, *size, 3]` uint8 RGB and `[b, *size]` uint8 labels, with
         b = `batch_size / n / replicas`.
     """
 
-    def read(number):
-        return examples[int(number)]
+    def read(position, number):
+        image, label = examples[int(number)]
+        return parts.lay(image, label, [seed, int(position)]) if parts else (image, label)
 
     def load(position, number):
-        image, label = tf.numpy_function(read, [number], (tf.uint8, tf.uint8), stateful=False)
+        image, label = tf.numpy_function(read, [position, number], (tf.uint8, tf.uint8), stateful=False)
         image.set_shape([None, None, 3])
         label.set_shape([None, None])
         return augment(image, label, tf.stack([tf.cast(seed, tf.int64), position]), size, augmentation, num_classes)

@@ -21,7 +21,7 @@ def _is_range(pair):
     return numbers and 0 < pair[0] <= pair[1] < math.inf
 
 
-_LOSS_WEIGHTS = ("label_weight", "pixel_weight", "channel_weight")
+_LOSS_WEIGHTS = ("label_weight", "lovasz_weight", "pixel_weight", "channel_weight")
 
 # (fields of a TrainConfig or its Augmentation, whether a value fits, what is expected)
 _RULES = (
@@ -35,7 +35,7 @@ _RULES = (
         lambda value: 0 <= value < math.inf,
         "a number of at least 0",
     ),
-    (("brightness", "contrast", "saturation"), lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    (("brightness", "contrast", "saturation", "paste_rate"), lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     (("ohem_threshold", "ohem_share"), lambda value: 0 < value <= 1, "a number above 0, at most 1"),
     (("ema_decay", "momentum"), lambda value: 0 <= value < 1, "0 for none, or a decay under 1"),
     (("seed",), lambda value: value < 2**32, "less than 4294967296"),
@@ -70,11 +70,14 @@ class TrainConfig:
         freeze: beginnings of the names of layers that stay as they are, such as `("backbone",)`.
         augmentation: see `Augmentation`.
         label_weight: factor of the cross entropy with the labels; 0 to learn from a teacher alone.
+        lovasz_weight: factor of `losses.lovasz_softmax`; 0 for none.
         pixel_weight, pixel_temperature: factor and temperature of `losses.pixel_distillation`.
         channel_weight, channel_temperature: factor and temperature of `losses.channel_distillation`.
-        distillation_stride: the teacher is compared with at every so many pixels of a row and of a column.
+        loss_stride: all losses but the cross entropy are computed at every so many pixels of a row and of a column.
         rare_class_threshold: share of photos below which a class counts as rare: photos that show it are drawn more
             often, see `pipeline.repeat_factors`; 0 for none.
+        paste_rate: share of the examples that get a part of a rare class from another photo, see
+            `pipeline.RareParts`.
         quantize_aware: round to 8 bits where the int8 export does, see `quantize_aware`.
         fix_left_right: exchange left and right labels of training faces that have them on the wrong side, see
             `keras_bisenet.data.sides`.
@@ -107,12 +110,14 @@ class TrainConfig:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     quantize_aware: bool = False
     label_weight: float = 1.0
+    lovasz_weight: float = 0.0
     pixel_weight: float = 0.0
     pixel_temperature: float = 1.0
     channel_weight: float = 0.0
     channel_temperature: float = 4.0
-    distillation_stride: int = 1
+    loss_stride: int = 1
     rare_class_threshold: float = 0.0
+    paste_rate: float = 0.0
     fix_left_right: bool = False
     holdout: int = 0
     seed: int = 0
@@ -133,6 +138,11 @@ class TrainConfig:
                     value = getattr(owner, field, None)
                     if value is not None and not fits(value):
                         raise TrainingError(f"{field} is {shown(repr(value))}; expected {expected}")
+        if self.paste_rate and not self.rare_class_threshold:
+            raise TrainingError(
+                f"paste_rate is {self.paste_rate:g} and rare_class_threshold 0; expected a threshold above 0, or no "
+                "class counts as rare"
+            )
         if not any(getattr(self, weight) for weight in _LOSS_WEIGHTS):
             raise TrainingError(f"{', '.join(_LOSS_WEIGHTS)} are all 0; expected one above 0, or nothing is learned")
 
@@ -178,7 +188,7 @@ DISTILL = dataclasses.replace(
     pixel_weight=1.0,
     pixel_temperature=2.0,
     channel_weight=3.0,
-    distillation_stride=4,
+    loss_stride=4,
     augmentation=dataclasses.replace(CELEBAMASK_1K.augmentation, scale=(0.5, 1.4), rotation=20.0),
 )
 

@@ -160,7 +160,12 @@ def global_batches(
     Returns:
         Iterable without end.
     """
-    factors = pipeline.repeat_factors(examples, config.num_classes, config.rare_class_threshold)
+    factors, parts = np.ones(len(examples)), None
+    if config.rare_class_threshold:
+        present = pipeline.presence(examples, config.num_classes)
+        factors = pipeline.repeat_factors(present, config.rare_class_threshold)
+        if config.paste_rate:
+            parts = pipeline.RareParts(examples, present, config.rare_class_threshold, config.paste_rate)
 
     def shard(context):
         return pipeline.batches(
@@ -174,6 +179,7 @@ def global_batches(
             start=step * config.accumulate,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
             replicas=context.num_replicas_in_sync // context.num_input_pipelines,
+            parts=parts,
         )
 
     return strategy.distribute_datasets_from_function(shard)

@@ -1,4 +1,5 @@
-"""The losses of a training: cross entropy over the hardest pixels of a batch, as the original has it; distillation.
+"""The losses of a training: cross entropy over the hardest pixels of a batch, as the original has it; Lovász-softmax;
+distillation.
 
 All functions run inside `tf.distribute` too: the hardest pixels are those of the global batch, so a run on several
 devices equals one on a single device.
@@ -124,6 +125,43 @@ def channel_distillation(logits: tf.Tensor, taught: tf.Tensor, temperature: floa
         return tf.transpose(tf.reshape(values, [batch, height * width, classes]), [0, 2, 1])
 
     return temperature**2 * _mean_over_replicas(_divergence(by_class(logits), by_class(taught), temperature))
+
+
+def lovasz_softmax(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """A loss that falls as the mean IoU of a photo rises, the mean over the photos.
+
+        mean over photos, and over the classes that a photo shows, of  sum over i of  m[i] * (J(i) - J(i - 1))
+
+    with m the errors of a class, |(1 where the label is the class, else 0) - its probability|, from the largest to the
+    smallest, and J(i) one minus the IoU of the class where the first i pixels of that order are wrong and no other.
+    (Berman, Triki and Blaschko, "The Lovász-Softmax loss", 2018, arXiv:1705.08790, equations 8 to 11 and algorithm 1,
+    each photo by itself. For probabilities of 0 and 1 it is one minus the IoU; a small class counts as much as a large
+    one.)
+
+    Args:
+        logits: `[N, H, W, C]` float; 16-bit ones are raised to float32.
+        labels: `[N, H, W]` int32, 0..C-1, or `IGNORE`.
+
+    Returns:
+        Scalar, 0..1. Under `tf.distribute` the part of this replica: the parts of all add up to the loss.
+    """
+    dtype = tf.float64 if logits.dtype == tf.float64 else tf.float32
+    batch, height, width, classes = tf.unstack(tf.shape(logits))
+    labels = tf.reshape(labels, [batch, 1, height * width])
+    probabilities = tf.reshape(tf.nn.softmax(tf.cast(logits, dtype)), [batch, height * width, classes])
+    truth = tf.cast(labels == tf.range(classes)[:, tf.newaxis], dtype)
+    errors = tf.abs(truth - tf.transpose(probabilities, [0, 2, 1]))
+    # An error of 0 comes last, where it changes nothing.
+    errors = tf.where(labels == IGNORE, tf.zeros([], dtype), errors)
+    errors, places = tf.math.top_k(errors, height * width)
+    truth = tf.gather(truth, places, batch_dims=2)
+    count = tf.reduce_sum(truth, axis=2, keepdims=True)
+    union = count + tf.cumsum(1 - truth, axis=2)
+    jaccard = 1 - tf.math.divide_no_nan(count - tf.cumsum(truth, axis=2), union)
+    steps = jaccard - tf.pad(jaccard, [[0, 0], [0, 0], [1, 0]])[..., :-1]
+    shown = tf.cast(count[..., 0] > 0, dtype)
+    by_class = tf.reduce_sum(errors * tf.stop_gradient(steps), axis=2) * shown
+    return _mean_over_replicas(tf.math.divide_no_nan(tf.reduce_sum(by_class, axis=1), tf.reduce_sum(shown, axis=1)))
 
 
 def _divergence(logits, taught, temperature):

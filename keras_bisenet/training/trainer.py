@@ -139,9 +139,12 @@ class Trainer:
         if config.label_weight:
             hardest = losses.ohem_cross_entropy(logits, labels, config.ohem_threshold, config.ohem_share)
             terms.append(config.label_weight * hardest)
+        step = config.loss_stride
+        logits = logits[:, ::step, ::step]
+        if config.lovasz_weight:
+            terms.append(config.lovasz_weight * losses.lovasz_softmax(logits, labels[:, ::step, ::step]))
         if taught is not None:
-            step = config.distillation_stride
-            logits, taught = logits[:, ::step, ::step], taught[:, ::step, ::step]
+            taught = taught[:, ::step, ::step]
             for weight, loss, temperature in (
                 (config.pixel_weight, losses.pixel_distillation, config.pixel_temperature),
                 (config.channel_weight, losses.channel_distillation, config.channel_temperature),

@@ -68,8 +68,46 @@ def test_factors_by_hand(tmp_path):
     examples = pipeline.Examples(
         [make(tmp_path, n, np.zeros((4, 4, 3), np.uint8), label) for n, label in enumerate(labels)]
     )
-    np.testing.assert_allclose(pipeline.repeat_factors(examples, 3, 0.5), [1, 1, 2**0.5, 1])
-    np.testing.assert_array_equal(pipeline.repeat_factors(examples, 3, 0), np.ones(4))
+    present = pipeline.presence(examples, 3)
+    np.testing.assert_array_equal(present, [[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]])
+    np.testing.assert_allclose(pipeline.repeat_factors(present, 0.5), [1, 1, 2**0.5, 1])
+
+
+def test_rare_parts_by_hand(tmp_path):
+    """Only class 1 is rare. Its pixels alone come over, but none where nothing is known; the border is blurred."""
+    labels = [np.zeros((12, 12), np.uint8) for _ in range(4)]
+    labels[2][3:9, 3:9] = 1
+    labels[0][:, 6:] = 255
+    photos = [np.full((12, 12, 3), 50 * n, np.uint8) for n in range(4)]
+    examples = pipeline.Examples(
+        [make(tmp_path, n, photo, label) for n, (photo, label) in enumerate(zip(photos, labels, strict=True))]
+    )
+    present = pipeline.presence(examples, 3)
+    photo, label = pipeline.RareParts(examples, present, 0.5, 1.0).lay(photos[0], labels[0], [3, 4])
+    expected = labels[0].copy()
+    expected[3:9, 3:6] = 1
+    np.testing.assert_array_equal(label, expected)
+    assert (photo.dtype, label.dtype) == (np.uint8, np.uint8)
+    assert (photo[6, 4] > 80).all() and 0 < photo[6, 2].max() < 50 and not photo[0, 11].any()
+
+    seldom = pipeline.RareParts(examples, present, 0.5, 0.25)
+    changed = sum(seldom.lay(photos[1], labels[1], [0, n])[1].any() for n in range(400))
+    assert 70 < changed < 130
+    none = pipeline.RareParts(examples, present, 0.2, 1.0)
+    assert not none.lay(photos[1], labels[1], [0, 0])[1].any()
+
+
+def test_parts_of_a_photo_of_another_size(tmp_path):
+    examples = pipeline.Examples(
+        [
+            make(tmp_path, 0, np.zeros((8, 16, 3), np.uint8), np.zeros((8, 16), np.uint8)),
+            make(tmp_path, 1, np.full((16, 8, 3), 200, np.uint8), np.ones((16, 8), np.uint8)),
+        ]
+    )
+    parts = pipeline.RareParts(examples, pipeline.presence(examples, 2), 0.9, 1.0)
+    laid = [parts.lay(*examples[0], [n]) for n in range(20)]
+    assert {photo.shape for photo, _ in laid} == {(8, 16, 3)}
+    assert any((label == 1).all() and (photo == 200).all() for photo, label in laid)
 
 
 def test_going_on_gives_the_numbers_that_would_have_come():

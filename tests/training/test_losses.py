@@ -308,3 +308,55 @@ def test_distillation_by_hand():
     assert losses.pixel_distillation(logits, taught).numpy() == pytest.approx(divergence / 2, rel=1e-12)
     # The first class is seen in (3/4, 1/4), the second alike.
     assert losses.channel_distillation(logits, taught, 1.0).numpy() == pytest.approx(divergence / 2, rel=1e-12)
+
+
+def plain_lovasz(labels):
+    """By the definition: the errors of a class in order, each times what its pixel adds to one minus the IoU."""
+
+    def loss(logits):
+        photos = []
+        for scores, truth in zip(torch.softmax(logits, 1), torch.tensor(labels), strict=True):
+            known = truth != 255
+            scores, truth = scores[:, known], truth[known]
+            classes = []
+            for label in truth.unique().tolist():
+                of_class = truth == label
+                errors = (of_class.to(scores.dtype) - scores[label]).abs()
+                total, before = 0.0, 0.0
+                wrong = torch.zeros_like(of_class)
+                for pixel in errors.detach().argsort(descending=True):
+                    wrong[pixel] = True
+                    # What is missed is no intersection, what is found in excess widens the union.
+                    now = 1 - (of_class & ~wrong).sum() / (of_class | wrong).sum()
+                    total, before = total + errors[pixel] * (now - before), now
+                classes.append(total)
+            photos.append(sum(classes) / len(classes))
+        return sum(photos) / len(photos)
+
+    return loss
+
+
+def test_lovasz_softmax_equals_its_definition_in_pytorch(dtype):
+    logits, labels = example(dtype, shape=(3, 5, 4))
+    expected, expected_gradient = torch_with_gradient(plain_lovasz(labels), logits)
+    value, gradient = with_gradient(lambda logits: losses.lovasz_softmax(logits, labels), logits)
+    np.testing.assert_allclose(value, expected, rtol=10 * TOLERANCE["float32"])
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=TOLERANCE["float32"])
+    assert (gradient[labels == 255] == 0).all()
+
+
+def test_lovasz_softmax_of_certain_labels_is_what_the_iou_lacks():
+    """Class 0 has an IoU of 3 / 4, class 1 of 1 / 2; an unknown pixel is not seen, whatever is predicted there."""
+    labels = np.array([[[0, 0, 1, 1, 0, 255]]], np.int32)
+    predicted = np.array([[[0, 0, 1, 0, 0, 2]]])
+    logits = 200.0 * np.eye(3)[predicted]
+    value = losses.lovasz_softmax(tf.constant(logits), labels).numpy()
+    assert value == pytest.approx(1 - (3 / 4 + 1 / 2) / 2, abs=1e-12)
+
+
+def test_lovasz_softmax_of_photos_without_labels_is_zero():
+    value, gradient = with_gradient(
+        lambda logits: losses.lovasz_softmax(logits, np.full((2, 3, 4), 255, np.int32)),
+        example("float32", (2, 3, 4))[0],
+    )
+    assert value == 0 and not gradient.any()

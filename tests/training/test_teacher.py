@@ -17,7 +17,7 @@ from keras_bisenet.training.teacher import Teacher
 from keras_bisenet.utils.errors import DataError, TrainingError
 
 NARROW = CONFIG.width
-DISTILLING = changed(label_weight=0.0, pixel_weight=1.0, channel_weight=1.0, distillation_stride=2)
+DISTILLING = changed(label_weight=0.0, pixel_weight=1.0, channel_weight=1.0, loss_stride=2)
 STILL = Augmentation(scale=(1.0, 1.0), flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
 
 
