@@ -6,13 +6,14 @@ Your photos and labels are a folder:
   mine/labels/anna.png   of the same size, 8-bit grayscale: each pixel is the number of its class, or 255 for none
   mine/train.txt         names without suffix, one a line: anna
   mine/val.txt           the same, other photos
+  mine/labels.json       the classes, in the order of their numbers: {"classes": ["background", "beard", "other"]}
 
 Without --data_dir a small folder is made of the bundled photo, with three classes, to see the whole way in a minute.
 That network has seen one person alone: its figures say that the training works, not how good it is on others.
 
 Examples:
   python examples/fine_tune_on_your_classes.py
-  python examples/fine_tune_on_your_classes.py --data_dir mine --classes background,beard,other --steps 2000
+  python examples/fine_tune_on_your_classes.py --data_dir mine --steps 2000
 """
 
 import dataclasses
@@ -32,7 +33,6 @@ FACE = ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", 
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder of the labeled photos, see above. Default: a small one is made.")
-flags.DEFINE_list("classes", ["background", "face", "hair"], "Names of the classes, in the order of their numbers.")
 flags.DEFINE_integer("steps", 120, "How long to train.", lower_bound=1)
 flags.DEFINE_string("output_dir", "build/fine_tune", "Folder for everything that is written.")
 
@@ -46,7 +46,7 @@ def make_data(data_dir):
     import numpy as np
     from PIL import Image
 
-    from keras_bisenet import LABELS, FaceParser
+    from keras_bisenet import LABELS, FaceParser, classes
     from keras_bisenet.export.quantization import calibration
 
     parser = FaceParser()
@@ -61,6 +61,8 @@ def make_data(data_dir):
             Image.fromarray(photo).save(data_dir / "images" / f"{name}.png")
             Image.fromarray(merged[parser(photo)]).save(data_dir / "labels" / f"{name}.png")
         (data_dir / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    of_data = classes.named(["background", "face", "hair"], palette={"face": "#f2c4a4"})
+    (data_dir / classes.FILE).write_text(of_data.as_json(), encoding="utf-8")
 
 
 def default_weights():
@@ -89,7 +91,7 @@ def run(options):
     """
     from PIL import Image
 
-    from keras_bisenet import FaceParser, load_model
+    from keras_bisenet import FaceParser, classes, load_model
     from keras_bisenet.data import folder
     from keras_bisenet.export import convert
     from keras_bisenet.export.quantization import calibration
@@ -98,17 +100,18 @@ def run(options):
     from keras_bisenet.utils import atomic, images
     from weight_port import manifest
 
-    output, names = pathlib.Path(options.output_dir), tuple(options.classes)
+    output = pathlib.Path(options.output_dir)
     data_dir = pathlib.Path(options.data_dir or output / "data")
     if options.data_dir is None:
         with atomic.staged(data_dir) as scratch:
             make_data(scratch)
 
-    # The recipe of scripts/train.py --config fine_tune, changed for a few photos and two cores. With left and right
-    # among your classes, also augmentation=dataclasses.replace(configs.FINE_TUNE.augmentation, flip=False).
+    # What a mirrored photo exchanges is found by the names: l_hand and r_hand, or "left hand" and "right hand".
+    own = classes.read(data_dir / classes.FILE)
+    # The recipe of scripts/train.py --config fine_tune, changed for a few photos and two cores.
     config = dataclasses.replace(
         configs.FINE_TUNE,
-        num_classes=len(names),
+        num_classes=len(own),
         steps=options.steps,
         crop_size=SIDE,
         batch_size=4,
@@ -124,17 +127,17 @@ def run(options):
     best = workdir / "best.keras"
     photos = calibration.from_folder(data_dir / "images", (SIDE, SIDE)).images
     license_ = manifest.locate("default", MANIFEST).license
-    info = metadata.ModelInfo(names, manifest.sha256(best), license=license_)
+    info = metadata.ModelInfo(own, manifest.sha256(best), license=license_)
     content = convert.to_tflite(load_model(best), (SIDE, SIDE), "int8", photos=photos, info=info)
     with atomic.staged(output) as scratch:
         file = scratch / "own_classes_int8.tflite"
         file.write_bytes(content)
         parser, examples = FaceParser(file), folder.read_split(data_dir, "val")
         for name, predict in (("best.keras", FaceParser(best, image_size=(SIDE, SIDE))), (file.name, parser)):
-            scores = evaluation.evaluate(predict, examples, len(names)).scores
-            print(f"\n{name} on {len(examples)} photos\n{scores.table(names)}")
+            scores = evaluation.evaluate(predict, examples, len(own)).scores
+            print(f"\n{name} on {len(examples)} photos\n{scores.table(own.names)}")
         rows = [(images.read(one.image), folder.read_label(one.label), parser(one.image)) for one in examples[:3]]
-        Image.fromarray(reports.contact_sheet(rows)).save(scratch / "result.png")
+        Image.fromarray(reports.contact_sheet(rows, own.palette)).save(scratch / "result.png")
     print(f"\n{file.name} has the classes {', '.join(parser.class_names)}")
     print(f"it and result.png (photo, label, int8) are in {output}")
 

@@ -41,8 +41,8 @@ def run(options):
 
     import keras_bisenet
     import weight_port
+    from keras_bisenet import classes
     from keras_bisenet.export import convert
-    from keras_bisenet.labels import class_names
     from keras_bisenet.models.bisenet import HEADS
     from keras_bisenet.tflite import metadata
     from keras_bisenet.utils import atomic, images, painting
@@ -75,8 +75,8 @@ def run(options):
             raise ExportError(f"{head} differs from PyTorch: {failure}")
 
     # 4. Export: a uint8 photo in, uint8 labels out. The metadata tells the file's users what they want to know of it.
-    names = class_names(architecture.num_classes)
-    info = metadata.ModelInfo(names, checkpoint.sha256, license=checkpoint.license)
+    of_network = classes.of_count(architecture.num_classes)
+    info = metadata.ModelInfo(of_network, checkpoint.sha256, license=checkpoint.license)
     content = convert.to_tflite(model, SIZE, PRECISION, info=info)
     with atomic.staged(options.output_dir) as folder:
         file = folder / f"face_parsing_{PRECISION}.tflite"

@@ -76,8 +76,3 @@ PALETTE = (
     (108, 60, 160),
     (190, 190, 60),
 )
-
-
-def class_names(num_classes: int) -> tuple[str, ...]:
-    """The names of a network's classes: `LABELS` if it has as many, else their numbers."""
-    return LABELS if num_classes == len(LABELS) else tuple(f"class {label}" for label in range(num_classes))

@@ -80,7 +80,6 @@ def run(options):
     from tqdm import tqdm
 
     from keras_bisenet.data import folder, label_order
-    from keras_bisenet.labels import LABELS, class_names
     from keras_bisenet.training import chart, evaluation
     from keras_bisenet.utils import atomic, images
     from weight_port import manifest
@@ -91,8 +90,7 @@ def run(options):
         path, kind, parser = open_model(options.model, size)
         if parser.num_classes is None:
             raise ModelError(f"{path}: returns labels and does not say of how many classes; export it with logits")
-        if parser.num_classes == len(LABELS):
-            label_order.check(options.data_dir)
+        names = label_order.read(options.data_dir, parser.num_classes).names
         _, bad = folder.check(examples, parser.num_classes, skip_bad=True)
         if bad:
             raise DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
@@ -103,7 +101,6 @@ def run(options):
             raise
         except ValueError as error:  # a third-party file may predict anything
             raise ModelError(f"{path}: {error}; it has {parser.num_classes} classes") from error
-        names = class_names(parser.num_classes)
         report = {
             "model": {
                 "path": str(path),

@@ -1,6 +1,7 @@
 """Ports a face-parsing checkpoint to Keras, exports it, and verifies every file against PyTorch.
 
-Writes bisenet.keras, face_parsing_<precision>.tflite or saved_model/, report.html, report.json and preview.png. Exit
+Writes bisenet.keras, labels.json, face_parsing_<precision>.tflite or saved_model/, report.html, report.json and
+preview.png. Exit
 status 0 only if every comparison holds; what fails is left as <name>.failed.
 
 Examples:
@@ -21,6 +22,11 @@ from keras_bisenet.utils import native_output
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "checkpoint", "default", "A .pth, .pt, .safetensors or .keras file, or a name in checkpoints/manifest.json."
+)
+flags.DEFINE_string(
+    "labels",
+    None,
+    "A labels.json with names and colors of the classes. Default: the one beside the checkpoint, if any.",
 )
 flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
@@ -58,11 +64,11 @@ def run(options):
     with native_output.captured():
         import keras_bisenet.models.bisenet
     import weight_port
+    from keras_bisenet import classes
     from keras_bisenet.export import convert, pipeline
     from keras_bisenet.export.options import resolve
     from keras_bisenet.export.quantization import calibration
     from keras_bisenet.export.report import html_page, preview, summary
-    from keras_bisenet.labels import class_names
     from keras_bisenet.tflite import metadata
     from keras_bisenet.utils import atomic, images
     from weight_port import manifest, verification
@@ -80,6 +86,10 @@ def run(options):
         with steps("read checkpoint and photos"):
             checkpoint = manifest.locate(options.checkpoint, command.MANIFEST)
             state, architecture, model = read(checkpoint.path)
+            if options.labels is None:
+                of_network = classes.beside(checkpoint.path, architecture.num_classes)
+            else:
+                of_network = classes.check(options.labels, architecture.num_classes)
             files = images.find(options.verify_images or images.BUNDLED)
             photos = {file.name: images.read(file, size) for file in files}
             examples = calibration.Photos()
@@ -94,7 +104,7 @@ def run(options):
             reference = torch_network.Reference(state, architecture)
             pipeline.verify_port(model, image, photo, reference, checks)
         info = metadata.ModelInfo(
-            class_names(architecture.num_classes),
+            of_network,
             checkpoint.sha256,
             options.author,
             checkpoint.license if options.license is None else options.license,
@@ -106,7 +116,7 @@ def run(options):
             expected, labels = pipeline.verify(model, photos, reference, checks, written, folder, export_options)
         with steps("draw preview.png"):
             of_files = {name: found for name, found in labels.items() if name != "keras"}
-            preview.save_preview(folder / "preview.png", photo, expected, of_files, architecture.num_classes)
+            preview.save_preview(folder / "preview.png", photo, expected, of_files, of_network)
         names, others = pipeline.reject(folder, of_files, checks.failed())
         names = {"keras": pipeline.file_name("keras"), **names}
         obsolete += others
@@ -119,7 +129,7 @@ def run(options):
         asked = shlex.join(sys.orig_argv)
         figures = summary.assemble(folder, described, origin, export_options, examples, checks, latency, steps, asked)
         evidence = html_page.Evidence(
-            image, photo, expected, labels, names, info.labels, verification.EDGES, checks.histograms
+            image, photo, expected, labels, names, of_network, verification.EDGES, checks.histograms
         )
         summary.write(folder, figures, evidence)
 

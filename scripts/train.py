@@ -143,10 +143,10 @@ def read_network(path, backbone_classes=None):
 
 
 def main(options):
-    from keras_bisenet.labels import class_names
+    from keras_bisenet import classes
 
     scores = run(options)
-    print(scores.table(class_names(len(scores.iou))))
+    print(scores.table(classes.read(f"{options.workdir}/{classes.FILE}").names))
     print(f"best.keras and all else is in {options.workdir}")
 
 

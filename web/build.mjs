@@ -20,7 +20,7 @@ const { values } = parseArgs({
     output: { type: "string", default: join(ROOT, "build", "web") },
   },
 });
-const models = resolve(values.models);
+const source = resolve(values.models);
 const output = resolve(values.output);
 
 rmSync(output, { recursive: true, force: true });
@@ -45,12 +45,12 @@ copyFileSync(join(ASSETS, "astronaut_face.png"), join(output, "example.png"));
 cpSync(join(HERE, "node_modules", "@litertjs", "core", "wasm"), join(output, "wasm"), { recursive: true });
 
 // An exported file takes the place of a shipped one.
-for (const folder of [ASSETS, models].filter(existsSync)) {
+for (const folder of [ASSETS, source].filter(existsSync)) {
   for (const name of readdirSync(folder).filter((name) => name.endsWith(".tflite"))) {
     // A clone takes no disk space where the file system can do that.
     copyFileSync(join(folder, name), join(output, "models", name), constants.COPYFILE_FICLONE);
   }
 }
-const facts = JSON.parse(execFileSync(process.env.PYTHON ?? "python3", [join(HERE, "facts.py")]));
-facts.models = readdirSync(join(output, "models"));
-writeFileSync(join(output, "facts.json"), JSON.stringify(facts));
+const files = readdirSync(join(output, "models")).map((name) => join(output, "models", name));
+const models = execFileSync(process.env.PYTHON ?? "python3", [join(HERE, "facts.py"), ...files], { encoding: "utf8" });
+writeFileSync(join(output, "facts.json"), `{"models": ${models}}`);

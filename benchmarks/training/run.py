@@ -18,6 +18,7 @@ from absl import flags
 from PIL import Image
 
 from benchmarks.common import experiment, networks, processes, reporting, statistics
+from keras_bisenet import classes
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import images
 
@@ -98,7 +99,7 @@ def pipeline_step(size, batch_size, scratch, cache_bytes=2**31):
     for array, file in zip(_labeled_photo(), files, strict=True):
         Image.fromarray(array).save(file, quality=95)
     examples = [folder.Example(str(number), *files) for number in range(EXAMPLES)]
-    settings = {"augmentation": Augmentation(rotation=15.0), "num_classes": len(LABELS), "batch_size": batch_size}
+    settings = {"augmentation": Augmentation(rotation=15.0), "classes": classes.FACE, "batch_size": batch_size}
     cached = pipeline.Examples(examples, cache_bytes=cache_bytes)
     stream = pipeline.batches(cached, np.ones(EXAMPLES), (size, size), **settings, seed=0)
     return functools.partial(next, iter(stream))

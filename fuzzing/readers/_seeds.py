@@ -9,6 +9,7 @@ import sys
 import keras
 from keras import ops
 
+from keras_bisenet import classes
 from keras_bisenet.export import convert
 from keras_bisenet.export.quantization import calibration
 from keras_bisenet.models import layers
@@ -31,7 +32,7 @@ def network():
 
 def write(folder):
     """Writes a file a seed into a folder."""
-    model, info = network(), metadata.ModelInfo(CLASSES, "0" * 64)
+    model, info = network(), metadata.ModelInfo(classes.named(CLASSES), "0" * 64)
     settings = {
         **{precision: {"precision": precision} for precision in convert.PRECISIONS},
         "logits": {"input_type": "float32", "output": "logits"},

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from keras_bisenet.data.sides import mirrored_labels
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.preprocessing import MEAN
 
@@ -32,7 +31,7 @@ class Augmentation:
     saturation: float = 0.5
 
 
-def augment(image, label, seed, size, augmentation, num_classes):
+def augment(image, label, seed, size, augmentation, classes):
     """Changes one example at random. Equal seeds give equal results, on any machine and in any order.
 
     Args:
@@ -41,7 +40,7 @@ def augment(image, label, seed, size, augmentation, num_classes):
         seed: `[2]` int64.
         size: (height, width) of the result.
         augmentation: `Augmentation`.
-        num_classes: classes of the network, for `mirrored_labels`.
+        classes: `Classes`, which say what left and right are.
 
     Returns:
         `[*size, 3]` uint8 RGB and `[*size]` uint8 labels. What lies outside the photo has the mean color of
@@ -57,7 +56,7 @@ def augment(image, label, seed, size, augmentation, num_classes):
     mean = 255 * tf.constant(MEAN)
     image = _sample(tf.cast(image, tf.float32) - mean, matrix, size, "BILINEAR", 0.0) + mean
     label = _sample(label[..., tf.newaxis], matrix, size, "NEAREST", IGNORE)[..., 0]
-    label = tf.where(flip, tf.gather(mirrored_labels(num_classes), tf.cast(label, tf.int32)), label)
+    label = tf.where(flip, tf.gather(classes.mirrored, tf.cast(label, tf.int32)), label)
     factors = [
         1 + (2 * draw - 1) * reach
         for draw, reach in (

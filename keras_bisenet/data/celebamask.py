@@ -16,10 +16,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from keras_bisenet import classes
 from keras_bisenet.data import label_order
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import atomic, images, locks, text_files, workers
 from keras_bisenet.utils.errors import DataError, ImageError
+from keras_bisenet.utils.text_files import shown
 
 IMAGES = "CelebA-HQ-img"
 MASKS = "CelebAMask-HQ-mask-anno"
@@ -181,20 +183,23 @@ def _table(path, column):
 
 def _claim(output_dir, size):
     """Makes the folder, or finds out that it is one of ours. Takes its splits away until it is whole."""
-    path = output_dir / label_order.FILE
+    path = output_dir / classes.FILE
     if path.exists():
-        made = label_order.check(output_dir)
+        label_order.read(output_dir, len(LABELS))
+        made = text_files.read_json(path).get("size")
         if made != size:
-            raise DataError(f"{path}: says size {made}; expected {size} as asked for; choose another folder or size")
+            raise DataError(
+                f"{path}: says size {shown(made)}; expected {size} as asked for; choose another folder or size"
+            )
     elif any((output_dir / "labels").glob("*.png")):
-        label_order.check(output_dir)
+        label_order.read(output_dir, len(LABELS))
         raise DataError(
             f"{output_dir / 'labels'}: holds label maps from elsewhere (no {path.name}); expected none; "
             "choose another folder"
         )
     for name in ("images", "labels"):
         (output_dir / name).mkdir(parents=True, exist_ok=True)
-    atomic.write(path, label_order.describe(size))
+    atomic.write(path, classes.FACE.as_json(size=size).encode())
     for split in SPLITS:
         (output_dir / f"{split}.txt").unlink(missing_ok=True)
 

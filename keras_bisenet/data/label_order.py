@@ -1,19 +1,14 @@
 """In which order the classes of label maps are: the same 19 parts come in this network's and in MaskGAN's."""
 
 import contextlib
-import json
 import pathlib
 
 import numpy as np
 
+from keras_bisenet import classes
 from keras_bisenet.data.folder import read_label
 from keras_bisenet.labels import LABELS
-from keras_bisenet.utils import text_files
 from keras_bisenet.utils.errors import DataError
-from keras_bisenet.utils.text_files import shown
-
-# Beside images/ and labels/: the names of the classes in their order, and the size of the maps.
-FILE = "labels.json"
 
 # The order in which MaskGAN (Lee et al., CVPR 2020) paints the same masks, `g_mask.py`.
 MASKGAN = (
@@ -54,29 +49,47 @@ _SAMPLE = 200
 _MARGIN = 3
 
 
-def describe(size):
-    """Content of `labels.json` for label maps of a size in the order of `LABELS`, as bytes."""
-    return (json.dumps({"classes": LABELS, "size": size}, indent=2) + "\n").encode()
+def read(data_dir, num_classes):
+    """The classes of the label maps of a folder.
 
-
-def check(data_dir):
-    """Makes sure that the label maps of a folder are in the order of `LABELS`.
-
-    `labels.json` beside them states it. Where there is none, parts of a face have to lie as in most photos: brows above
-    eyes, eyes above the nose, the person's left on the right. What does not occur does not count, nor do corrupt files.
+    `labels.json` beside them states these. Where there is none they go by their number, and 19 are taken for the face
+    classes; then parts of a face have to lie as in most photos: brows above eyes, eyes above the nose, the person's
+    left on the right. What does not occur does not count, nor do corrupt files.
 
     Args:
         data_dir: folder with `labels/`.
+        num_classes: of the network.
 
     Returns:
-        The size in `labels.json`, or None.
+        `Classes`.
 
     Raises:
-        DataError: they are in another order.
+        DataError: `labels.json` cannot be read, names another number of classes, or has the face classes in another
+            order; or the maps seem to be in another order.
     """
     data_dir = pathlib.Path(data_dir)
-    if (data_dir / FILE).exists():
-        return _check_file(data_dir / FILE)
+    path = data_dir / classes.FILE
+    if path.exists():
+        found = classes.check(path, num_classes)
+        _check_order(path, found.names)
+        return found
+    if num_classes == len(LABELS):
+        _check_maps(data_dir)
+    return classes.of_count(num_classes)
+
+
+def _check_order(path, names):
+    """The face classes in another order would be given to channels that know them in this one."""
+    if names != LABELS and sorted(names) == sorted(LABELS):
+        number, found = next((number, name) for number, name in enumerate(names) if name != LABELS[number])
+        order = " (MaskGAN's order)" if names == MASKGAN else ""
+        raise DataError(
+            f"{path}: class {number} is {found}{order}; expected {LABELS[number]}, as in keras_bisenet.LABELS; "
+            "make the label maps anew with scripts/prepare_celebamask.py"
+        )
+
+
+def _check_maps(data_dir):
     paths = sorted((data_dir / "labels").glob("[!.]*.png"))
     centers = []
     for path in paths[:: len(paths) // _SAMPLE + 1]:
@@ -87,32 +100,9 @@ def check(data_dir):
         order = "another" if _contradictions(centers, MASKGAN) else "MaskGAN's"
         raise DataError(
             f"{data_dir / 'labels'}: seems to be in {order} order ({wrong[0]} in most maps); expected that of "
-            f"keras_bisenet.LABELS; make it anew with scripts/prepare_celebamask.py, or name its classes in "
-            f"{data_dir / FILE}"
+            f"keras_bisenet.LABELS; make it anew with scripts/prepare_celebamask.py, or if these are other classes, "
+            f"name them in {data_dir / classes.FILE}"
         )
-    return None
-
-
-def _check_file(path):
-    try:
-        content = text_files.read_json(path)
-        classes, size = tuple(content["classes"]), content.get("size")
-        if not isinstance(size, int | None):
-            raise ValueError("no size")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f'{path}: cannot be read; expected JSON with a list "classes"; correct it') from error
-    if classes != LABELS:
-        length = max(len(classes), len(LABELS))
-        padded = (names + ("missing",) * (length - len(names)) for names in (classes, LABELS))
-        number, (found, expected) = next(
-            (number, pair) for number, pair in enumerate(zip(*padded, strict=True)) if pair[0] != pair[1]
-        )
-        order = " (MaskGAN's order)" if classes == MASKGAN else ""
-        raise DataError(
-            f"{path}: class {number} is {shown(found)}{order}; expected {expected}, as in keras_bisenet.LABELS; "
-            "make the label maps anew with scripts/prepare_celebamask.py"
-        )
-    return size
 
 
 def _centres(label):

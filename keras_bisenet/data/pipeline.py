@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from keras_bisenet.data import folder, sides
 from keras_bisenet.data.augmentation import augment
-from keras_bisenet.labels import IGNORE, LABELS
+from keras_bisenet.labels import IGNORE
 from keras_bisenet.utils import images
 
 
@@ -17,13 +17,14 @@ class Examples:
 
     Args:
         examples: sequence of `folder.Example`.
-        fix_left_right: whether to exchange left and right labels where they lie on the wrong side, see `sides`.
+        fix_left_right: `Classes` to exchange left and right labels of where they lie on the wrong side of a face, see
+            `sides`; None to leave them.
         cache_bytes: how much to keep.
     """
 
-    def __init__(self, examples, fix_left_right=False, cache_bytes=2**31):
+    def __init__(self, examples, fix_left_right=None, cache_bytes=2**31):
         self.examples = tuple(examples)
-        self._fix_left_right = fix_left_right
+        self._classes, self._pairs = fix_left_right, sides.face_pairs(fix_left_right) if fix_left_right else []
         self._room = cache_bytes
         self._kept = {}
 
@@ -40,8 +41,8 @@ class Examples:
             label = np.full(image.shape[:2], IGNORE, np.uint8)
         else:
             label = folder.read_label(example.label)
-            if self._fix_left_right and sides.are_exchanged(label):
-                label = sides.mirrored_labels(len(LABELS))[label]
+            if sides.are_exchanged(label, self._pairs):
+                label = self._classes.mirrored[label]
         pair = image, label
         size = image.nbytes + label.nbytes
         if size <= self._room:
@@ -165,7 +166,7 @@ def numbers(factors, seed, batch_size, start, shard=(0, 1)):
 
 
 def batches(
-    examples, factors, size, augmentation, num_classes, batch_size, seed, start=0, shard=(0, 1), replicas=1, parts=None
+    examples, factors, size, augmentation, classes, batch_size, seed, start=0, shard=(0, 1), replicas=1, parts=None
 ):
     """Batches of augmented examples without end. Equal arguments give equal batches.
 
@@ -174,7 +175,7 @@ def batches(
         factors: see `order`.
         size: (height, width) of the photos in a batch.
         augmentation: `Augmentation`.
-        num_classes: classes of the network.
+        classes: `Classes`.
         batch_size: examples of a batch over all shards and replicas.
         seed: whole number.
         start: number of batches to skip, for a run that continues.
@@ -195,7 +196,7 @@ def batches(
         image, label = tf.numpy_function(read, [position, number], (tf.uint8, tf.uint8), stateful=False)
         image.set_shape([None, None, 3])
         label.set_shape([None, None])
-        return augment(image, label, tf.stack([tf.cast(seed, tf.int64), position]), size, augmentation, num_classes)
+        return augment(image, label, tf.stack([tf.cast(seed, tf.int64), position]), size, augmentation, classes)
 
     spec = (tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int64))
     dataset = tf.data.Dataset.from_generator(

@@ -5,34 +5,29 @@ import numpy as np
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS
 
 
-def mirrored_labels(num_classes):
-    """What each label becomes in a mirrored photo: `[256]` uint8, with left and right exchanged.
-
-    The pairs are those of the 19 face classes; other classes keep their labels.
-    """
-    table = np.arange(256, dtype=np.uint8)
-    if num_classes == len(LABELS):
-        for left, right in LEFT_RIGHT_PAIRS:
-            table[[left, right]] = right, left
-    return table
+def face_pairs(classes):
+    """Those `left_right_pairs` of `Classes` that are parts of a face by their names: they have their sides of it."""
+    known = {tuple(LABELS[label] for label in pair) for pair in LEFT_RIGHT_PAIRS}
+    return [pair for pair in classes.left_right_pairs if tuple(classes.names[label] for label in pair) in known]
 
 
-def are_exchanged(label):
+def are_exchanged(label, pairs):
     """Whether the left parts of an upright face lie on the left-hand side of the photo, where its right ones belong.
 
     So it is in one of fifteen photos of CelebAMask-HQ.
 
     Args:
-        label: `[H, W]` uint8, the 19 face classes.
+        label: `[H, W]` uint8 class ids.
+        pairs: see `face_pairs`.
 
     Returns:
         True if every pair of which both parts are seen lies so.
     """
     columns = np.arange(label.shape[1])
-    pairs = []
-    for sides in LEFT_RIGHT_PAIRS:
+    exchanged = []
+    for sides in pairs:
         counts = [np.count_nonzero(label == side, axis=0) for side in sides]
         if all(count.any() for count in counts):
             left, right = (np.average(columns, weights=count) for count in counts)
-            pairs.append(left < right)
-    return bool(pairs) and all(pairs)
+            exchanged.append(left < right)
+    return bool(exchanged) and all(exchanged)

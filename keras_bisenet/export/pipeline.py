@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bisenet.classes import FILE
 from keras_bisenet.export import convert, deployment, saved_model
 from keras_bisenet.models.bisenet import HEADS
 from keras_bisenet.preprocessing import normalize
@@ -109,7 +110,7 @@ class TFLiteFile:
 
 
 def write_files(model, folder, options, info, photos, steps, log_folder):
-    """Writes `bisenet.keras`, and a `.tflite` for each precision or a SavedModel, into `folder`.
+    """Writes `bisenet.keras`, `labels.json`, and a `.tflite` for each precision or a SavedModel, into `folder`.
 
     Args:
         model: a `BiSeNet`.
@@ -128,6 +129,7 @@ def write_files(model, folder, options, info, photos, steps, log_folder):
     """
     with steps(f"save {_KERAS}"):
         model.save(folder / _KERAS)
+        (folder / FILE).write_text(info.classes.as_json(), encoding="utf-8")
     files = {}
     for precision in options.precisions:
         with steps(f"convert to {precision} TFLite"):
@@ -142,7 +144,7 @@ def write_files(model, folder, options, info, photos, steps, log_folder):
             files[precision] = TFLiteFile(path, path.read_bytes())
     if options.target == saved_model.NAME:
         with steps("write the SavedModel"):
-            saved_model.write(model, folder, options.image_size, options.output, info.labels)
+            saved_model.write(model, folder, options.image_size, options.output, info.classes.names)
     return files
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_bisenet.inference import model_io, predictors
+from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ModelError
 
@@ -44,6 +45,7 @@ class FaceParser:
         image_size: (height, width), or None if each photo is taken as it is.
         num_classes: number of classes; None where a file does not tell.
         class_names: their names; None likewise.
+        palette: uint8 RGB of each class, to paint it in.
 
     Raises:
         ModelError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
@@ -70,7 +72,10 @@ class FaceParser:
         self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
         self._lock = threading.Lock()
         self.image_size = self._network.image_size
-        self.num_classes, self.class_names = self._network.num_classes, self._network.class_names
+        self.num_classes: int | None = self._network.num_classes
+        classes = self._network.classes
+        self.class_names: tuple[str, ...] | None = classes.names if classes else None
+        self.palette: tuple[tuple[int, int, int], ...] = classes.palette if classes else PALETTE
 
     def __repr__(self) -> str:
         size = "photos of any size" if self.image_size is None else "x".join(map(str, self.image_size))

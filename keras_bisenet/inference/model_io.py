@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_bisenet.classes import Classes
 from keras_bisenet.preprocessing import OFFSET, SCALE
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.utils.errors import ModelError
@@ -48,7 +49,7 @@ class ModelIO:
         activation: what computes the scores, `"SOFTMAX"`, `"LOGISTIC"` or None for anything else.
         one_score: whether there is one score a pixel, that of class 1; class 0 is the rest.
         num_classes: None where a file that returns labels does not tell.
-        class_names: as its metadata has them, or None.
+        classes: `Classes` that its metadata states, or None.
         scores: index of the inner tensor with the scores that labels are made of, or None.
         scores_channels_last: whether that tensor is `[1, h, w, C]`.
     """
@@ -66,7 +67,7 @@ class ModelIO:
     activation: str | None
     one_score: bool
     num_classes: int | None
-    class_names: tuple[str, ...] | None
+    classes: Classes | None
     scores: int | None
     scores_channels_last: bool
 
@@ -156,14 +157,14 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     whole = (1, 3, *size) if channels_first else (1, *size, 3)
 
     found_there = metadata.of_others(content, model)
-    names = found_there.get("labels")
+    stated = found_there.get("classes")
     for each in outputs:
         each["shape"] = _of_size(each["shape"], size)
-    output = _main_output(path, outputs, output, size, names)
+    output = _main_output(path, outputs, output, size, stated)
     returns_labels = _returns_labels(output)
     channels_last = _is_channels_last(output["shape"], size)
     scores = _find_scores(model, output, size) if returns_labels else None
-    num_classes = len(names) if names else None
+    num_classes = len(stated) if stated else None
     if scores is not None:
         num_classes = scores.num_classes
     elif not returns_labels:
@@ -183,7 +184,7 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         activation=_activation(model, output),
         one_score=not returns_labels and _channels(output["shape"], size) == 1,
         num_classes=num_classes,
-        class_names=names if names and len(names) == num_classes else None,
+        classes=stated if stated and len(stated) == num_classes else None,
         scores=scores and scores.index,
         scores_channels_last=scores is not None and scores.channels_last,
     )
@@ -302,7 +303,7 @@ def _find_scores(model, output, size):
     return None
 
 
-def _main_output(path, outputs, wanted, size, class_names):
+def _main_output(path, outputs, wanted, size, stated):
     """The output that counts, of those that are maps over the photo."""
     by_name = {each["name"]: each for each in outputs}
     if wanted is not None:
@@ -318,7 +319,7 @@ def _main_output(path, outputs, wanted, size, class_names):
     for is_better in (
         _returns_labels,
         lambda each: _channels(each["shape"], size) > 1,
-        lambda each: class_names and _channels(each["shape"], size) == len(class_names),
+        lambda each: stated and _channels(each["shape"], size) == len(stated),
     ):
         better = [each for each in largest if is_better(each)]
         largest = better or largest

@@ -1,13 +1,14 @@
 """Files and models as networks that take an image of one size and tell what its pixels show.
 
-All classes have the attributes `image_size` ((height, width), or None for any), `num_classes` and `class_names`, and
-the methods `labels` and `probabilities`. None is thread-safe.
+All have the attributes `image_size` ((height, width), or None for any), `num_classes` and `classes` (a
+`keras_bisenet.classes.Classes`; both None where a file does not tell), and the methods `labels` and `probabilities`.
+None is thread-safe.
 """
 
 import numpy as np
 
+from keras_bisenet import classes
 from keras_bisenet.inference import model_io
-from keras_bisenet.labels import class_names
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.utils import resizing
@@ -42,7 +43,7 @@ class TFLiteNetwork:
         self._runner = self._open()
         self._scores_runner = None
         self.image_size, self.num_classes = self._io.image_size, self._io.num_classes
-        self.class_names = self._io.class_names or (self.num_classes and class_names(self.num_classes))
+        self.classes = self._io.classes or (self.num_classes and classes.of_count(self.num_classes)) or None
 
     def _open(self, inner=None):
         try:
@@ -142,11 +143,13 @@ class LogitsNetwork:
         num_classes: C.
         image_size: (height, width), or None to take each image as it is.
         dtype: of what the function takes.
+        of_network: `Classes`; None to go by their number.
     """
 
-    def __init__(self, function, num_classes, image_size=None, dtype="float32"):
+    def __init__(self, function, num_classes, image_size=None, dtype="float32", of_network=None):
         self._function, self._dtype = function, dtype
-        self.image_size, self.num_classes, self.class_names = image_size, num_classes, class_names(num_classes)
+        self.image_size, self.num_classes = image_size, num_classes
+        self.classes = of_network or classes.of_count(num_classes)
 
     def labels(self, image):
         """Class ids `[H, W]`, integers, of an image `[H, W, 3]` uint8 RGB."""
@@ -166,7 +169,7 @@ class LogitsNetwork:
 
 
 class KerasNetwork(LogitsNetwork):
-    """A `BiSeNet`, or a `.keras` file of one.
+    """A `BiSeNet`, or a `.keras` file of one, with the classes that a `labels.json` beside the file states.
 
     Args:
         model: `BiSeNet`, or path.
@@ -175,6 +178,7 @@ class KerasNetwork(LogitsNetwork):
 
     Raises:
         ModelError: the file is missing, damaged or holds another model; or it takes another size.
+        DataError: about the `labels.json`.
     """
 
     def __init__(self, model, image_size=None, default=None):
@@ -183,7 +187,10 @@ class KerasNetwork(LogitsNetwork):
         from keras_bisenet.inference.loading import load_model
         from keras_bisenet.models.bisenet import HEADS, BiSeNet
 
-        path, model = ("the model", model) if isinstance(model, BiSeNet) else (model, load_model(model))
+        path, of_network = "the model", None
+        if not isinstance(model, BiSeNet):
+            path, model = model, load_model(model)
+            of_network = classes.beside(path, model.num_classes)
         fixed = model.input_shape[1:3]
         if None in fixed:
             image_size = image_size or default
@@ -192,7 +199,7 @@ class KerasNetwork(LogitsNetwork):
             image_size = fixed
         # Without the auxiliary heads.
         network = keras.Model(model.input, model.output[HEADS[0]])
-        super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype)
+        super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype, of_network)
 
 
 def _probabilities(scores, step=0.0):

@@ -1,8 +1,9 @@
 """TFLite Metadata: how a `.tflite` file describes itself to people and to the libraries that open it.
 
 A flatbuffer inside the file describes the model and each of its tensors; the labels lie in a zip archive behind the
-file, as `labels.txt` (`unzip model.tflite` gives it). MediaPipe Tasks, the TFLite Task Library and Netron read them;
-LiteRT runs the file as if they were not there.
+file, as `labels.txt` (`unzip model.tflite` gives it), and beside it `labels.json` where the classes are not those of a
+face. MediaPipe Tasks, the TFLite Task Library and Netron read the flatbuffer and `labels.txt`; LiteRT runs the file as
+if they were not there.
 """
 
 import contextlib
@@ -12,10 +13,11 @@ import zipfile
 
 import numpy as np
 
-from keras_bisenet import __version__
+from keras_bisenet import __version__, classes
+from keras_bisenet.classes import FACE, FILE, Classes
 from keras_bisenet.preprocessing import MEAN, STD
 from keras_bisenet.tflite import flatbuffer, metadata_schema
-from keras_bisenet.utils import archives
+from keras_bisenet.utils import archives, text_files
 
 LABELS_FILE = "labels.txt"
 # Bytes of a label file, and of the list of files in its archive. Ours have a hundred each.
@@ -52,14 +54,14 @@ class ModelInfo:
     """What a file cannot tell of itself.
 
     Attributes:
-        labels: names of the classes, in the order of the channels.
+        classes: `Classes`, in the order of the channels.
         checkpoint_sha256: SHA-256 of the checkpoint that the weights come from, hexadecimal.
         author: of the model; may be empty.
         license: the terms of the weights; empty if there are none to tell.
         name, description, version: of the model.
     """
 
-    labels: tuple[str, ...]
+    classes: Classes
     checkpoint_sha256: str
     author: str = ""
     license: str = ""
@@ -99,12 +101,17 @@ def attach(model, info):
     for output in outputs:
         if output["name"] not in _OUTPUTS:
             raise ValueError(f"the file has the output {output['name']}; expected some of {', '.join(_OUTPUTS)}")
-        if output["shape"][3:] not in ([], [len(info.labels)]):
-            raise ValueError(f"{output['name']} has {output['shape'][3]} channels; there are {len(info.labels)} labels")
+        if output["shape"][3:] not in ([], [len(info.classes)]):
+            raise ValueError(
+                f"{output['name']} has {output['shape'][3]} channels; there are {len(info.classes)} labels"
+            )
     metadata = metadata_schema.pack("ModelMetadata", _model(inputs, outputs, info), _IDENTIFIER)
     flatbuffer.add_metadata(model, _METADATA, metadata)
     flatbuffer.add_metadata(model, _CHECKPOINT, info.checkpoint_sha256.encode())
-    return _append_file(flatbuffer.pack(model), LABELS_FILE, "\n".join(info.labels))
+    files = {LABELS_FILE: "\n".join(info.classes.names)}
+    if info.classes != FACE:
+        files[FILE] = info.classes.as_json()
+    return _append_files(flatbuffer.pack(model), files)
 
 
 def read(content, model=None):
@@ -143,8 +150,8 @@ def of_others(content, model):
         model: the same, unpacked by `flatbuffer.unpack`.
 
     Returns:
-        dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` arrays each; `labels`: names
-        of the classes, a tuple. What the file does not say is missing.
+        dict: `normalization`: mean and standard deviation of pixels 0..255, `[3]` arrays each; `classes`: `Classes`.
+        What the file does not say is missing.
     """
     result = {}
     # Third-party metadata may be damaged in any way, and the file runs without them; what was read before stays.
@@ -160,7 +167,11 @@ def of_others(content, model):
         for tensor in graph.get("output_tensor_metadata", ()):
             for file in tensor.get("associated_files", ()):
                 if file.get("type") in (_AXIS_LABELS, _VALUE_LABELS):
-                    result["labels"] = tuple(_read_file(content, file["name"]).splitlines())
+                    result["classes"] = classes.of_others(_read_file(content, file["name"]).splitlines())
+        # Ours; the names are those of `labels.txt`.
+        stated = classes.of_json(text_files.parse_json(_read_file(content, FILE)))
+        if stated.names == result["classes"].names:
+            result["classes"] = stated
     return result
 
 
@@ -184,7 +195,7 @@ def _model(inputs, outputs, info):
     """The table ModelMetadata of a file with these inputs and outputs, `{name, shape, dtype}` each."""
     graph = {
         "input_tensor_metadata": [_image(tensor) for tensor in inputs],
-        "output_tensor_metadata": [_output(tensor, len(info.labels)) for tensor in outputs],
+        "output_tensor_metadata": [_output(tensor, len(info.classes)) for tensor in outputs],
     }
     (output, *more), parser = [tensor["name"] for tensor in outputs], _PARSER
     if not more and output in _OUTPUT_ACTIVATIONS:
@@ -253,13 +264,14 @@ def _entry(model, name):
     return model.buffers[buffers[-1]].data.tobytes() if buffers else None
 
 
-def _append_file(content, name, text):
-    """Puts a zip archive with one file behind `content`; its offsets count from the beginning of `content`."""
+def _append_files(content, files):
+    """Puts a zip archive of files, name -> text, behind `content`; its offsets count from where that begins."""
     stream = io.BytesIO()
     stream.write(content)
-    # Its time is always 1980 and its system always Unix, so that equal models make equal files.
-    entry = zipfile.ZipInfo(name)
-    entry.create_system, entry.external_attr = 3, 0o644 << 16
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(entry, text)
+        for name, text in files.items():
+            # Its time is always 1980 and its system always Unix, so that equal models make equal files.
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, text)
     return stream.getvalue()

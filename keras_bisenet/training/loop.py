@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from keras_bisenet import classes
+from keras_bisenet.classes import Classes
 from keras_bisenet.data import folder, label_order, pipeline
-from keras_bisenet.labels import LABELS
 from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import devices, metrics, reports, splits
@@ -51,8 +52,9 @@ def train_and_evaluate(
 ) -> metrics.Scores:
     """Trains a BiSeNet on a labeled folder, or resumes a run that was interrupted.
 
-    The folder of the run holds `config.json`, `state.npz` (to resume from), `best.keras` (highest mean IoU on the
-    validation split), `last.keras` (at the end), `steps.csv`, `evaluations.csv`, `tensorboard/` and `predictions/`.
+    The folder of the run holds `config.json`, `labels.json` (the classes), `state.npz` (to resume from), `best.keras`
+    (highest mean IoU on the validation split), `last.keras` (at the end), `steps.csv`, `evaluations.csv`,
+    `tensorboard/` and `predictions/`.
 
     Several workers call it with the same arguments. All of them read the data; the folder of the run is the chief's.
 
@@ -94,21 +96,21 @@ def train_and_evaluate(
     # A second process would write into the same logs and checkpoints.
     with locks.held(workdir, TrainingError) if chief else contextlib.nullcontext():
         found = splits.read(config, data_dir, unlabeled=teacher is not None)
+        of_data = label_order.read(data_dir, config.num_classes)
         names = {
             "data": str(pathlib.Path(data_dir).resolve()),
             "photos": splits.digests(found),
+            **of_data.as_dict(),
             "start": start.name,
             "teacher": teacher.name if teacher else None,
         }
         files = Workdir(workdir, describe(config, **names)) if chief else None
-        if config.num_classes == len(LABELS):
-            label_order.check(data_dir)
         examples = {}
         for split, listed in found.items():
             good, skipped = folder.check(listed, config.num_classes, skip_bad)
             if skipped:
                 tqdm.write(f"{len(skipped)} examples of {split} left out; the first: {skipped[0]}")
-            examples[split] = pipeline.Examples(good, config.fix_left_right and split == "train")
+            examples[split] = pipeline.Examples(good, of_data if config.fix_left_right and split == "train" else None)
         splits.check_labeled(data_dir, examples["val"].examples)
         trainer = Trainer(
             _model(config, start, strategy, teaches_itself=config.distills and not teacher),
@@ -125,9 +127,10 @@ def train_and_evaluate(
         interval.restore(state)
         if files:
             files.begin()
+            files.write(classes.FILE, lambda path: path.write_text(of_data.as_json(), encoding="utf-8"))
         if trainer.completed:
             tqdm.write(f"going on after step {trainer.completed}")
-        return _Run(config, files, examples, trainer, progress, interval).run()
+        return _Run(config, files, of_data, examples, trainer, progress, interval).run()
 
 
 def _model(config, start, strategy, teaches_itself):
@@ -147,13 +150,18 @@ def _model(config, start, strategy, teaches_itself):
 
 
 def global_batches(
-    config: TrainConfig, examples: pipeline.Examples, strategy: tf.distribute.Strategy, step: int = 0
+    config: TrainConfig,
+    examples: pipeline.Examples,
+    of_data: Classes,
+    strategy: tf.distribute.Strategy,
+    step: int = 0,
 ) -> Iterable[Any]:
     """The training batches from a step on, for `Trainer.step`.
 
     Args:
         config: `TrainConfig`.
         examples: `pipeline.Examples`.
+        of_data: their classes.
         strategy: `tf.distribute.Strategy`: each of its devices gets its part of every batch.
         step: number of steps to pass over.
 
@@ -173,7 +181,7 @@ def global_batches(
             factors,
             (config.crop_size, config.crop_size),
             config.augmentation,
-            config.num_classes,
+            of_data,
             config.batch_size,
             config.seed,
             start=step * config.accumulate,
@@ -188,17 +196,19 @@ def global_batches(
 class _Run:
     """The rest of a run. `files` is None on all workers but the chief."""
 
-    def __init__(self, config, files, examples, trainer, progress, interval):
-        self.config, self.files, self.examples, self.trainer = config, files, examples, trainer
+    def __init__(self, config, files, of_data, examples, trainer, progress, interval):
+        self.config, self.files, self.classes, self.examples, self.trainer = config, files, of_data, examples, trainer
         self.progress, self.interval = progress, interval
         self.worker, self.workers = devices.place(trainer.strategy)
-        self.reports = reports.Reports(files, trainer.completed, config.num_classes) if files else None
+        self.reports = reports.Reports(files, trainer.completed, of_data) if files else None
         self.evaluated = BiSeNet(config.num_classes, config.backbone, config.width)
         self.unsaved = None
 
     def run(self):
         config, trainer = self.config, self.trainer
-        batches = iter(global_batches(config, self.examples["train"], trainer.strategy, trainer.completed))
+        batches = iter(
+            global_batches(config, self.examples["train"], self.classes, trainer.strategy, trainer.completed)
+        )
         if config.steps <= config.warmup_steps:
             tqdm.write(
                 f"steps is {config.steps} and warmup_steps {config.warmup_steps}: the learning rate never reaches "

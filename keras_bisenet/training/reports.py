@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_bisenet.labels import IGNORE, class_names
+from keras_bisenet.labels import IGNORE, PALETTE
 from keras_bisenet.models.bisenet import HEADS
 from keras_bisenet.training.curve import save_curve
 from keras_bisenet.utils.errors import TrainingError
@@ -23,17 +23,17 @@ class Reports:
     Args:
         workdir: `Workdir`.
         step: the step from which the run continues.
-        num_classes: classes of the network.
+        classes: `Classes` of the network.
 
     Raises:
         TrainingError: TensorBoard is not installed, or a log is damaged.
     """
 
-    def __init__(self, workdir, step, num_classes):
+    def __init__(self, workdir, step, classes):
         if importlib.util.find_spec("tensorboard") is None:
             raise TrainingError("a run writes logs for TensorBoard, which is missing: pip install tensorboard")
         self._workdir = workdir
-        self._names = class_names(num_classes)
+        self._classes = classes
         self._steps = workdir.log("steps.csv", step)
         self._evaluations = workdir.log("evaluations.csv", step)
         with workdir.writing():
@@ -50,10 +50,10 @@ class Reports:
     def evaluation(self, step, scores, pictures):
         """`scores`: `metrics.Scores`; `pictures`: list of (photo, labels, predictions) of validation examples."""
         values = {name: getattr(scores, name) for name in ("mean_iou", "mean_f1", "pixel_accuracy")}
-        values |= {f"iou_{name}": float(iou) for name, iou in zip(self._names, scores.iou, strict=True)}
+        values |= {f"iou_{name}": float(iou) for name, iou in zip(self._classes.names, scores.iou, strict=True)}
         self._evaluations.add({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
         self._scalars(step, "evaluation", values)
-        sheet = contact_sheet(pictures)
+        sheet = contact_sheet(pictures, self._classes.palette)
         self._workdir.write("curve.png", lambda path: save_curve(path, self._steps.path, self._evaluations.path))
         self._workdir.write(f"predictions/step_{step:06d}.png", Image.fromarray(sheet).save)
         with self._workdir.writing(), self._tensorboard.as_default(step):
@@ -66,16 +66,20 @@ class Reports:
                 tf.summary.scalar(f"{group}/{name}", value)
 
 
-def contact_sheet(pictures):
+def contact_sheet(pictures, palette=PALETTE):
     """Rows of photo, labels and predictions, `[H, W, 3]` uint8 RGB; pixels without a label are black in both.
 
     Args:
         pictures: list of `[h, w, 3]` uint8 RGB, `[h, w]` labels and `[h, w]` predictions.
+        palette: uint8 RGB of each class.
     """
     rows = []
     for photo, labels, predictions in pictures:
         unknown = (labels == IGNORE)[..., np.newaxis]
-        parts = (photo, *(np.where(unknown, 0, colorize(part)).astype(np.uint8) for part in (labels, predictions)))
+        parts = (
+            photo,
+            *(np.where(unknown, 0, colorize(part, palette)).astype(np.uint8) for part in (labels, predictions)),
+        )
         row = np.concatenate(parts, axis=1)
         width = round(row.shape[1] * PICTURE_HEIGHT / row.shape[0])
         rows.append(np.asarray(Image.fromarray(row).resize((width, PICTURE_HEIGHT))))

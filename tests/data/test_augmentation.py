@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
+from keras_bisenet import classes
 from keras_bisenet.data.augmentation import Augmentation, augment
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS
 
@@ -18,7 +19,7 @@ MEAN, IGNORE = np.array([0.485, 0.456, 0.406]) * 255, 255
 def change(image, label, seed=0, size=None, num_classes=5, **changes):
     """Arrays of one augmented example; nothing is changed but what is asked for."""
     augmentation = dataclasses.replace(NEUTRAL, **changes)
-    result = augment(image, label, (3, seed), size or image.shape[:2], augmentation, num_classes)
+    result = augment(image, label, (3, seed), size or image.shape[:2], augmentation, classes.of_count(num_classes))
     return tuple(part.numpy() for part in result)
 
 
@@ -226,11 +227,11 @@ def test_equal_seeds_give_equal_results_and_others_others():
     augmentation = Augmentation(rotation=20.0)
     size = (32, 40)
     results = {
-        seed: [part.numpy() for part in augment(image, label, seed, size, augmentation, 5)]
+        seed: [part.numpy() for part in augment(image, label, seed, size, augmentation, classes.of_count(5))]
         for seed in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40)]
     }
     for seed, (colors, labels) in results.items():
-        again = augment(image, label, seed, size, augmentation, 5)
+        again = augment(image, label, seed, size, augmentation, classes.of_count(5))
         np.testing.assert_array_equal(again[0], colors)
         np.testing.assert_array_equal(again[1], labels)
         assert sum(np.array_equal(colors, other) for other, _ in results.values()) == 1

@@ -19,6 +19,7 @@ from support.running import processes, wait_for, wait_until_gone
 
 from keras_bisenet import LABELS
 from keras_bisenet.data import celebamask, folder
+from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import locks
 from keras_bisenet.utils.errors import DataError
 
@@ -109,7 +110,12 @@ def test_what_is_written(source, tmp_path):
     assert prepare(source, out) == {"train": 7, "val": 3, "test": 2}
     names = {f"images/{number}.jpg" for number in range(12)} | {f"labels/{number}.png" for number in range(12)}
     assert set(content(out)) == names | {"labels.json", "train.txt", "val.txt", "test.txt"}
-    assert json.loads((out / "labels.json").read_text()) == {"classes": list(LABELS), "size": 8}
+    assert json.loads((out / "labels.json").read_text()) == {
+        "classes": list(LABELS),
+        "left_right_pairs": [["l_brow", "r_brow"], ["l_eye", "r_eye"], ["l_ear", "r_ear"]],
+        "palette": {name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in zip(LABELS, PALETTE, strict=True)},
+        "size": 8,
+    }
     train, val = folder.read_split(out, "train"), folder.read_split(out, "val")
     assert folder.check(train + val, 19) == (train + val, ())
     np.testing.assert_array_equal(folder.read_label(out / "labels" / "0.png"), FACE_LABEL)

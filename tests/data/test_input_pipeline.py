@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_bisenet import classes
 from keras_bisenet.data import pipeline
 from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.data.folder import Example
@@ -33,7 +34,7 @@ def stream(examples, count, **options):
         "factors": np.ones(len(examples)),
         "size": (40, 48),
         "augmentation": PLAIN,
-        "num_classes": 5,
+        "classes": classes.of_count(5),
         "batch_size": 4,
         "seed": 3,
     }
@@ -163,7 +164,7 @@ def test_sides_are_repaired_only_if_asked_for(tmp_path):
     label[2, 1:3], label[2, 5:7] = 4, 5  # the person's left eye on the left of the photo
     example = make(tmp_path, 0, np.zeros((8, 8, 3), np.uint8), label)
     np.testing.assert_array_equal(pipeline.Examples([example])[0][1], label)
-    np.testing.assert_array_equal(pipeline.Examples([example], fix_left_right=True)[0][1], label[:, ::-1])
+    np.testing.assert_array_equal(pipeline.Examples([example], fix_left_right=classes.FACE)[0][1], label[:, ::-1])
 
 
 def test_photos_are_read_as_everywhere_else(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_bisenet import classes
 from keras_bisenet.data import sides
 
 
@@ -15,31 +16,35 @@ def face(left, right, pairs=((2, 3), (4, 5), (7, 8))):
     return label
 
 
-def test_brows_eyes_and_ears_change_sides():
-    table = sides.mirrored_labels(19)
-    assert {label: new for label, new in enumerate(table) if label != new} == {2: 3, 3: 2, 4: 5, 5: 4, 7: 8, 8: 7}
+FACE_PAIRS = sides.face_pairs(classes.FACE)
 
 
-def test_other_classes_have_no_sides():
-    np.testing.assert_array_equal(sides.mirrored_labels(5), np.arange(256))
+def test_only_parts_of_a_face_have_sides_that_are_known():
+    """A hand may lie on either side of a photo."""
+    assert FACE_PAIRS == [(2, 3), (4, 5), (7, 8)]
+    own = classes.named(
+        ["background", "l_hand", "r_hand", "r_eye", "l_eye"], [["l_hand", "r_hand"], ["l_eye", "r_eye"]]
+    )
+    assert sides.face_pairs(own) == [(4, 3)]
+    assert sides.face_pairs(classes.of_count(5)) == []
 
 
 def test_the_persons_left_belongs_on_the_right():
-    assert not sides.are_exchanged(face(left=24, right=8))
-    assert sides.are_exchanged(face(left=8, right=24))
+    assert not sides.are_exchanged(face(left=24, right=8), FACE_PAIRS)
+    assert sides.are_exchanged(face(left=8, right=24), FACE_PAIRS)
 
 
 def test_mirroring_a_photo_and_its_labels_keeps_the_sides():
-    mirrored = sides.mirrored_labels(19)[face(24, 8)[:, ::-1]]
-    assert not sides.are_exchanged(mirrored)
+    mirrored = classes.FACE.mirrored[face(24, 8)[:, ::-1]]
+    assert not sides.are_exchanged(mirrored, FACE_PAIRS)
 
 
 @pytest.mark.parametrize("label", [np.ones((8, 8), np.uint8), face(8, 24, ((2, 1), (4, 1)))])
 def test_one_side_alone_says_nothing(label):
-    assert not sides.are_exchanged(label)
+    assert not sides.are_exchanged(label, FACE_PAIRS)
 
 
 def test_pairs_that_disagree_are_left_alone():
     label = face(8, 24)
     label[:2] = face(24, 8)[:2]
-    assert not sides.are_exchanged(label)
+    assert not sides.are_exchanged(label, FACE_PAIRS)

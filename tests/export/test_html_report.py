@@ -18,8 +18,9 @@ from PIL import Image
 from support.exports import PHOTOS
 from support.paths import ROOT
 
+from keras_bisenet import classes
 from keras_bisenet.export.report import html_page, pictures
-from keras_bisenet.labels import LABELS, PALETTE
+from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import images
 from weight_port import verification
 
@@ -235,7 +236,7 @@ def test_close_up_frames_what_differs():
     differs = np.zeros((60, 80), bool)
     differs[30, 41] = True
     window = pictures.busiest(differs)
-    image = np.asarray(picture(pictures.close_up(labels, differs, window).uri).convert("RGB"))
+    image = np.asarray(picture(pictures.close_up(labels, differs, window, PALETTE).uri).convert("RGB"))
     zoom = image.shape[0] // 48
     assert image.shape == (48 * zoom, 48 * zoom, 3)
     row, column = 30 - window[0].start, 41 - window[1].start
@@ -272,7 +273,7 @@ def test_large_photos_are_made_smaller():
     differs = np.zeros((1500, 3000), bool)
     differs[750, 2999] = True
     shown = pictures.differences(photo, differs, pictures.busiest(differs))
-    labels = pictures.label_map(photo[..., 0] % 19)
+    labels = pictures.label_map(photo[..., 0] % 19, PALETTE)
     for small in (pictures.photo(photo), labels, shown):
         assert (small.width, small.height) == (1024, 512)
     pixels = np.asarray(picture(shown.uri), int)
@@ -290,7 +291,7 @@ def evidence(**changes):
         "reference": labels,
         "labels": {"keras": labels, "int8": labels},
         "files": {"keras": "bisenet.keras", "int8": "face_parsing_int8.tflite"},
-        "class_names": LABELS,
+        "classes": classes.FACE,
         "edges": verification.EDGES,
         "histograms": {"keras": counts, "int8": counts},
     }

@@ -11,7 +11,7 @@ from support.networks import narrow
 from support.ported import default_model
 from torch.nn import functional
 
-from keras_bisenet import LABELS, preprocessing
+from keras_bisenet import LABELS, classes, preprocessing
 from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.quantization import calibration
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
@@ -44,7 +44,7 @@ SHA256 = "0123456789abcdef" * 4
 def small():
     """Makes files of a random network."""
     model = narrow((4,) * 8, 3)
-    info = metadata.ModelInfo(("a", "b", "c"), SHA256, "an author", "a license", "a model", "Does it.", "1.2.3")
+    info = metadata.ModelInfo(classes.named("abc"), SHA256, "an author", "a license", "a model", "Does it.", "1.2.3")
     return functools.cache(lambda **options: convert.to_tflite(model, (64, 96), **options, info=info))
 
 
@@ -165,7 +165,7 @@ class Segmenter:
     """A file of the default checkpoint, in MediaPipe and in LiteRT."""
 
     def __init__(self, path, size, **options):
-        content = convert.to_tflite(default_model(), size, **options, info=metadata.ModelInfo(LABELS, SHA256))
+        content = convert.to_tflite(default_model(), size, **options, info=metadata.ModelInfo(classes.FACE, SHA256))
         path.write_bytes(content)
         self.size = size
         # MediaPipe's kernels may add up in another order than LiteRT's. Seen: 1 pixel of 2.7 million with another

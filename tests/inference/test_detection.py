@@ -14,6 +14,7 @@ from PIL import Image
 from support.refusals import refused
 
 from keras_bisenet import LABELS, FaceParser
+from keras_bisenet.classes import FACE
 from keras_bisenet.inference import detection
 from keras_bisenet.inference.detection import Face
 from keras_bisenet.utils import images
@@ -81,7 +82,7 @@ def test_beyond_the_photo_it_is_mirrored(portrait):
 class Gray:
     """A network that takes the gray of a pixel, in tens, for its label."""
 
-    image_size, num_classes, class_names = (64, 64), 19, LABELS
+    image_size, num_classes, classes = (64, 64), 19, FACE
 
     def labels(self, image):
         return np.rint(image[..., 0] / 10).astype(int)
@@ -156,7 +157,7 @@ def test_labels_come_back_wherever_the_face_is(grey_parser, face):
 class Rings:
     """A network that sees hair in the middle of a dark crop, and skin all over a light one."""
 
-    image_size, num_classes, class_names = (64, 64), 19, LABELS
+    image_size, num_classes, classes = (64, 64), 19, FACE
 
     def labels(self, image):
         labels = np.full(image.shape[:2], 1)

@@ -16,7 +16,7 @@ from support.ported import default_model, default_reference, normalized
 from support.refusals import refused
 
 import weight_port
-from keras_bisenet import LABELS, BiSeNet, FaceParser
+from keras_bisenet import LABELS, BiSeNet, FaceParser, classes
 from keras_bisenet.export.convert import to_tflite
 from keras_bisenet.inference import model_io
 from keras_bisenet.inference.face_parser import BUNDLED, NAMES
@@ -449,7 +449,7 @@ def test_what_is_assumed_of_a_photo_is_told(tmp_path):
 def test_integers_that_stand_for_themselves_are_pixels(photo, tmp_path):
     """Whatever mean and deviation the metadata give: the file computes with them inside."""
     model = BiSeNet(CLASSES, width=0.0625)
-    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    info = metadata.ModelInfo(classes.named("abcde"), "0" * 64)
     for_pixels = to_tflite(model, SIZE, "float32", "uint8", "labels", info=info)
     file = flatbuffer.unpack(for_pixels)
     for_floats = flatbuffer.unpack(to_tflite(model, SIZE, "float32", "float32", "labels", info=info))
@@ -469,7 +469,7 @@ def test_integers_that_stand_for_themselves_are_pixels(photo, tmp_path):
 def test_a_lost_archive_of_labels_leaves_the_normalization():
     """Repacking a file with another tool loses the archive behind it; mean and deviation are inside."""
     model = BiSeNet(CLASSES, width=0.0625)
-    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    info = metadata.ModelInfo(classes.named("abcde"), "0" * 64)
     content = to_tflite(model, (32, 32), "float32", "float32", "logits", info=info)
     repacked = flatbuffer.pack(flatbuffer.unpack(content))
     found = metadata.of_others(repacked, flatbuffer.unpack(repacked))
@@ -492,7 +492,7 @@ def test_a_file_that_takes_any_size(photo, tmp_path):
 
 def test_metadata_comes_first(tmp_path):
     """A file of ours takes normalized floats and says so: without its metadata the graph would tell the same."""
-    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    info = metadata.ModelInfo(classes.named("abcde"), "0" * 64)
     content = to_tflite(narrow((4,) * 8, CLASSES), (32, 32), "float32", "float32", "logits", info=info)
     (tmp_path / "a.tflite").write_bytes(content)
     assert FaceParser(tmp_path / "a.tflite").class_names == tuple("abcde")

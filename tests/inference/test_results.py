@@ -45,7 +45,7 @@ def read(path):
 
 def write(folder, labels, photo=None, kinds=results.KINDS, names=LABELS):
     photo = photo_of(labels.shape) if photo is None else photo
-    results.write(results.paths(folder, "summer/a.jpg", kinds), photo, labels, names)
+    results.write(results.paths(folder, "summer/a.jpg", kinds), photo, labels, names, PALETTE)
 
 
 def test_areas_and_boxes():

@@ -16,7 +16,7 @@ from support.files import names
 from support.paths import DEFAULT_CHECKPOINT, ROOT
 from support.refusals import check_refused
 
-from keras_bisenet import LABELS, BiSeNet, FaceParser
+from keras_bisenet import LABELS, BiSeNet, FaceParser, classes
 from keras_bisenet.export import convert, options, pipeline
 from keras_bisenet.inference import face_parser
 from keras_bisenet.tflite import flatbuffer, metadata
@@ -183,7 +183,7 @@ def mediapipe_file():
     """The bytes of a file that `--target mediapipe` writes for the GPU, of a random network."""
     target = options.resolve("mediapipe", (512, 512))
     asked = target.image_size, "float16", target.input_type, target.output
-    return convert.to_tflite(BiSeNet(len(LABELS)), *asked, info=metadata.ModelInfo(LABELS, "0" * 64))
+    return convert.to_tflite(BiSeNet(len(LABELS)), *asked, info=metadata.ModelInfo(classes.FACE, "0" * 64))
 
 
 @pytest.mark.parametrize("name", MOBILE)

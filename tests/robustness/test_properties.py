@@ -17,6 +17,7 @@ from support.networks import Weight, narrow, shapes
 
 import weight_port
 from keras_bisenet import FaceParser
+from keras_bisenet.classes import of_count
 from keras_bisenet.data.augmentation import Augmentation, augment
 from keras_bisenet.export import convert
 from keras_bisenet.inference import soft_masks
@@ -227,7 +228,7 @@ def test_a_quantized_input_is_off_by_half_a_step(seed, dtype, channels_first, sc
         activation=None,
         one_score=False,
         num_classes=2,
-        class_names=None,
+        classes=None,
         scores=None,
         scores_channels_last=True,
     )
@@ -313,8 +314,8 @@ def photo_and_labels(seed, height, width, classes):
     return random.integers(0, 256, (height, width, 3), np.uint8), labels
 
 
-def augmented(photo, labels, draw, size, augmentation, classes):
-    return [each.numpy() for each in augment(photo, labels, (0, draw), size, augmentation, classes)]
+def augmented(photo, labels, draw, size, augmentation, num_classes):
+    return [each.numpy() for each in augment(photo, labels, (0, draw), size, augmentation, of_count(num_classes))]
 
 
 spans = st.floats(0, 1)

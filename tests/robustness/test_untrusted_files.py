@@ -22,7 +22,7 @@ from PIL import Image
 from support.paths import ROOT
 from support.refusals import refused
 
-from keras_bisenet import FaceParser
+from keras_bisenet import FaceParser, classes
 from keras_bisenet.data import folder, label_order
 from keras_bisenet.export import convert
 from keras_bisenet.inference.batch import results
@@ -273,7 +273,7 @@ def test_a_model_that_returns_something_else_than_it_says(tmp_path, content):
 
 def with_metadata(content, entries):
     """A model of ours, with other files in the archive behind it."""
-    info = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+    info = metadata.ModelInfo(classes.named("abcde"), "0" * 64)
     attached = metadata.attach(flatbuffer.unpack(content), info)
     stream = io.BytesIO()
     stream.write(attached[: attached.rindex(b"PK\3\4")])
@@ -438,18 +438,18 @@ def test_names_in_a_list_cannot_write_lines_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ['{"classes": ' + "[" * 100_000, '{"classes": [], "size": "512\\n"}', " " * 2_000_000],
-    ids=["deep", "size", "large"],
+    ids=["deep", "none", "large"],
 )
-def test_an_order_of_classes_that_is_none(tmp_path, text):
-    (tmp_path / label_order.FILE).write_text(text)
-    with refused(DataError, tmp_path / label_order.FILE, "cannot be read"):
-        label_order.check(tmp_path)
+def test_classes_that_are_none(tmp_path, text):
+    (tmp_path / classes.FILE).write_text(text)
+    with refused(DataError, tmp_path / classes.FILE):
+        label_order.read(tmp_path, 19)
 
 
 def test_classes_cannot_write_lines_of_their_own(tmp_path):
-    (tmp_path / label_order.FILE).write_text(json.dumps({"classes": ["a\nb" * 1000]}))
+    (tmp_path / classes.FILE).write_text(json.dumps({"classes": ["a\nb" * 1000]}))
     with pytest.raises(DataError) as error:
-        label_order.check(tmp_path)
+        label_order.read(tmp_path, 19)
     assert len(str(error.value).splitlines()) == 1
     assert len(str(error.value)) < 400
 

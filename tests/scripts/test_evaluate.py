@@ -271,7 +271,7 @@ def test_labels_of_an_unknown_number_of_classes(tmp_path, tflite_file, data_dir)
 def test_labels_in_another_order(tmp_path, data_dir):
     for name in ("images", "labels", "val.txt"):
         (tmp_path / name).symlink_to(data_dir / name)
-    (tmp_path / "labels.json").write_text(json.dumps([*LABELS[1:], LABELS[0]]))
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": [*LABELS[1:], LABELS[0]]}))
     process = command("--data_dir", tmp_path, "--output_dir", tmp_path / "out")
     check_refused(process, tmp_path / "labels.json")
 

@@ -17,7 +17,8 @@ from support.paths import DEFAULT_CHECKPOINT
 from support.ported import normalized
 from support.refusals import check_bad_flags, check_refused
 
-from keras_bisenet import LABELS, load_model
+import weight_port
+from keras_bisenet import LABELS, FaceParser, classes, load_model
 from keras_bisenet.utils import images
 
 
@@ -26,7 +27,13 @@ def command(*arguments, **options):
 
 
 def test_writes_exactly_what_it_promises(default_export):
-    files = ["bisenet.keras", "face_parsing_float16.tflite", "face_parsing_float32.tflite", "preview.png"]
+    files = [
+        "bisenet.keras",
+        "face_parsing_float16.tflite",
+        "face_parsing_float32.tflite",
+        "labels.json",
+        "preview.png",
+    ]
     assert names(default_export.out) == [*files, "report.html", "report.json"]
 
 
@@ -119,7 +126,13 @@ def test_a_failed_comparison_rejects_its_files(failed_export):
     line = failed_export.stderr.splitlines()[-1]
     assert line.startswith("error: ")
     assert "keras, float32" in line
-    files = ["bisenet.keras", "face_parsing_dynamic.tflite", "face_parsing_float32.tflite.failed", "preview.png"]
+    files = [
+        "bisenet.keras",
+        "face_parsing_dynamic.tflite",
+        "face_parsing_float32.tflite.failed",
+        "labels.json",
+        "preview.png",
+    ]
     assert names(failed_export.out) == [*files, "report.html", "report.json"]
     assert failed_export.report["holds"] is False
     assert failed_export.report["files"]["face_parsing_float32.tflite.failed"]["ops"]["CONV_2D"] == 38
@@ -146,6 +159,25 @@ def test_int8_says_what_it_is_and_what_it_was_made_with(tmp_path):
     assert (int8["metadata"]["author"], int8["metadata"]["license"]) == ("A. Nother", "MIT")
 
 
+def test_own_classes_are_named_by_the_file_beside_the_checkpoint(tmp_path):
+    checkpoint, out = tmp_path / "own.safetensors", tmp_path / "out"
+    weight_port.save(checkpoint, random_state("resnet18", num_classes=3, width=0.25))
+    stated = classes.named(["sky", "left tree", "right tree"], palette={"sky": "#102030"})
+    (tmp_path / "labels.json").write_text(stated.as_json())
+    flags = ("--checkpoint", checkpoint, "--output_dir", out, "--image_size", "64", "--precisions", "dynamic")
+    process = command(*flags)
+    assert process.returncode == 0, process.stderr
+    for name in ("bisenet.keras", "face_parsing_dynamic.tflite"):
+        parser = FaceParser(out / name)
+        assert (parser.class_names, parser.palette) == (stated.names, stated.palette)
+    assert classes.read(out / "labels.json") == stated
+    assert "#102030" in (out / "report.html").read_text()
+
+    other = tmp_path / "other.json"
+    other.write_text(classes.of_count(4).as_json())
+    check_refused(command(*flags, "--labels", other), other, "4", "3")
+
+
 def test_saved_model(tmp_path):
     """The folder takes the place of an older one, and of one that failed."""
     for stale in ("saved_model", "saved_model.failed"):
@@ -153,7 +185,14 @@ def test_saved_model(tmp_path):
         (tmp_path / stale / "1" / "stale").write_text("")
     process = command("--target", "saved_model", "--output_dir", tmp_path, "--image_size", "64")
     assert process.returncode == 0, process.stderr
-    assert names(tmp_path) == ["bisenet.keras", "preview.png", "report.html", "report.json", "saved_model"]
+    assert names(tmp_path) == [
+        "bisenet.keras",
+        "labels.json",
+        "preview.png",
+        "report.html",
+        "report.json",
+        "saved_model",
+    ]
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["comparisons"][-1]["name"] == "saved_model"
     files = report["files"]["saved_model"]["files"]

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_bisenet import HEADS
+from keras_bisenet import HEADS, classes
 from keras_bisenet.data import folder, pipeline
 from keras_bisenet.models import layers
 from keras_bisenet.training import devices, loop
@@ -50,7 +50,7 @@ def train(config, examples, strategy):
     with strategy.scope():
         model = network(config.precision)
     trainer = Trainer(model, config, strategy)
-    batches = iter(loop.global_batches(config, examples, strategy))
+    batches = iter(loop.global_batches(config, examples, classes.of_count(CLASSES), strategy))
     losses = [trainer.step(batches) for _ in range(config.steps)]
     difference = 0.0
     for variable in model.variables:

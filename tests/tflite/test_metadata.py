@@ -2,12 +2,14 @@
 
 import functools
 import io
+import json
 import zipfile
 
 import numpy as np
 import pytest
 from support.networks import narrow
 
+from keras_bisenet import classes
 from keras_bisenet.export import convert, deployment
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -15,7 +17,11 @@ from keras_bisenet.tflite.interpreter import TFLiteRunner
 SIZE = (65, 97)
 LABELS = ("background", "skin", "hair", "glasses & rings", "Mütze")
 INFO = metadata.ModelInfo(
-    LABELS, "0123456789abcdef" * 4, author="A. Maker", license="for tests only", description="Finds five things."
+    classes.named(LABELS, palette={"hair": "#010203"}),
+    "0123456789abcdef" * 4,
+    author="A. Maker",
+    license="for tests only",
+    description="Finds five things.",
 )
 OUTPUTS = list(deployment.OUTPUTS)
 
@@ -54,8 +60,20 @@ def test_what_was_attached_is_read(plain, output):
 
 
 def test_what_is_empty_is_missing(plain):
-    found = metadata.read(attach(plain(), metadata.ModelInfo(LABELS, INFO.checkpoint_sha256)))
+    found = metadata.read(attach(plain(), metadata.ModelInfo(classes.FACE, INFO.checkpoint_sha256)))
     assert not {"author", "license"} & set(found)
+
+
+def test_other_readers_get_the_colors_too(files):
+    assert metadata.of_others(files[1], flatbuffer.unpack(files[1]))["classes"] == INFO.classes
+
+
+def test_the_face_classes_need_no_file_of_their_own():
+    model = narrow((4,) * 8, len(classes.FACE))
+    content = convert.to_tflite(model, SIZE, info=metadata.ModelInfo(classes.FACE, INFO.checkpoint_sha256))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["labels.txt"]
+    assert metadata.of_others(content, flatbuffer.unpack(content))["classes"] == classes.FACE
 
 
 def test_a_file_without_metadata(plain):
@@ -66,10 +84,11 @@ def test_a_file_without_metadata(plain):
 def test_the_labels_are_in_a_zip_archive_behind_the_file(files):
     content, described = files
     with zipfile.ZipFile(io.BytesIO(described)) as archive:
-        assert archive.namelist() == ["labels.txt"]
+        assert archive.namelist() == ["labels.txt", "labels.json"]
         assert archive.testzip() is None
         assert archive.read("labels.txt").decode() == "\n".join(LABELS)
-        (entry,) = archive.infolist()
+        assert classes.of_json(json.loads(archive.read("labels.json"))) == INFO.classes
+        entry = archive.infolist()[0]
     # Offsets count from the beginning of the file, and nothing in the entry tells when or where it was made.
     assert described[entry.header_offset :].startswith(b"PK\x03\x04")
     assert entry.header_offset > len(content)
@@ -132,7 +151,7 @@ def test_metadata_is_attached_once(plain):
 
 
 def test_labels_are_as_many_as_channels(plain):
-    info = metadata.ModelInfo(LABELS[:-1], INFO.checkpoint_sha256)
+    info = metadata.ModelInfo(classes.named(LABELS[:-1]), INFO.checkpoint_sha256)
     with pytest.raises(ValueError, match=r"logits.* 5 .* 4 "):
         attach(plain(output="logits"), info)
 

@@ -10,14 +10,14 @@ from ai_edge_litert import schema_py_generated as schema
 from support import converted_models
 from support.converted_models import CLASSES, PRECISIONS, SIZE
 
-from keras_bisenet import FaceParser
+from keras_bisenet import FaceParser, classes
 from keras_bisenet.inference.face_parser import BUNDLED
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.utils.errors import ModelError
 
 HEADS = ("logits", "logits16", "logits32")
-INFO = metadata.ModelInfo(tuple("abcde"), "0" * 64)
+INFO = metadata.ModelInfo(classes.named("abcde"), "0" * 64)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.refusals import refused
 
-from keras_bisenet import BiSeNet, normalize
+from keras_bisenet import BiSeNet, FaceParser, classes, normalize
+from keras_bisenet.data import folder, pipeline
 from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.loop import Start, train_and_evaluate
-from keras_bisenet.utils.errors import TrainingError
+from keras_bisenet.utils.errors import DataError, TrainingError
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +122,29 @@ def test_nothing_is_said_to_be_kept_before_the_first_checkpoint(data_dir, workdi
     with pytest.raises(TrainingError, match=r"^the loss is \S+ at step 2; expected a number; none was written; lower"):
         train_and_evaluate(config, workdir, data_dir, start)
     assert not (workdir / "state.npz").exists()
+
+
+def test_own_classes_keep_their_names_and_their_sides(data_dir, tmp_path, start):
+    """Hands may lie on either side: `fix_left_right` leaves them, and a mirrored photo exchanges them."""
+    own = tmp_path / "own"
+    shutil.copytree(data_dir, own)
+    stated = classes.named(["background", "l_hand", "r_hand"], palette={"l_hand": "#102030"})
+    (own / "labels.json").write_text(stated.as_json(size=40))
+    config = dataclasses.replace(CONFIG, steps=1, fix_left_right=True)
+    train_and_evaluate(config, tmp_path / "run", own, start)
+    assert classes.read(tmp_path / "run" / "labels.json") == stated
+    with (tmp_path / "run" / "evaluations.csv").open() as file:
+        assert {"iou_background", "iou_l_hand", "iou_r_hand"} <= set(next(csv.DictReader(file)))
+    parser = FaceParser(tmp_path / "run" / "best.keras", image_size=(40, 48))
+    assert (parser.class_names, parser.palette) == (stated.names, stated.palette)
+    examples = pipeline.Examples(folder.read_split(own, "train"), stated)
+    np.testing.assert_array_equal(examples[0][1], folder.read_label(own / "labels" / "0.png"))
+
+    (own / "labels.json").write_text(classes.named(["background", "hand", "foot"]).as_json())
+    with refused(TrainingError, tmp_path / "run", "another configuration", "l_hand"):
+        train_and_evaluate(config, tmp_path / "run", own, start)
+    with refused(DataError, own / "labels.json", "3 classes", "expected 4"):
+        train_and_evaluate(dataclasses.replace(config, num_classes=4), tmp_path / "other", own)
 
 
 @pytest.fixture

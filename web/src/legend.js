@@ -2,20 +2,26 @@
 
 /**
  * @param {HTMLElement} list filled with one radio button for each part, behind one for all.
- * @param {{ description: string, color: number[] }[]} parts
  * @param {(selected: number | null) => void} changed
- * @returns {{ select: (part: number | null) => void, show: (shares: number[]) => void }} `show` takes the share of
- *   each part, 0..1.
+ * @returns {{
+ *   fill: (parts: { description: string, color: number[] }[]) => void,
+ *   select: (part: number | null) => void,
+ *   show: (shares: number[]) => void,
+ * }} `show` takes the share of each part, 0..1.
  */
-export function createLegend(list, parts, changed) {
+export function createLegend(list, changed) {
   const all = createItem("All parts", null, "");
-  const items = parts.map(({ description, color }, part) => createItem(description, color, part));
-  all.input.checked = true;
-  list.replaceChildren(all.label, ...items.map(({ label }) => label));
+  let items = [];
   list.addEventListener("change", ({ target }) => changed(target.value === "" ? null : Number(target.value)));
   list.addEventListener("keydown", ({ key }) => {
     if (key === "Escape") select(null);
   });
+
+  function fill(parts) {
+    items = parts.map(({ description, color }, part) => createItem(description, color, part));
+    all.input.checked = true;
+    list.replaceChildren(all.label, ...items.map(({ label }) => label));
+  }
 
   function select(part) {
     const { input } = part === null ? all : items[part];
@@ -30,7 +36,7 @@ export function createLegend(list, parts, changed) {
     });
   }
 
-  return { select, show };
+  return { fill, select, show };
 }
 
 function createItem(text, color, value) {

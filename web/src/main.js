@@ -16,7 +16,9 @@ const PAINTS = { hair: ["hair"], lips: ["u_lip", "l_lip"] };
 const $ = (id) => document.getElementById(id);
 
 const state = {
-  /** @type {{ name: string, description: string, color: number[] }[]} */
+  /** @type {Object<string, { name: string, description: string, color: number[] }[]>} the classes of each file. */
+  models: {},
+  /** Those of the network that runs. */
   parts: [],
   /** @type {Model | null} */
   model: null,
@@ -49,11 +51,11 @@ async function attempt(action) {
 
 // --- Network
 
-async function fillChoices(models) {
+async function fillChoices() {
   const possible = await choices();
   $("choice").replaceChildren(
     ...possible.map((choice) => {
-      const missing = !models.includes(choice.file);
+      const missing = !(choice.file in state.models);
       const option = new Option(title(choice) + (missing ? " (missing)" : ""), JSON.stringify(choice));
       // It can be chosen: then the page says how to make the file.
       option.classList.toggle("missing", missing);
@@ -74,6 +76,7 @@ async function openModel() {
   try {
     const { threads } = await model.opened;
     if (model !== state.model) return;
+    showClasses(state.models[choice.file]);
     $("status").textContent = choice.accelerator === "webgpu" ? "WebGPU" : `WebAssembly, ${count(threads, "thread")}`;
   } catch (error) {
     if (model !== state.model) return;
@@ -81,6 +84,16 @@ async function openModel() {
     throw error;
   }
   if (state.photo) await parse(state.photo);
+}
+
+// Two networks may have classes of their own each.
+function showClasses(parts) {
+  if (JSON.stringify(parts) === JSON.stringify(state.parts)) return;
+  state.parts = parts;
+  // Labels of the network before have another meaning.
+  state.shown = null;
+  state.selected = null;
+  legend.fill(parts);
 }
 
 function count(number, noun) {
@@ -198,7 +211,7 @@ function drawPhoto() {
   const paints = Object.entries(PAINTS)
     .filter(([id]) => $(id).checked)
     .map(([id, names]) => ({
-      parts: names.map((name) => state.parts.findIndex((part) => part.name === name)),
+      parts: names.map((name) => state.parts.findIndex((part) => part.name === name)).filter((part) => part >= 0),
       color: $(`${id}-color`).value,
     }));
   const image = recolor(photo, labels, paints);
@@ -234,7 +247,7 @@ function drawPhotoSoon() {
 let legend;
 
 function connect() {
-  legend = createLegend($("parts"), state.parts, (selected) => {
+  legend = createLegend($("parts"), (selected) => {
     state.selected = selected;
     drawParts();
   });
@@ -294,10 +307,9 @@ function acceptDrops() {
 }
 
 attempt(async () => {
-  const { parts, models } = await (await fetch("facts.json")).json();
-  state.parts = parts;
+  state.models = (await (await fetch("facts.json")).json()).models;
   connect();
-  await fillChoices(models);
+  await fillChoices();
   await openBest();
   if (!state.latest) await showExample();
 });

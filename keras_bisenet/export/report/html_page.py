@@ -9,8 +9,9 @@ import jinja2
 import markupsafe
 import numpy as np
 
+from keras_bisenet.classes import Classes
 from keras_bisenet.export.report import pictures
-from keras_bisenet.labels import DESCRIPTIONS, PALETTE
+from keras_bisenet.labels import DESCRIPTIONS
 
 _TEMPLATE = "report.html.jinja"
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes"))
@@ -26,7 +27,7 @@ class Evidence:
         reference: `[H, W]` labels of the PyTorch network.
         labels: result -> its `[H, W]` labels.
         files: result -> name of its file.
-        class_names: of the network.
+        classes: `Classes` of the network.
         edges: `[N]` where the bins of the histograms meet, so many a decade, the first and the last a power of ten.
         histograms: result -> `[N + 1]` counts of logits: with an error below the first edge, between two, and from the
             last one on.
@@ -37,7 +38,7 @@ class Evidence:
     reference: np.ndarray
     labels: Mapping[str, np.ndarray]
     files: Mapping[str, str]
-    class_names: tuple[str, ...]
+    classes: Classes
     edges: np.ndarray
     histograms: Mapping[str, np.ndarray]
 
@@ -126,7 +127,7 @@ def render(report, evidence):
         results=results,
         ops=list(dict.fromkeys(op for result in results for op in result.entry.get("ops", ()))),
         photo=pictures.photo(evidence.photo),
-        reference=pictures.label_map(evidence.reference),
+        reference=pictures.label_map(evidence.reference, evidence.classes.palette),
         legend=_legend(evidence),
         axes=axes,
         histograms=histograms,
@@ -168,8 +169,8 @@ def _result(report, evidence, name):
         window = pictures.busiest(differs)
         close_ups = {
             "differences": pictures.differences(evidence.photo, differs, window),
-            "reference": pictures.close_up(evidence.reference, differs, window),
-            "file": pictures.close_up(labels, differs, window),
+            "reference": pictures.close_up(evidence.reference, differs, window, evidence.classes.palette),
+            "file": pictures.close_up(labels, differs, window, evidence.classes.palette),
         }
     file = evidence.files[name]
     error, agreement = _worst(checks)
@@ -181,7 +182,7 @@ def _result(report, evidence, name):
         float(np.mean([check["mean_abs_error"] for check in checks])),
         agreement,
         all(check["holds"] for check in checks),
-        pictures.label_map(labels),
+        pictures.label_map(labels, evidence.classes.palette),
         int(differs.sum()),
         close_ups,
     )
@@ -193,9 +194,9 @@ def _legend(evidence):
     return [
         {
             "id": label,
-            "color": "#{:02x}{:02x}{:02x}".format(*PALETTE[label % len(PALETTE)]),
-            "name": evidence.class_names[label],
-            "meaning": DESCRIPTIONS.get(evidence.class_names[label], ""),
+            "color": "#{:02x}{:02x}{:02x}".format(*evidence.classes.palette[label]),
+            "name": evidence.classes.names[label],
+            "meaning": DESCRIPTIONS.get(evidence.classes.names[label], ""),
             "part": float((evidence.reference == label).mean()),
         }
         for label in present

@@ -7,16 +7,15 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_bisenet.labels import PALETTE
+from keras_bisenet.utils.painting import colorize
 
 # Larger pictures are made smaller: the page is to stay small, and the close-ups show single pixels.
 _LARGEST_SIDE = 1024
 # Side of what a close-up shows, and of a pixel in it.
 _SIDE, _ZOOM = 48, 12
 _MARK, _FRAME = (255, 45, 85), (255, 214, 10)
-# The frame of a pixel that differs, which any color of the palette has to show: black around white.
-_OUTER, _INNER = len(PALETTE), len(PALETTE) + 1
-_COLOURS = [*PALETTE, (0, 0, 0), (255, 255, 255)]
+# The frame of a pixel that differs, which any color of a palette has to show: black around white.
+_OUTER, _INNER = (0, 0, 0), (255, 255, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +37,9 @@ def photo(pixels):
     return _jpeg(Image.fromarray(pixels))
 
 
-def label_map(labels):
-    """Labels `[H, W]` in the palette, as PNG; classes beyond it start over."""
-    picture = _painted(labels)
+def label_map(labels, palette):
+    """Labels `[H, W]` in a palette, as PNG."""
+    picture = _painted(labels, palette)
     picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.NEAREST)
     return _png(picture)
 
@@ -67,15 +66,16 @@ def differences(pixels, differs, window):
     return _jpeg(picture)
 
 
-def close_up(labels, differs, window):
+def close_up(labels, differs, window, palette):
     """A part of a label map, enlarged, with a frame around each pixel that differs.
 
     Args:
         labels: `[H, W]` class ids.
         differs: `[H, W]` bool.
         window: see `busiest`.
+        palette: uint8 RGB of each class.
     """
-    picture = _painted(labels[window])
+    picture = _painted(labels[window], palette)
     picture = picture.resize((picture.width * _ZOOM, picture.height * _ZOOM), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     for row, column in np.argwhere(differs[window]):
@@ -106,10 +106,8 @@ def busiest(differs):
     return slice(top, top + side), slice(left, left + side)
 
 
-def _painted(labels):
-    picture = Image.fromarray((labels % len(PALETTE)).astype(np.uint8))
-    picture.putpalette(np.array(_COLOURS, np.uint8).tobytes())
-    return picture
+def _painted(labels, palette):
+    return Image.fromarray(colorize(labels, palette))
 
 
 def _jpeg(picture):

@@ -13,7 +13,6 @@ import pathlib
 from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.inference.face_parser import FaceParser, locate
-from keras_bisenet.labels import class_names
 from keras_bisenet.utils import atomic, images, locks, text_files, workers
 from keras_bisenet.utils.errors import ImageError
 
@@ -129,7 +128,7 @@ class Worker:
     def __init__(self, job):
         self._job = job
         self._parser = FaceParser(job.model, job.num_threads)
-        self._names = results.part_names(self._parser.class_names or class_names(256))
+        self._names = results.part_names(self._parser.class_names or [f"class {label}" for label in range(256)])
         self._detector = detection.Detector() if job.detect else None
 
     def __call__(self, name, photo):
@@ -151,7 +150,7 @@ class Worker:
         targets = results.paths(self._job.output_dir, name, self._job.kinds)
         try:
             photo = images.as_photo(photo)
-            results.write(targets, photo, self._labels(photo), self._names)
+            results.write(targets, photo, self._labels(photo), self._names, self._parser.palette)
         except ImageError as error:
             return str(error)
         except MemoryError:

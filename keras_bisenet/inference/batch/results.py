@@ -39,7 +39,7 @@ def part_names(class_names):
     return tuple(name if name and names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names))
 
 
-def write(targets, photo, labels, names):
+def write(targets, photo, labels, names, palette):
     """Writes results; each file, and each folder of masks, appears whole.
 
     Args:
@@ -47,6 +47,7 @@ def write(targets, photo, labels, names):
         photo: `[H, W, 3]` uint8 RGB.
         labels: `[H, W]` uint8 class ids.
         names: of the classes, see `part_names`.
+        palette: uint8 RGB of each class.
 
     Raises:
         OSError: a folder cannot be written to.
@@ -55,7 +56,7 @@ def write(targets, photo, labels, names):
         if kind == "labels":
             atomic.write(path, _encode(labels, "PNG"))
         elif kind == "overlay":
-            atomic.write(path, _encode(overlay(photo, labels), "JPEG", quality=90))
+            atomic.write(path, _encode(overlay(photo, labels, palette=palette), "JPEG", quality=90))
         elif kind == "masks":
             masks = {_name(names, label): (labels == label) * np.uint8(255) for label in np.unique(labels)}
             atomic.write_folder(path, {f"{name}.png": _encode(mask, "PNG") for name, mask in masks.items()})
