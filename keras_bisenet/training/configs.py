@@ -152,9 +152,9 @@ class TrainConfig:
         return self.pixel_weight > 0 or self.channel_weight > 0
 
 
-# What zllrunning's face-parsing.PyTorch trains with (train.py, for 80,000 steps on one GPU), with the flip put right. It
-# draws the scale from 0.75, 1, 1.25, 1.5, 1.75 and 2 and enlarges a photo that is smaller than the crop; here every scale
-# from 0.75 to 2 is drawn, and such a photo is surrounded by pixels without a label.
+# What zllrunning's face-parsing.PyTorch trains with (train.py, for 80,000 steps on one GPU), with the flip put right.
+# That one draws the scale from 0.75, 1, 1.25, 1.5, 1.75 and 2, and enlarges a photo that is smaller than the crop; here
+# every scale from 0.75 to 2 is drawn, and such a photo is surrounded by pixels without a label.
 ORIGINAL = TrainConfig()
 
 # A few hundred faces on a small machine: whole faces at half size first, then `celebamask_1k` from the result.

@@ -130,7 +130,10 @@ def train_and_evaluate(
             files.write(classes.FILE, lambda path: path.write_text(of_data.as_json(), encoding="utf-8"))
         if trainer.completed:
             tqdm.write(f"going on after step {trainer.completed}")
-        return _Run(config, files, of_data, examples, trainer, progress, interval).run()
+        run = _Run(config, files, of_data, examples, trainer, progress, interval)
+        if not trainer.completed and all(variable.path in start.weights for variable in trainer.model.variables):
+            run.evaluate_start()
+        return run.run()
 
 
 def _model(config, start, strategy, teaches_itself):
@@ -204,6 +207,15 @@ class _Run:
         self.evaluated = BiSeNet(config.num_classes, config.backbone, config.width)
         self.unsaved = None
 
+    def evaluate_start(self):
+        """A training that makes a good network worse is to be noticed."""
+        self._put_result()
+        scores, pictures = self._score(0)
+        self.progress.start = scores.mean_iou
+        tqdm.write(f"mean IoU of the start: {scores.mean_iou:.4f}")
+        if self.reports:
+            self.reports.evaluation(0, scores, pictures)
+
     def run(self):
         config, trainer = self.config, self.trainer
         batches = iter(
@@ -228,7 +240,8 @@ class _Run:
                 if step % REPORT_EVERY == 0 or evaluate:
                     mean, seconds = self.interval.take()
                     best = self.progress.scores.mean_iou if self.progress.best_step else 0.0
-                    bar.set_postfix(loss=f"{mean.sum():.3f}", best_iou=f"{best:.4f}")
+                    start = {} if np.isnan(self.progress.start) else {"start_iou": f"{self.progress.start:.4f}"}
+                    bar.set_postfix(loss=f"{mean.sum():.3f}", best_iou=f"{best:.4f}", **start)
                     if self.reports:
                         self.reports.step(step, mean, rate, seconds)
                 if evaluate:
@@ -237,6 +250,12 @@ class _Run:
                     self.unsaved = trainer.state() | self.progress.state() | self.interval.state()
         if self._patience_lost():
             tqdm.write(f"stopped at step {trainer.completed}: no better mean IoU since step {self.progress.best_step}")
+        best = self.progress.scores.mean_iou
+        if best < self.progress.start:
+            tqdm.write(
+                f"the best mean IoU, {best:.4f} at step {self.progress.best_step}, is below that of the start, "
+                f"{self.progress.start:.4f}; lower learning_rate, or train for more steps"
+            )
         self._save_proven()
         self._put_result()
         if self.files:

@@ -1,4 +1,4 @@
-"""What a run remembers besides its weights: the best evaluation, and the steps since the last line of its log."""
+"""What a run remembers besides its weights: first and best evaluation, and the steps since the last line of its log."""
 
 import numpy as np
 
@@ -14,9 +14,14 @@ class Progress:
 
     Args:
         num_classes: classes of the network.
+
+    Attributes:
+        start: mean IoU of the first weights; NaN if they were not evaluated.
+        best_step: step of the best evaluation behind the start; 0 if there was none.
     """
 
     def __init__(self, num_classes):
+        self.start = np.nan
         self.matrix, self.best_step, self.without_better = np.zeros((num_classes,) * 2, np.int64), 0, 0
 
     @property
@@ -32,9 +37,11 @@ class Progress:
         return better
 
     def state(self):
-        return {"best/matrix": self.matrix, "best/step": self.best_step, "best/without_better": self.without_better}
+        best = {"best/matrix": self.matrix, "best/step": self.best_step, "best/without_better": self.without_better}
+        return best | {"start/mean_iou": self.start}
 
     def restore(self, state):
+        self.start = float(state["start/mean_iou"])
         self.matrix = state["best/matrix"]
         self.best_step, self.without_better = int(state["best/step"]), int(state["best/without_better"])
 

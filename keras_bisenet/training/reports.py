@@ -54,7 +54,8 @@ class Reports:
         self._evaluations.add({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
         self._scalars(step, "evaluation", values)
         sheet = contact_sheet(pictures, self._classes.palette)
-        self._workdir.write("curve.png", lambda path: save_curve(path, self._steps.path, self._evaluations.path))
+        if step:
+            self._workdir.write("curve.png", lambda path: save_curve(path, self._steps.path, self._evaluations.path))
         self._workdir.write(f"predictions/step_{step:06d}.png", Image.fromarray(sheet).save)
         with self._workdir.writing(), self._tensorboard.as_default(step):
             tf.summary.image("evaluation/predictions", sheet[np.newaxis])

@@ -155,7 +155,7 @@ class _Log:
             # A full disk may have cut off the last line; what comes after the last checkpoint comes again.
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             header, *rows = [line for line in lines if line.endswith("\n")] or [""]
-            return [header, *(row for row in rows if int(row.partition(",")[0]) <= step)]
+            return [header, *(row for row in rows if step and int(row.partition(",")[0]) <= step)]
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"{self.path}: is damaged; expected lines that begin with a step; correct it or take it away"

@@ -83,10 +83,12 @@ def weights(path):
 
 def test_stops_early_and_keeps_the_best(data_dir, workdir, start, capsys):
     scores = train_and_evaluate(CONFIG, workdir, data_dir, start)
-    assert "stopped at step 3: no better mean IoU since step 1\n" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "stopped at step 3: no better mean IoU since step 1\n" in output
     steps, means = zip(*evaluations(workdir), strict=True)
-    assert steps == (1, 2, 3)
-    assert scores.mean_iou > 0.99 > 0.9 > max(means[1:])
+    assert steps == (0, 1, 2, 3) and means[0] == 1
+    assert "mean IoU of the start: 1.0000\n" in output
+    assert scores.mean_iou > 0.99 > 0.9 > max(means[2:])
     # The step of the best one was too small to be seen.
     for best, last, first in zip(
         weights(workdir / "best.keras"), weights(workdir / "last.keras"), start.weights.values(), strict=True
@@ -99,6 +101,13 @@ def test_stops_early_and_keeps_the_best(data_dir, workdir, start, capsys):
     assert (workdir / "state.npz").stat().st_mtime_ns == before
     assert evaluations(workdir) == list(zip(steps, means, strict=True))
     np.testing.assert_array_equal(again.matrix, scores.matrix)
+
+
+def test_a_run_that_made_the_network_worse_says_so(data_dir, workdir, start, capsys):
+    config = dataclasses.replace(CONFIG, warmup_steps=0, steps=2)
+    scores = train_and_evaluate(config, workdir, data_dir, start)
+    assert scores.mean_iou < 0.9
+    assert f"{scores.mean_iou:.4f} at step" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("rate", [1e36, 1e39])
@@ -179,7 +188,7 @@ def test_goes_on_after_a_full_disk(data_dir, start, disk, megabytes, kept):
     assert names == set(kept)
     disk(300)
     train_and_evaluate(config, workdir, data_dir, start)
-    assert [step for step, _ in evaluations(workdir)] == [1]
+    assert [step for step, _ in evaluations(workdir)] == [0, 1]
 
 
 def test_starts_on_a_full_disk(data_dir, start, disk):
