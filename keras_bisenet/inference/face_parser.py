@@ -29,7 +29,7 @@ class FaceParser:
     a third-party one: its size, dtype, layout and normalization are read from the file.
 
     Thread-safe: calls from several threads wait for each other at the network. Threads that are to run side by side
-    need a `FaceParser` each.
+    need a `FaceParser` each. In a process that was forked, a `.tflite` is opened anew; a network of Keras is refused.
 
     Args:
         model: a network that comes with the package as an int8 `.tflite`: `"default"`, or `"fast"`, of half the width;
@@ -70,7 +70,7 @@ class FaceParser:
     ) -> None:
         self._network = _open(locate(model), num_threads, image_size, normalization, output)
         self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self.image_size = self._network.image_size
         self.num_classes: int | None = self._network.num_classes
         classes = self._network.classes
@@ -86,7 +86,7 @@ class FaceParser:
 
         Args:
             photo: path, `PIL.Image.Image` or uint8 array (`[H, W, 3]` RGB 0..255, or `[H, W]` gray); or a batch: uint8
-                `[N, H, W, 3]`, or a list of any of these.
+                `[N, H, W, 3]` of any N from 0, or a list of any of these.
 
         Returns:
             `[H, W]` uint8 class ids at the size of the photo, upright; of an array batch `[N, H, W]`, of a list a list.
@@ -94,6 +94,7 @@ class FaceParser:
 
         Raises:
             ImageError: a photo cannot be read, or is no photo.
+            ModelError: the file cannot be run, or the process was forked after Keras had opened the network.
         """
         return _each(photo, self._labels)
 
@@ -104,7 +105,7 @@ class FaceParser:
 
         Raises:
             ImageError: see `__call__`.
-            ModelError: a peer's file returns labels that are not the argmax of scores in it.
+            ModelError: see `__call__`; or a peer's file returns labels that are not the argmax of scores in it.
         """
         return _each(photo, self._probabilities)
 
@@ -118,7 +119,9 @@ class FaceParser:
 
     def _run(self, function, photo):
         image = photo if self.image_size is None else images.resize(photo, self.image_size)
-        with self._lock:
+        # One for each process: at a fork another thread may have that of this process, and the new process, which does
+        # not have the thread, would wait for ever. `setdefault` gives all threads the same one.
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
             return function(image)
 
 
@@ -160,5 +163,7 @@ def _each(photo, function):
     if isinstance(photo, list | tuple):
         return [function(images.as_photo(one)) for one in photo]
     if isinstance(photo, np.ndarray) and photo.ndim == 4:
-        return np.stack([function(images.as_photo(one)) for one in photo])
+        # A batch without photos gives as many results, of the shape and dtype that a photo of its size would give.
+        some = photo if len(photo) else np.zeros((1, *photo.shape[1:]), photo.dtype)
+        return np.stack([function(images.as_photo(one)) for one in some])[: len(photo)]
     return function(images.as_photo(photo))

@@ -5,6 +5,8 @@ All have the attributes `image_size` ((height, width), or None for any), `num_cl
 None is thread-safe.
 """
 
+import os
+
 import numpy as np
 
 from keras_bisenet import classes
@@ -177,7 +179,8 @@ class KerasNetwork(LogitsNetwork):
         default: see above; None to take each image as it is.
 
     Raises:
-        ModelError: the file is missing, damaged or holds another model; or it takes another size.
+        ModelError: the file is missing, damaged or holds another model; or it takes another size. When it runs: the
+            process was forked since.
         DataError: about the `labels.json`.
     """
 
@@ -200,6 +203,16 @@ class KerasNetwork(LogitsNetwork):
         # Without the auxiliary heads.
         network = keras.Model(model.input, model.output[HEADS[0]])
         super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype, of_network)
+        self._path, self._process = path, os.getpid()
+
+    def _logits(self, image):
+        # The threads of TensorFlow are not in a forked process, where it would wait for them for ever.
+        if self._process != os.getpid():
+            raise ModelError(
+                f"{self._path}: was opened before this process was forked, and Keras does not run after that; open it "
+                "in this process, started by spawn or forkserver, or take a .tflite file"
+            )
+        return super()._logits(image)
 
 
 def _probabilities(scores, step=0.0):

@@ -1,5 +1,6 @@
 """Runs a `.tflite` file in LiteRT."""
 
+import functools
 import os
 import threading
 import warnings
@@ -14,6 +15,8 @@ _FILTERS_LOCK = threading.Lock()
 
 class TFLiteRunner:
     """One `.tflite` file, ready to run image after image. Not thread-safe: make one per thread.
+
+    A process that was forked opens the file anew at its first image, as it has none of LiteRT's threads.
 
     Args:
         content: bytes of the file.
@@ -41,10 +44,8 @@ class TFLiteRunner:
             name: flatbuffer.quantization(graph.tensors[index]) for name, index in self._indices.items()
         }
         preserve_all_tensors = not outputs.keys() >= {*self._indices.values()}
-        self._interpreter = _open(content, num_threads or os.cpu_count(), preserve_all_tensors)
-        if shape is not None:
-            self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], shape)
-        self._interpreter.allocate_tensors()
+        self._open = functools.partial(_open, content, num_threads or os.cpu_count(), preserve_all_tensors, shape)
+        self._interpreter, self._process = self._open(), os.getpid()
         (self._input,) = self._interpreter.get_input_details()
 
     def __call__(self, image):
@@ -57,16 +58,25 @@ class TFLiteRunner:
             dict: name -> array, for each output and each tensor of `inner`. The name of an output is that of the
             signature; see `flatbuffer.signature_names` for a file without one.
         """
+        if self._process != os.getpid():
+            self._interpreter, self._process = self._open(), os.getpid()
         self._interpreter.set_tensor(self._input["index"], image)
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(index) for name, index in self._indices.items()}
 
 
-def _open(content, num_threads, preserve_all_tensors):
-    """An `Interpreter` of the file. With all tensors preserved, the XNNPACK delegate computes the inner ones too."""
-    if not preserve_all_tensors:
-        return Interpreter(model_content=content, num_threads=num_threads)
-    with _FILTERS_LOCK, warnings.catch_warnings():
-        # That it needs more memory.
-        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-        return Interpreter(model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=True)
+def _open(content, num_threads, preserve_all_tensors, shape):
+    """An `Interpreter` of the file, ready to run. With all tensors preserved, XNNPACK computes the inner ones too."""
+    if preserve_all_tensors:
+        with _FILTERS_LOCK, warnings.catch_warnings():
+            # That it needs more memory.
+            warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+            interpreter = Interpreter(
+                model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=True
+            )
+    else:
+        interpreter = Interpreter(model_content=content, num_threads=num_threads)
+    if shape is not None:
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+    interpreter.allocate_tensors()
+    return interpreter

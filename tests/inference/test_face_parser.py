@@ -1,6 +1,10 @@
 """FaceParser: any photo in, any model behind it, labels of the photo's size out."""
 
+import hashlib
 import json
+import os
+import signal
+import threading
 import warnings
 
 import keras
@@ -13,7 +17,7 @@ from support.fresh_python import run_without
 from support.networks import narrow
 from support.paths import DEFAULT_CHECKPOINT
 from support.ported import default_model, default_reference, normalized
-from support.refusals import refused
+from support.refusals import check_line, refused
 
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, FaceParser, classes
@@ -109,7 +113,14 @@ def test_batches(parser, photo):
     batch = parser(np.stack([photo, photo[:, ::-1]]))
     assert batch.shape == (2, 240, 240)
     np.testing.assert_array_equal(batch[0], labels)
-    assert parser([]) == []
+    for none in ([], ()):
+        assert (parser(none), parser.probabilities(none)) == ([], [])
+    # As many results as photos, of the shape and dtype that those of one photo have.
+    none = np.zeros((0, 9, 8, 3), np.uint8)
+    assert (parser(none).shape, parser(none).dtype) == ((0, 9, 8), np.uint8)
+    assert (parser.probabilities(none).shape, parser.probabilities(none).dtype) == ((0, 9, 8, 19), np.float32)
+    with refused(ImageError, "float32"):
+        parser(none.astype(np.float32))
     assert parser.probabilities([wide])[0].shape == (120, 240, 19)
 
 
@@ -121,6 +132,53 @@ def test_photos_of_any_size(parser, photo, size):
 def test_threads_change_nothing(parser, photo):
     """That several threads may share one parser is tested in robustness/test_concurrency.py."""
     np.testing.assert_array_equal(FaceParser(num_threads=1)(photo), parser(photo))
+
+
+def run_forked(function):
+    """What a function returns, or the `ModelError` that it raises, as text, in a fork of this process."""
+    source, sink = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)  # ends it where it hangs
+        try:
+            os.write(sink, str(function()).encode())
+        except ModelError as error:
+            os.write(sink, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(sink)
+    with os.fdopen(source) as file:
+        text = file.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return text
+
+
+def test_a_fork_while_another_thread_parses(parser, photo):
+    """The lock that the thread has, and the threads of LiteRT, are not in the new process."""
+    expected = hashlib.sha256(parser(photo).tobytes()).hexdigest()
+    ended = threading.Event()
+
+    def work():
+        while not ended.is_set():
+            parser(photo)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(3):
+            assert run_forked(lambda: hashlib.sha256(parser(photo).tobytes()).hexdigest()) == expected
+    finally:
+        ended.set()
+        thread.join()
+    assert hashlib.sha256(parser(photo).tobytes()).hexdigest() == expected
+
+
+def test_a_fork_refuses_what_keras_has_opened(photo):
+    parser = FaceParser(BiSeNet(CLASSES), image_size=(32, 32))
+    assert parser(photo).shape == photo.shape[:2]
+    text = run_forked(lambda: parser(photo))
+    check_line(text, ["the model", "forked"])
+    assert parser(photo).shape == photo.shape[:2]
 
 
 HEAVY = ("tensorflow", "keras", "torch", "weight_port", "matplotlib", "scipy", "h5py", "absl")
