@@ -69,7 +69,8 @@ def read(path, size=None):
         `[H, W, 3]` uint8 RGB.
 
     Raises:
-        ImageError: the file is missing, too large, or no image that can be read.
+        ImageError: the file is missing, too large, or no image that can be read; or its pixels are numbers of which
+            it does not tell which is white.
     """
     try:
         from PIL import Image, ImageOps
@@ -78,7 +79,9 @@ def read(path, size=None):
     try:
         with Image.open(path, formats=FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
-            photo = _to_array(image)
+            photo = _to_array(image, path)
+    except ImageError:
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
     except Image.DecompressionBombError as error:
@@ -101,10 +104,14 @@ def too_many_pixels(error):
 
 
 def from_pillow(image):
-    """A `PIL.Image.Image` as `read` gives it, `[H, W, 3]` uint8 RGB."""
+    """A `PIL.Image.Image` as `read` gives it, `[H, W, 3]` uint8 RGB.
+
+    Raises:
+        ImageError: its mode is `I` or `F`, numbers of which it does not tell which is white.
+    """
     from PIL import ImageOps
 
-    return _to_array(ImageOps.exif_transpose(image))
+    return _to_array(ImageOps.exif_transpose(image), "the photo")
 
 
 def as_photo(photo):
@@ -149,8 +156,14 @@ def resize(photo, size):
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _to_array(image):
+def _to_array(image, name):
     """In parts of some 10^6 pixels: whole, a picture at the limit would be there in four versions of 700 MB."""
+    if image.mode in ("I", "F"):
+        found = "floats" if image.mode == "F" else "signed or 32-bit integers"
+        raise ImageError(
+            f"{name}: its pixels are {found}, and nothing tells which of them is white; expected 8 or 16 bits a "
+            "channel; convert it first"
+        )
     photo = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, 2**20 // image.width)
     for top in range(0, image.height, rows):
@@ -162,8 +175,8 @@ def _to_array(image):
 def _to_rgb(image):
     from PIL import Image
 
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")  # the one way that Pillow has from there
     if image.has_transparency_data:

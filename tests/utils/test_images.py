@@ -30,6 +30,26 @@ def test_sixteen_bit_is_scaled_not_clipped(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "deep.png")[0, :, 0], [0, 0, 1, 128, 255])
 
 
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bit_tiff(tmp_path, order):
+    pixels = np.array([[0, 255, 256, 32768, 65535]], order)
+    Image.fromarray(pixels).save(tmp_path / "deep.tif")
+    np.testing.assert_array_equal(images.read(tmp_path / "deep.tif")[0, :, 0], [0, 0, 1, 128, 255])
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.linspace(0, 1, 6, dtype=np.float32), np.arange(6, dtype=np.int32) * 50], ids=lambda array: array.dtype
+)
+def test_numbers_of_no_known_white_are_refused(tmp_path, pixels):
+    """They were black photos."""
+    image = Image.fromarray(pixels.reshape(2, 3))
+    image.save(tmp_path / "a.tif")
+    with refused(ImageError, tmp_path / "a.tif", "8 or 16 bits"):
+        images.read(tmp_path / "a.tif")
+    with refused(ImageError, "the photo", "8 or 16 bits"):
+        images.as_photo(image)
+
+
 def test_transparent_parts_are_white(tmp_path):
     rgba = np.concatenate([COLOURS, np.full((3, 2, 1), 255, np.uint8)], -1)
     rgba[0, 0, 3] = 0
