@@ -166,12 +166,36 @@ def _decode_png(encoded):
     pixels = tf.io.decode_png(encoded, 4)
     # Opaque pixels of 1, 2 and 4 bits get the alpha 1, 3 and 15, so the alpha counts only where the file has one:
     # a color type of 4 or 6, or a tRNS chunk before the pixels.
-    header = tf.strings.split(encoded, b"IDAT", maxsplit=1)[0]
-    color_type = tf.io.decode_raw(tf.strings.substr(header, 0, 26), tf.uint8)[25:]
-    transparent = tf.reduce_any(color_type >= 4) | (tf.size(tf.strings.split(header, b"tRNS")) > 1)
+    color_type = tf.io.decode_raw(tf.strings.substr(encoded, 0, 26), tf.uint8)[25:]
+    transparent = tf.reduce_any(color_type >= 4) | _has_transparency_chunk(encoded)
     alpha = tf.where(transparent, tf.cast(pixels[..., 3:], tf.float32), 255.0) / 255.0
     white = 255.0 * (1.0 - alpha)
     return _to_uint8(tf.cast(pixels[..., :3], tf.float32) * alpha + white)
+
+
+def _has_transparency_chunk(encoded):
+    """Whether a tRNS chunk comes before the pixels of a PNG; its name may also stand in a text.
+
+    A chunk is the length of its content (4 bytes, big-endian), its name (4), the content and a checksum (4); see "PNG
+    Specification", 3rd edition, section 5.3.
+    """
+    size = tf.strings.length(encoded)
+    # At the end a nameless chunk, for files that break off: decode_png refuses them.
+    encoded = tf.strings.join([encoded, bytes(8)])
+
+    def name(start):
+        return tf.strings.substr(encoded, start + 4, 4)
+
+    def is_before_pixels(start):
+        return (start < size) & tf.reduce_all(name(start) != [b"IDAT", b"tRNS", b"IEND"])
+
+    def next_chunk(start):
+        length = tf.io.decode_raw(tf.strings.substr(encoded, start, 4), tf.int32, little_endian=False)[0]
+        # A length beyond the end, or one of 2^31 and more, which is negative here, ends the walk.
+        return tf.where((length >= 0) & (length < size - start - 12), start + 12 + length, size)
+
+    start = tf.while_loop(is_before_pixels, lambda start: [next_chunk(start)], [len(_PNG)])[0]
+    return name(start) == b"tRNS"
 
 
 def _to_uint8(image):

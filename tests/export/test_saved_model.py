@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from support.files import names
 from support.paths import ROOT
 from support.ported import default_model, default_reference, default_state, normalized
@@ -79,6 +79,13 @@ def encode(image, kind, **options):
     return content.getvalue()
 
 
+def noted(text):
+    """A note for a PNG, which comes before its pixels."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", text)
+    return info
+
+
 def files():
     """Encoded photos of every kind that is promised: name -> content of the file."""
     photo = Image.open(images.BUNDLED).convert("RGB").crop((20, 0, 220, 180))
@@ -102,6 +109,15 @@ def files():
         "1-bit png": encode(photo.convert("1"), "PNG"),
         "2-bit png": encode(photo.quantize(4), "PNG", bits=2),
         "4-bit png": encode(photo.quantize(16), "PNG", bits=4),
+        # A text may hold the names of chunks.
+        "1-bit png, tRNS in a text": encode(photo.convert("1"), "PNG", pnginfo=noted("of tRNS chunks")),
+        "2-bit png, tRNS after IDAT in a text": encode(photo.quantize(4), "PNG", bits=2, pnginfo=noted("IDAT tRNS")),
+        "palette png, one color transparent, IDAT in a text": encode(
+            photo.quantize(4), "PNG", transparency=1, pnginfo=noted("IDAT")
+        ),
+        "gray png, one value transparent, IEND in a text": encode(
+            gray, "PNG", transparency=200, pnginfo=noted("\0\0\0\0IEND")
+        ),
     }
 
 
@@ -145,9 +161,11 @@ def test_files_of_different_sizes_in_one_batch(exported):
         (b"not an image", "Unknown image file format"),
         (images.BUNDLED.read_bytes()[:30_000], "Invalid PNG data"),
         (b"\x89PNG\r\n\x1a\n", "Invalid PNG"),
+        (images.BUNDLED.read_bytes()[:33] + b"\xff\xff\xff\xfftEXt", "Invalid PNG"),
+        (images.BUNDLED.read_bytes()[:33] + b"\x7f\xff\xff\xfftEXt" + bytes(9), "Invalid PNG"),
         (files()["jpeg"][:2000], "Invalid JPEG data"),
     ],
-    ids=["empty", "text", "truncated png", "png signature alone", "truncated jpeg"],
+    ids=["empty", "text", "truncated png", "png signature alone", "no length", "long chunk", "truncated jpeg"],
 )
 def test_a_broken_file_among_good_ones(exported, content, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
