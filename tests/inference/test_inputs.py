@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from support import videos
 from support.refusals import refused
 
@@ -172,6 +173,39 @@ def test_pictures_of_a_camera_on_its_side_are_upright(tmp_path, pictures):
     videos.turn(path)
     frames = [frame for _, frame in inputs.frames(path)]
     np.testing.assert_array_equal(frames, [np.rot90(picture, -1) for picture in pictures])
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mov", ".mp4"])
+def test_videos_that_begin_later(tmp_path, pictures, suffix):
+    """The length of a Matroska file counts from 0, that of others from the first picture."""
+    path = videos.write(tmp_path / f"a{suffix}", 3 * pictures, start=10)
+    np.testing.assert_array_equal([frame for _, frame in inputs.frames(path)], 3 * pictures)
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
+    with refused(ImageError, path):
+        list(inputs.frames(path))
+
+
+def test_a_webm_that_begins_later(tmp_path, pictures):
+    path = videos.write(tmp_path / "a.webm", 3 * pictures, codec=("libvpx", "yuv420p"), start=10)
+    assert len(list(inputs.frames(path))) == 36
+
+
+@pytest.mark.parametrize(("aspect", "width"), [("4/3", 160), ("8/9", 107), ("1", 120)])
+def test_pictures_have_square_pixels(tmp_path, pictures, aspect, width):
+    """Else faces were as wide as they are stored, not as they are shown."""
+    path = videos.write(tmp_path / "a.mov", pictures, aspect=aspect)
+    frames = [frame for _, frame in inputs.frames(path)]
+    expected = [Image.fromarray(picture).resize((width, 60), Image.Resampling.BILINEAR) for picture in pictures]
+    np.testing.assert_array_equal(frames, [np.asarray(picture) for picture in expected])
+    # Upright, it is the height that is stretched.
+    videos.turn(path)
+    assert {frame.shape for _, frame in inputs.frames(path)} == {(width, 60, 3)}
+
+
+def test_pixels_far_from_square_are_refused(tmp_path, pictures):
+    path = videos.write(tmp_path / "a.mp4", pictures, aspect="1/100")
+    with refused(ImageError, path, "1/100", "8"):
+        list(inputs.frames(path))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -1,19 +1,32 @@
 """Writes small videos whose pictures come back bit for bit."""
 
+import fractions
 import struct
 
 import av
 
 
-def write(path, pictures, options=None, codec=None):
-    """Writes pictures `[H, W, 3]` uint8 RGB, ten a second; with a codec of (name, pixel format), if one is named."""
+def write(path, pictures, options=None, codec=None, start=0, aspect=1):
+    """Writes pictures `[H, W, 3]` uint8 RGB, ten a second.
+
+    Args:
+        path: of the file.
+        pictures: list.
+        options: of the container, a dict.
+        codec: (name, pixel format); None for one without loss.
+        start: time of the first picture, in seconds.
+        aspect: width of a pixel to its height.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
         name, stream_format = codec or (("ffv1", "bgr0") if path.suffix == ".mkv" else ("png", "rgb24"))
         stream = container.add_stream(name, rate=10)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = stream_format
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        stream.codec_context.sample_aspect_ratio = fractions.Fraction(aspect)
+        for number, picture in enumerate(pictures, 10 * start):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, fractions.Fraction(1, 10)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
