@@ -55,6 +55,8 @@ def call(main, argv, arguments=None, interrupted="nothing was written"):
     if arguments is not None and len(argv) < 2:
         raise app.UsageError(f"expected {arguments}; see --help")
     logging.set_verbosity(logging.WARNING)
+    # A name that is no text in the encoding of the terminal is shown with backslashes, as on stderr.
+    sys.stdout.reconfigure(errors="backslashreplace")
     import weight_port
     from keras_bisenet.utils.errors import UserError
 

@@ -136,7 +136,7 @@ def run(options):
     print(f"\n{checks.table()}\n\n{summary.summary(figures)}")
     if examples.images:
         print(f"int8 was calibrated on {examples}")
-    print(f"everything is in {options.output_dir}; begin with report.html")
+    print(f"everything is in {command.one_line(options.output_dir)}; begin with report.html")
     for line in checks.explain(names):
         print(line)
     return checks.failed()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from weight_port import parity
+from weight_port.files import shown
 
 # The edges of the bins of a histogram of absolute errors: ten a decade.
 EDGES = np.geomspace(1e-9, 1e2, 111)
@@ -140,7 +141,7 @@ class Verification:
             errors = (difference.max_abs, difference.relative, difference.mean_abs)
             statistics = (*(f"{error:.2e}" for error in errors), f"{difference.agreement:.4%}")
             verdict = "ok" if failure is None else f"FAILED: {failure}"
-            rows.append((check.name, check.image, check.head, *statistics, verdict))
+            rows.append((check.name, shown(check.image), check.head, *statistics, verdict))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -165,7 +166,7 @@ class Verification:
 
     def _explain(self, name, proof, file):
         worst = max((check for check in self.checks if check.name == name and not check.holds), key=_severity)
-        where = f"{worst.image}, {worst.head}"
+        where = f"{shown(worst.image)}, {worst.head}"
         if name == _EXACT:
             return f"the port is wrong: in float64 on {where}, {worst.tolerance.failure(worst.difference)}"
         if worst.tolerance.relative is None:

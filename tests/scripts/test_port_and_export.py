@@ -236,6 +236,29 @@ def test_other_layout_backbone_classes_photos_and_output(tmp_path):
     )
 
 
+def test_photos_of_names_that_are_no_text(tmp_path):
+    """The summary came after the files were in place, and ended in a UnicodeEncodeError."""
+    checkpoint, photos = tmp_path / "c.pt", tmp_path / os.fsdecode(b"photos\xff")
+    torch.save(
+        {key: torch.tensor(array) for key, array in random_state(num_classes=3, width=0.0625).items()}, checkpoint
+    )
+    verified = tmp_path / "verified"
+    for folder in (photos, verified):
+        folder.mkdir()
+        for name in (b"\xff.png", b"two\nlines.png"):
+            Image.open(images.BUNDLED).save(folder / os.fsdecode(name))
+    (photos / os.fsdecode(b"bad\xfe.png")).write_bytes(b"")
+    flags = ["--checkpoint", checkpoint, "--image_size", "64", "--precisions", "int8"]
+    process = command(
+        *flags, "--verify_images", verified, "--calibration_images", photos, "--output_dir", tmp_path / "out"
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    rows = [line.split()[1] for line in process.stdout.splitlines() if line.startswith("keras ")]
+    assert sorted(set(rows)) == [r"'\udcff.png'", r"'two\nlines.png'"]
+    assert r"photos\udcff, 1 more cannot be read: 'bad\udcfe.png'" in process.stdout
+
+
 def test_refused_checkpoint(tmp_path):
     (tmp_path / "c.pth").write_bytes(b"<html>")
     process = command("--checkpoint", tmp_path / "c.pth", "--output_dir", tmp_path / "out")

@@ -12,6 +12,7 @@ from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import quantize
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
+from keras_bisenet.utils.text_files import shown
 
 # Photos that are enough: 100 bring a hundredth of a point more, see benchmarks/quantization/QUANTIZATION.md.
 COUNT = 32
@@ -57,7 +58,9 @@ class Photos:
     skipped: tuple[str, ...] = ()
 
     def __str__(self):
-        skipped = f", {len(self.skipped)} more cannot be read: {', '.join(self.skipped)}" if self.skipped else ""
+        skipped = (
+            f", {len(self.skipped)} more cannot be read: {', '.join(map(shown, self.skipped))}" if self.skipped else ""
+        )
         return f"{len(self.images)} photos: {self.source}{skipped}"
 
     def as_dict(self):
