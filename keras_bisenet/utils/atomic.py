@@ -10,6 +10,8 @@ from keras_bisenet.utils import locks
 from keras_bisenet.utils.errors import OutputError
 
 _SCRATCH = ".partial-"
+# As long: a name that leaves room for the one leaves room for the other.
+_ASIDE = ".removed-"
 
 
 @contextlib.contextmanager
@@ -17,7 +19,7 @@ def written(path, durable=False):
     """A scratch path whose file or folder is renamed to `path` when the block ends without an error.
 
     A file replaces an older one at once; a folder replaces an older one that is gone for a moment in between. When the
-    block fails, `path` is as it was.
+    block fails, `path` is as it was. A killed process leaves `path` as it was, new, or missing, but no part of it.
 
     Args:
         path: `pathlib.Path`; its folder is made if need be.
@@ -30,21 +32,54 @@ def written(path, durable=False):
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{_SCRATCH}{path.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch, aside = (path.with_name(f"{prefix}{path.name}") for prefix in (_SCRATCH, _ASIDE))
+    for left in (scratch, aside):
+        _delete(left)
     try:
         yield scratch
         if durable:
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())
-        if scratch.is_dir() and path.exists():
-            # A folder cannot be renamed to one that holds something.
-            shutil.rmtree(path)
-        scratch.replace(path)
+        _move(scratch, path, aside)
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be read-only
-            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+            _delete(scratch)
         raise
+    _delete(aside)
+
+
+def remove(path):
+    """Removes a file or folder, if it is there. A killed process leaves `path` whole or missing.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    aside = path.with_name(f"{_ASIDE}{path.name}")
+    _delete(aside)
+    with contextlib.suppress(FileNotFoundError):
+        _delete(path.rename(aside))
+
+
+def sweep(folder):
+    """Removes what killed processes have left below a folder, which no other process may be writing into.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if name.startswith((_SCRATCH, _ASIDE)):
+                _delete(pathlib.Path(parent, name))
+
+
+def _delete(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write(path, content):
@@ -93,10 +128,10 @@ def staged(output_dir, obsolete=()):
             with locks.held(output_dir):
                 # Folders first: one that cannot be moved is found out before any file is replaced.
                 for path in sorted(scratch.iterdir(), key=lambda path: (path.is_file(), path.name)):
-                    _move(path, output_dir / path.name)
+                    _move(path, output_dir / path.name, _place_aside(scratch, path.name))
                 for name in obsolete:
                     with contextlib.suppress(FileNotFoundError):
-                        _put_aside(output_dir / name, scratch)
+                        (output_dir / name).rename(_place_aside(scratch, name))
         made = []
     except OSError as error:
         reason = error.strerror or str(error)
@@ -123,13 +158,13 @@ def _scratch(output_dir):
         yield folder / "content"
 
 
-def _move(path, target):
-    """Moves a file or folder to `target`, which may exist. Where that fails, `target` is as it was."""
+def _move(path, target, aside):
+    """Moves a file or folder to `target`. Where that fails, `target` is as it was; a folder there goes to `aside`."""
     if not (path.is_dir() and target.is_dir()):
         path.replace(target)
         return
     # A folder cannot be renamed to one that holds something.
-    aside = _put_aside(target, path.parent)
+    target.rename(aside)
     try:
         path.rename(target)
     except BaseException:  # an interruption too: what stays aside is deleted
@@ -137,6 +172,6 @@ def _move(path, target):
         raise
 
 
-def _put_aside(path, scratch):
-    """Moves a file or folder to where it is deleted at the end."""
-    return path.rename(pathlib.Path(tempfile.mkdtemp(dir=scratch.parent), path.name))
+def _place_aside(scratch, name):
+    """A free path that is deleted with the scratch folder."""
+    return pathlib.Path(tempfile.mkdtemp(dir=scratch.parent), name)

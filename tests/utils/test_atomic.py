@@ -1,11 +1,15 @@
 """Files appear whole or not at all."""
 
+import signal
 import subprocess
+import sys
 
 import pytest
 from support.files import content, names
+from support.paths import ROOT
 from support.refusals import refused
 
+from keras_bisenet.utils import atomic
 from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import OutputError
 
@@ -97,3 +101,59 @@ def test_full_and_read_only_disk(disk):
     disk(64, "ro")
     with refused(OutputError, small, "Read-only file system"), staged(small):
         pass
+
+
+# Kills its process at the n-th step that changes a folder.
+KILLED = """
+import os, pathlib, signal, sys
+from keras_bisenet.utils import atomic
+left = int(sys.argv[3])
+def counted(function):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
+    setattr(os, name, counted(getattr(os, name)))
+folder = pathlib.Path(sys.argv[2])
+new = {f"{number}.png": b"new" for number in range(3)}
+atomic.write_folder(folder, new) if sys.argv[1] == "write_folder" else atomic.remove(folder)
+"""
+
+
+@pytest.mark.parametrize("action", ["write_folder", "remove"])
+def test_a_killed_process_leaves_no_part_of_a_folder(tmp_path, action):
+    """Of 12 files 7 were left, which a later run took for all."""
+    old, new = ({f"{number}.png": data for number in range(count)} for count, data in ((5, b"old"), (3, b"new")))
+    seen = set()
+    for steps in range(30):
+        (tmp_path / "out").mkdir()
+        folder = tmp_path / "out" / "masks"
+        atomic.write_folder(folder, old)
+        command = [sys.executable, "-c", KILLED, action, folder, str(steps)]
+        status = subprocess.run(command, cwd=ROOT).returncode
+        assert status in (0, -signal.SIGKILL)
+        left = content(folder) if folder.exists() else None
+        assert left in (old, new, None)
+        seen.add(None if left is None else left["0.png"])
+        # The next run removes what is left.
+        atomic.sweep(tmp_path / "out")
+        assert names(tmp_path / "out") == ([] if left is None else ["masks"])
+        assert left is None or content(folder) == left
+        atomic.remove(folder)
+        (tmp_path / "out").rmdir()
+        if status == 0:
+            break
+    assert status == 0
+    assert seen == ({b"old", None, b"new"} if action == "write_folder" else {b"old", None})
+
+
+def test_what_is_removed_may_be_a_file_a_link_or_missing(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "link", "missing"):
+        atomic.remove(tmp_path / name)
+    assert names(tmp_path) == []
