@@ -52,7 +52,7 @@ def run(options, names):
 
     results.check_kinds(options.outputs)
     output_dir = pathlib.Path(options.output_dir)
-    sources = inputs.find(names, [output_dir / kind for kind in results.KINDS])
+    sources = inputs.find(names, output_dir)
     FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
     job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, options.detect)
     failures, count = [], 0

@@ -13,7 +13,7 @@ from PIL import Image
 from support import videos
 from support.refusals import refused
 
-from keras_bisenet.inference.batch import inputs
+from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
@@ -98,12 +98,55 @@ def test_results_among_the_photos_are_no_photos(folder):
     for kind in ("labels", "overlay"):
         (out / kind).mkdir(parents=True)
         (out / kind / "a.png.png").write_bytes(b"")
-    results = [out / "labels", out / "overlay"]
-    assert found(folder / "two words", results=results) == before
-    assert found(folder / "two words" / "**" / "*.png", results=results) == before[:1]
-    # Who names one of them means it.
-    assert found(out / "labels" / "a.png.png", results=results)
+    for path in (out, folder / ".." / folder.name / "two words" / "parsed"):
+        assert found(folder / "two words", output_dir=path) == before
+        assert found(folder / "two words" / "**" / "*.png", output_dir=path) == before[:1]
+        # Who names one of them means it.
+        assert found(out / "labels" / "a.png.png", output_dir=path)
     assert len(found(folder / "two words")) == len(before) + 2
+
+
+@pytest.mark.parametrize("output_dir", ["../photos/out", "../link/out", "out/../../photos/./out"])
+def test_results_are_no_photos_by_whatever_path_they_are_named(tmp_path, monkeypatch, output_dir):
+    """Each run parsed the pictures of the last one."""
+    (tmp_path / "photos" / "out" / "overlay").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    for name in ("a.jpg", "out/overlay/a.jpg.jpg"):
+        pathlib.Path(name).write_bytes(b"")
+    for name in (".", "../photos", tmp_path / "link", "**/*.jpg"):
+        assert [name for _, name in found(name, output_dir=output_dir)] == ["a.jpg"]
+
+
+def test_results_of_other_runs_are_no_photos(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = found("two words"), found("two words/**/*.png")
+    other = folder / "two words" / "deep" / "other"
+    (other / "overlay" / "summer").mkdir(parents=True)
+    (other / "overlay" / "summer" / "a.jpg.jpg").write_bytes(b"")
+    assert found("two words") != before[0]
+    (other / results.RECORD).write_text("")
+    assert (found("two words"), found("two words/**/*.png")) == before
+    # Who names their folder means it.
+    assert found(other / "overlay") == [(f"{other}/overlay/summer/a.jpg.jpg", "summer/a.jpg.jpg")]
+
+
+def test_linked_folders_are_followed_and_loops_are_not(tmp_path, monkeypatch):
+    for name in ("elsewhere/deep/b.png", "photos/a.png", "photos/inner/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name, target in (
+        ("photos/linked", "../elsewhere"),
+        ("photos/inner/up", "../../photos"),
+        ("photos/inner/self", "."),
+        ("elsewhere/deep/back", "../../photos/inner"),
+    ):
+        (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    expected = ["a.png", "inner/c.png", "linked/deep/b.png", "linked/deep/back/c.png"]
+    for name in ("photos", "photos/**/*.png"):
+        assert [name for _, name in found(name)] == expected
+    assert [name for _, name in found("photos/*")] == ["a.png"]
 
 
 def test_nothing_is_found(folder):

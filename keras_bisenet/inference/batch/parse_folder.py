@@ -16,8 +16,7 @@ from keras_bisenet.inference.face_parser import FaceParser, locate
 from keras_bisenet.utils import atomic, images, locks, text_files, workers
 from keras_bisenet.utils.errors import ImageError
 
-# In the folder of the results: what they were made with, and what failed.
-RECORD = "parse_faces.json"
+# In the folder of the results: what failed.
 FAILURES = "failures.txt"
 
 # What is wrong with a disk stays wrong with the next photo.
@@ -58,7 +57,7 @@ class Job:
 
     def _record(self):
         """Says in the folder what its results are made with, if they are not made with something else."""
-        path = self.output_dir / RECORD
+        path = self.output_dir / results.RECORD
         model = pathlib.Path(locate(self.model))
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         now = {"model": model.name, "sha256": digest, "detect": self.detect}
@@ -76,7 +75,7 @@ class Job:
             raise ImageError(
                 f"{self.output_dir}: holds results of {there}; expected those of {_told(now)}; choose another folder"
             )
-        self._put(RECORD, json.dumps(now, indent=2) + "\n")
+        self._put(results.RECORD, json.dumps(now, indent=2) + "\n")
 
     def is_done(self, source):
         """Whether all results of a photo are there and newer than it."""

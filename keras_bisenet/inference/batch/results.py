@@ -12,6 +12,8 @@ from keras_bisenet.utils.errors import ImageError
 from keras_bisenet.utils.painting import overlay
 
 KINDS = ("labels", "overlay", "masks", "json")
+# In the folder of the results: what they were made from.
+RECORD = "parse_faces.json"
 
 
 def check_kinds(kinds):
