@@ -1,8 +1,9 @@
 """Labels the parts of faces in photos and videos: files, folders with all that is in them, patterns.
 
 Writes, of each photo, what --outputs names: labels/ (PNG of class ids), overlay/ (labels painted over the photo),
-masks/ (a PNG for each part) and json/ (areas and boxes). Run again, it resumes where it stopped. Files that cannot be
-read are listed in failures.txt, and the exit status is then 1.
+masks/ (a PNG for each part) and json/ (areas and boxes). Run again, it resumes where it stopped, and parses again what
+was made from another photo or model. Files that cannot be read are listed in failures.txt, and the exit status is then
+1.
 
 Examples:
   python scripts/parse_faces.py photos --output_dir build/parsed
@@ -11,6 +12,7 @@ Examples:
   python scripts/parse_faces.py /shared/photos --output_dir /shared/parsed --engine ray
 """
 
+import collections
 import contextlib
 import pathlib
 import sys
@@ -47,7 +49,7 @@ def run(options, names):
     """
     from tqdm import tqdm
 
-    from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster, results
+    from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster, results, resume
     from keras_bisenet.inference.face_parser import FaceParser
 
     results.check_kinds(options.outputs)
@@ -55,27 +57,24 @@ def run(options, names):
     sources = inputs.find(names, output_dir)
     FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
     job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, options.detect)
-    failures, count = [], 0
+    engine = ray_cluster if options.engine == "ray" else parse_folder
     with job.claim():
-        to_do = [source for source in sources if source.is_video or not job.is_done(source)]
-        # Nobody knows how many pictures a video has.
-        total = None if any(source.is_video for source in to_do) else len(to_do)
-        engine = ray_cluster if options.engine == "ray" else parse_folder
+        parsing = resume.Run(job, sources)
+        # Nobody knows how many frames a video has.
+        total = None if any(source.is_video for source in parsing.to_do) else len(parsing.to_do)
         with (
-            contextlib.closing(engine.run(job, to_do, options.workers)) as parsed,
+            contextlib.closing(parsing.parse(engine, options.workers)) as parsed,
             tqdm(parsed, "parsing", total, unit="photo", smoothing=0.05, disable=None) as progress,
         ):
-            for _, error in progress:
-                count += 1
-                failures.extend([command.one_line(error)] if error else [])
+            collections.deque(progress, maxlen=0)
+        failures = [command.one_line(failure) for failure in parsing.failures]
         job.list_failures(failures)
     for failure in failures[:SHOWN]:
         print(f"failed: {failure}", file=sys.stderr)
-    before = f", {len(sources) - len(to_do)} were done before" if len(to_do) < len(sources) else ""
-    print(f"parsed {count - len(failures)}{before}; everything is in {command.one_line(options.output_dir)}")
-    if not failures:
-        return None
-    return f"{len(failures)} of {count} failed; they are listed in {command.one_line(options.output_dir)}/failures.txt"
+    where = command.one_line(options.output_dir)
+    lines, failed = parsing.told()
+    print("\n".join(lines) + f"; everything is in {where}")
+    return failed and f"{failed} failed; they are listed in {where}/{parse_folder.FAILURES}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from support.files import content
 from support.paths import ROOT
 from support.refusals import check_refused, refused
 
-from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster
+from keras_bisenet.inference.batch import inputs, parse_folder, ray_cluster, results
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
@@ -43,12 +43,15 @@ def test_the_same_files_and_failures_as_from_local_processes(photos, tmp_path):
     local = parse(*arguments, tmp_path / "local")
     ray = parse(*arguments, tmp_path / "ray", "--engine", "ray")
     assert (local.returncode, ray.returncode) == (1, 1)
-    assert content(tmp_path / "ray") == content(tmp_path / "local")
+    of_ray, of_local = (content(tmp_path / name) for name in ("ray", "local"))
+    # A cluster is done with the photos in any order.
+    assert sorted(of_ray.pop(results.RECORD).splitlines()) == sorted(of_local.pop(results.RECORD).splitlines())
+    assert of_ray == of_local
     assert len(list((tmp_path / "ray" / "labels").rglob("*.png"))) == 6
     failures = (tmp_path / "ray" / "failures.txt").read_text()
     assert failures.startswith(f"{photos}/\\udcff.jpg: cannot be read as an image; ")
     assert failures == (tmp_path / "local" / "failures.txt").read_text()
-    assert ray.stdout == f"parsed 6; everything is in {tmp_path}/ray\n"
+    assert ray.stdout == f"photos: 6 parsed, 1 failed; everything is in {tmp_path}/ray\n"
     assert ray.stderr.splitlines()[-2:] == [
         *(line.replace("/local/", "/ray/") for line in local.stderr.splitlines()[-2:]),
     ]
@@ -60,8 +63,20 @@ def test_the_same_files_and_failures_as_from_local_processes(photos, tmp_path):
     (photos / os.fsdecode(b"\xff.jpg")).unlink()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "labels").rglob("*.png")}
     again = parse(*arguments, tmp_path / "ray", "--engine", "ray")
-    assert (again.returncode, again.stdout) == (0, f"parsed 0, 6 were done before; everything is in {tmp_path}/ray\n")
+    assert (again.returncode, again.stdout) == (0, f"photos: 6 done before; everything is in {tmp_path}/ray\n")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "labels").rglob("*.png")} == before
+
+    # A photo that was replaced by an older one, and one whose label is gone.
+    Image.fromarray(images.read(images.BUNDLED)[:50]).save(photos / "a.png")
+    os.utime(photos / "a.png", (0, 0))
+    (tmp_path / "ray" / "labels" / "b.png.png").unlink()
+    again = parse(*arguments, tmp_path / "ray", "--engine", "ray")
+    assert again.returncode == 0
+    assert {*again.stdout.splitlines()} == {
+        "1 photo again: the photo changed",
+        "1 photo again: results were missing",
+        f"photos: 2 parsed, 4 done before; everything is in {tmp_path}/ray",
+    }
 
 
 def test_a_full_disk(photos, disk):

@@ -22,6 +22,7 @@ from support.running import wait_for
 
 from keras_bisenet import FaceParser
 from keras_bisenet.export import convert
+from keras_bisenet.inference.batch import results
 from keras_bisenet.utils import images, locks
 from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import OutputError
@@ -202,12 +203,12 @@ def test_a_second_run_over_one_folder_of_results_is_refused(model, photos, tmp_p
     out = tmp_path / "out"
     flags = (tmp_path / "photos", "--output_dir", out, "--model", model, "--workers", "1")
     first = parse_faces(*flags)
-    wait_for((out / "parse_faces.json").exists, first)
+    wait_for((out / results.RECORD).exists, first)
     first.send_signal(signal.SIGSTOP)
     second = parse_faces(*flags)
     check_line(second.communicate()[1].splitlines()[-1], [f"error: {out}: {BUSY}"])
     assert second.returncode == 1
     first.send_signal(signal.SIGCONT)
-    assert first.communicate()[0] == f"parsed 32; everything is in {out}\n"
+    assert first.communicate()[0] == f"photos: 32 parsed; everything is in {out}\n"
     assert len(list(pathlib.Path(out, "labels").iterdir())) == 32
-    assert names(out) == ["labels", "parse_faces.json"]
+    assert names(out) == ["labels", results.RECORD]

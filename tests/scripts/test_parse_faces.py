@@ -20,8 +20,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from support import videos
-from support.files import content
+from support import files, videos
 from support.networks import narrow
 from support.paths import ROOT
 from support.refusals import check_refused, refused
@@ -30,7 +29,7 @@ from support.running import processes, wait_for, wait_until_gone
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.export import convert
 from keras_bisenet.inference import detection
-from keras_bisenet.inference.batch import inputs, parse_folder, results
+from keras_bisenet.inference.batch import inputs, parse_folder, results, resume
 from keras_bisenet.utils import images, locks, painting, workers
 from keras_bisenet.utils.errors import ImageError, ModelError
 
@@ -54,6 +53,11 @@ def parse(*arguments, **options):
 def complaints(process):
     """What a script wrote to stderr, but for LiteRT's line."""
     return [line for line in process.stderr.splitlines() if line != GREETING]
+
+
+def content(folder):
+    """Path below a folder of results -> bytes, of each file but the record, which names the photos by their paths."""
+    return {name: data for name, data in files.content(folder).items() if name != results.RECORD}
 
 
 def times(folder):
@@ -123,8 +127,8 @@ def again(parsed, tmp_path):
 def test_everything_is_written_for_every_photo(parsed, photos, parser):
     process, out = parsed
     assert (process.returncode, complaints(process)) == (0, [])
-    assert process.stdout == f"parsed 5; everything is in {out}\n"
-    expected = {"parse_faces.json"}
+    assert process.stdout == f"photos: 5 parsed; everything is in {out}\n"
+    expected = set()
     for path in photos.rglob("*.png"):
         name = path.relative_to(photos)
         photo, labels = images.read(path), parser(path)
@@ -151,9 +155,19 @@ def test_one_worker_writes_the_same(parsed, photos, model, tmp_path):
     assert content(tmp_path) == content(parsed[1])
 
 
+def tell_of(out, folder):
+    """Makes the record of a folder of results tell of equal photos in another folder."""
+    path = out / results.RECORD
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        photo = folder / entry["name"]
+        entry |= {"path": str(photo), "mtime_ns": photo.stat().st_mtime_ns}
+    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+
+
 def test_the_default_model_and_output(portrait, tmp_path):
     process = parse(images.BUNDLED, cwd=tmp_path)
-    assert process.stdout == "parsed 1; everything is in build/parsed\n"
+    assert process.stdout == "photos: 1 parsed; everything is in build/parsed\n"
     labels = read(tmp_path / "build" / "parsed" / "labels" / "astronaut_face.png.png")
     np.testing.assert_array_equal(labels, FaceParser(num_threads=1)(portrait))
 
@@ -163,16 +177,21 @@ def test_a_second_run_does_what_is_left(again, photos, model, tmp_path):
     before, first = content(again), times(again)
     process = parse(photos, *flags)
     assert process.returncode == 0
-    assert process.stdout == f"parsed 0, 5 were done before; everything is in {again}\n"
+    assert process.stdout == f"photos: 5 done before; everything is in {again}\n"
     assert times(again) == first
 
     # A photo that changed, one that is new, and results that are gone.
     copy = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
+    tell_of(again, copy)
     Image.fromarray(images.read(photos / "a.png")[:99]).save(copy / "a.png")
     shutil.copy2(photos / "two words" / "a.png", copy / "b.png")
     shutil.rmtree(again / "masks" / "two words" / "a.png")
     process = parse(copy, *flags)
-    assert process.stdout == f"parsed 3, 3 were done before; everything is in {again}\n"
+    assert sorted(process.stdout.splitlines()) == [
+        "1 photo again: results were missing",
+        "1 photo again: the photo changed",
+        f"photos: 3 parsed, 3 done before; everything is in {again}",
+    ]
     assert read(again / "labels" / "a.png.png").shape == (99, 240)
     redone = {path for path, time_ in times(again).items() if first.get(path) != time_ and path.suffix == ".json"}
     assert redone == {again / "json" / name for name in ("a.png.json", "b.png.json", "two words/a.png.json")}
@@ -181,35 +200,160 @@ def test_a_second_run_does_what_is_left(again, photos, model, tmp_path):
     assert {name for name in content(again) if "two words" in name} == {name for name in before if "two words" in name}
 
 
-def test_results_of_another_model_are_not_mixed_in(again, photos, model, tmp_path):
+def told(count, reason):
+    return f"{count} photo{'s' * (count > 1)} again: {reason}"
+
+
+def test_another_model_parses_again(again, photos, tmp_path):
     other = write_model(tmp_path / "other.tflite", 1)
-    before = content(again)
-    first = json.loads(before["parse_faces.json"])["sha256"][:8]
-    for flags in (["--model", other], ["--model", model, "--detect"]):
-        process = parse(photos, "--output_dir", again, *flags)
-        assert process.stdout == ""
-        check_refused(process, again, "small.tflite", first, "without --detect", flags[1].name)
-    assert content(again) == before
+    process = parse(photos, "--output_dir", again, "--outputs", "labels", "--model", other)
+    assert process.stdout.splitlines()[0] == told(5, "the model changed")
+    for path in photos.rglob("*.png"):
+        name = path.relative_to(photos)
+        np.testing.assert_array_equal(read(again / "labels" / f"{name}.png"), FaceParser(other, 1)(path))
+    # What this run did not write would be that of the other model.
+    assert {name.partition("/")[0] for name in content(again)} == {"labels"}
     # The same model under another name is the same.
-    shutil.copy(model, tmp_path / "renamed.tflite")
+    shutil.copy(other, tmp_path / "renamed.tflite")
     process = parse(photos, "--output_dir", again, "--model", tmp_path / "renamed.tflite")
-    assert process.stdout == f"parsed 0, 5 were done before; everything is in {again}\n"
+    assert process.stdout == f"photos: 5 done before; everything is in {again}\n"
 
 
-@pytest.mark.parametrize("record", ["", "[]", "{}", '{"sha256": 1, "detect": true, "model": "a"}', "\xff"])
-def test_a_damaged_record(again, model, record):
-    path = again / "parse_faces.json"
-    path.write_bytes(record.encode("latin-1"))
-    with refused(ImageError, path), parse_folder.Job(again, model=str(model)).claim():
-        pass
+def test_photos_of_one_name_from_two_folders(portrait, model, parser, tmp_path):
+    """The labels of the first stayed."""
+    out, flags = tmp_path / "out", ["--output_dir", tmp_path / "out", "--model", model, "--workers", "1"]
+    for number, season in enumerate(("summer", "winter")):
+        (tmp_path / season).mkdir()
+        Image.fromarray(portrait[50 * number :]).save(tmp_path / season / "IMG_0001.png")
+    age(tmp_path / "winter" / "IMG_0001.png")
+    for season, before in (("summer", []), ("winter", [told(1, "another photo had the name")])):
+        process = parse(tmp_path / season, *flags)
+        assert process.stdout.splitlines() == [*before, f"photos: 1 parsed; everything is in {out}"]
+        expected = parser(tmp_path / season / "IMG_0001.png")
+        np.testing.assert_array_equal(read(out / "labels" / "IMG_0001.png.png"), expected)
+
+
+class InThisProcess:
+    """An engine without processes, which take seconds to start."""
+
+    @staticmethod
+    def run(job, sources, *_):
+        for source in sources:
+            yield source.name, parse_folder.Worker(job)(source.name, source.path)
+
+
+def run(photos, out, model, kinds=("labels",), engine=InThisProcess):
+    """What is told of a run."""
+    job = parse_folder.Job(out, kinds, str(model))
+    with job.claim():
+        parsing = resume.Run(job, inputs.find([str(photos)], out))
+        list(parsing.parse(engine))
+    return parsing.told()
+
+
+def test_what_is_parsed_again_and_why(portrait, model, parser, tmp_path):
+    photo, out = tmp_path / "photos" / "a.png", tmp_path / "out"
+    photo.parent.mkdir()
+    Image.fromarray(portrait).save(photo)
+    done = ["photos: 1 done before"]
+    assert run(photo, out, model) == (["photos: 1 parsed"], None)
+    assert run(photo, out, model) == (done, None)
+
+    def check(reason, kinds=("labels",)):
+        assert run(photo, out, model, kinds) == ([told(1, reason), "photos: 1 parsed"], None)
+        np.testing.assert_array_equal(read(out / "labels" / "a.png.png"), parser(photo))
+        assert run(photo, out, model, kinds) == (done, None)
+
+    # An older photo in its place.
+    Image.fromarray(portrait[::-1]).save(photo)
+    os.utime(photo, (0, 0))
+    check("the photo changed")
+    # Results of another kind, which are removed with the photo that they are of.
+    check("results were missing", ("labels", "json"))
+    Image.fromarray(portrait[:100]).save(photo)
+    check("the photo changed")
+    assert not (out / "json" / "a.png.json").exists()
+    (out / "labels" / "a.png.png").unlink()
+    check("results were missing")
+    # Of older versions, or where a process was killed.
+    (out / results.RECORD).unlink()
+    check("nothing tells what they were made from")
+    for record in (b"", b"[]\n1\n{}\n", b"\xff", (out / results.RECORD).read_bytes()[:-20]):
+        (out / results.RECORD).write_bytes(record)
+        check("nothing tells what they were made from")
+
+
+def test_a_photo_that_is_saved_anew_while_it_is_parsed(portrait, model, parser, tmp_path):
+    photo, out = tmp_path / "a.png", tmp_path / "out"
+    Image.fromarray(portrait).save(photo)
+    age(photo)
+
+    class Slow:
+        @staticmethod
+        def run(*arguments):
+            for result in InThisProcess.run(*arguments):
+                Image.fromarray(portrait[:77]).save(photo)
+                age(photo)
+                yield result
+
+    run(photo, out, model, engine=Slow)
+    assert read(out / "labels" / "a.png.png").shape == (240, 240)
+    assert run(photo, out, model)[0][0] == told(1, "the photo changed")
+    np.testing.assert_array_equal(read(out / "labels" / "a.png.png"), parser(photo))
+
+
+def test_a_run_that_ends_between_a_result_and_its_record(portrait, model, parser, tmp_path):
+    """The new result must not pass for the old photo, which comes back."""
+    photo, out = tmp_path / "a.png", tmp_path / "out"
+    for name, rows in (("summer", portrait), ("winter", portrait[:77])):
+        Image.fromarray(rows).save(tmp_path / f"{name}.png")
+    shutil.copy2(tmp_path / "summer.png", photo)
+    run(photo, out, model)
+    shutil.copy2(tmp_path / "winter.png", photo)
+
+    class Killed:
+        @staticmethod
+        def run(*arguments):
+            list(InThisProcess.run(*arguments))
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        run(photo, out, model, engine=Killed)
+    shutil.copy2(tmp_path / "summer.png", photo)
+    assert run(photo, out, model)[0][0] == told(1, "nothing tells what they were made from")
+    np.testing.assert_array_equal(read(out / "labels" / "a.png.png"), parser(photo))
+
+
+def test_a_photo_that_can_no_longer_be_read_leaves_no_results_of_the_old_one(portrait, model, tmp_path):
+    photo, out = tmp_path / "a.png", tmp_path / "out"
+    Image.fromarray(portrait).save(photo)
+    run(photo, out, model, ("labels", "masks"))
+    photo.write_bytes(b"no photo")
+    assert run(photo, out, model) == (["photos: 1 failed"], "1 of 1 photo")
+    assert content(out) == {}
+    # What is told does not change with the number of those that were done before.
+    Image.fromarray(portrait).save(tmp_path / "b.png")
+    for other in ("1 parsed", "1 done before"):
+        assert run(tmp_path, out, model) == ([f"photos: {other}, 1 failed"], "1 of 2 photos")
+
+
+def test_what_killed_runs_left_is_removed(portrait, model, tmp_path):
+    photo, out = tmp_path / "a.png", tmp_path / "out"
+    Image.fromarray(portrait).save(photo)
+    for name in (".removed-old.png/hair.png", ".partial-old.png/hair.png"):
+        (out / "masks" / name).parent.mkdir(parents=True)
+        (out / "masks" / name).write_bytes(b"")
+    run(photo, out, model)
+    assert files.names(out / "masks") == []
 
 
 def test_results_may_lie_among_the_photos(photos, model, tmp_path):
     copy = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
     for folder in (copy, copy / "parsed"):
-        for number in ("parsed 5", "parsed 0, 5 were done before"):
+        for number in ("5 parsed", "5 done before"):
             process = parse(copy, "--output_dir", folder, "--outputs", "labels,overlay,masks", "--model", model)
-            assert process.stdout == f"{number}; everything is in {folder}\n"
+            assert process.stdout == f"photos: {number}; everything is in {folder}\n"
         for kind in results.KINDS:
             shutil.rmtree(folder / kind, ignore_errors=True)
 
@@ -322,8 +466,8 @@ def test_bad_photos_are_listed_and_the_others_parsed(parsed_mixed, mixed, parser
     assert process.returncode == 1
     *failures, error = complaints(process)
     assert failures == [f"failed: {line}" for line in found[:20]]
-    assert error.startswith("error: 26 of 30 failed")
-    assert process.stdout == f"parsed 4; everything is in {out}\n"
+    assert error.startswith("error: 26 of 30 photos failed")
+    assert process.stdout == f"photos: 4 parsed, 26 failed; everything is in {out}\n"
     assert {name for name in content(out) if name.startswith("labels/")} == {
         f"labels/good/{path.name}.png" for path in (folder / "good").iterdir()
     }
@@ -469,7 +613,8 @@ def check_goes_on(many, out, model, whole):
     assert content(out) == whole
     after = times(out)
     labels = [path for path in done if path.parent == out / "labels" and not path.name.startswith(".")]
-    assert sum(done[path] == after[path] for path in labels) >= len(labels) - 2
+    # Those that were written and not yet recorded when it ended are made again: at most four a worker.
+    assert sum(done[path] == after[path] for path in labels) >= len(labels) - 8
 
 
 def ended(process, status, timeout=30):
@@ -493,7 +638,7 @@ def test_ctrl_c(many, model, whole, start, tmp_path):
 def test_ctrl_c_while_the_workers_start(many, model, tmp_path, delay):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command(many, *flags(tmp_path, model)), start_new_session=True, **pipes)
-    wait_for((tmp_path / "parse_faces.json").exists, process)
+    wait_for((tmp_path / results.RECORD).exists, process)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
     assert ended(process, 130) == ["error: interrupted; run it again to resume"]
@@ -533,7 +678,7 @@ def test_the_folder_changes_during_the_run(many, whole, start, tmp_path):
     gone, unreadable, error = (line for line in stderr.splitlines() if line != GREETING)
     assert gone.startswith(f"failed: {copy}/158.png: no such file")
     assert unreadable.startswith(f"failed: {copy}/159.png: {UNREADABLE}")
-    assert error.startswith("error: 2 of 160 failed")
+    assert error.startswith("error: 2 of 160 photos failed")
     left = content(out)
     del left["failures.txt"]
     assert left == {name: data for name, data in whole.items() if "158.png" not in name and "159.png" not in name}
@@ -586,8 +731,10 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
     assert broken[0].startswith(f"{cut}: is damaged or breaks off; 15 of its pictures")
     assert broken[1].startswith(f"{tmp_path}/text.mp4: cannot be read as a video")
     assert complaints(process)[:2] == [f"failed: {line}" for line in broken]
-    assert complaints(process)[2].startswith("error: 2 of 26 failed")
-    assert process.stdout == f"parsed 24; everything is in {out}\n"
+    assert complaints(process)[2].startswith("error: 2 of 3 videos failed")
+    assert process.stdout == (
+        f"photos: 1 parsed; videos: 1 read, 2 failed; frames: 23 parsed; everything is in {out}\n"
+    )
     for name, count in (("clip.mp4", 8), ("cut.mp4", 15)):
         written = sorted((out / "labels" / name).iterdir())
         assert [path.name for path in written] == [f"{number:06}.png" for number in range(1, count + 1)]
@@ -603,11 +750,31 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
     (out / "overlay" / "clip.mp4" / "000008.jpg").unlink()
     before = times(out)
     process = parse(clip, *arguments[2:])
-    assert (process.returncode, process.stdout) == (0, f"parsed 3; everything is in {out}\n")
+    assert (process.returncode, process.stdout) == (
+        0,
+        "3 frames again: results were missing\n"
+        f"videos: 1 read; frames: 3 parsed, 5 done before; everything is in {out}\n",
+    )
     after = times(out)
     redone = {path.stem for path, time_ in after.items() if before.get(path) != time_ and path.is_file()}
     assert redone == {"000003", "000006", "000008"}
     assert after.keys() >= before.keys()
+
+    # Of a shorter video nothing of the longer one may stay.
+    videos.write(clip, pictures[::-1][:5])
+    age(clip)
+    process = parse(clip, *arguments[2:])
+    assert process.stdout == (
+        f"5 frames again: the video changed\nvideos: 1 read; frames: 5 parsed; everything is in {out}\n"
+    )
+    for kind in ("labels", "overlay"):
+        assert len(files.names(out / kind / "clip.mp4")) == 5
+    np.testing.assert_array_equal(read(out / "labels" / "clip.mp4" / "000001.png"), parser(pictures[-1]))
+    assert len(files.names(out / "labels" / "cut.mp4")) == 15
+    # Nor of one that is none.
+    clip.write_bytes(b"no video")
+    assert parse(clip, *arguments[2:]).returncode == 1
+    assert files.names(out / "labels" / "clip.mp4") == []
 
 
 # Faces first.
@@ -672,16 +839,12 @@ def test_a_video_is_read_as_it_is_parsed(pictures, model, tmp_path):
     clip = videos.write(tmp_path / "clip.mp4", 10 * pictures)
     asked = []
 
-    class Watched(parse_folder.Job):
-        def is_done(self, source):
-            asked.append(source.name)
-            return super().is_done(source)
+    def is_wanted(name):
+        asked.append(name)
+        return True
 
-        def __reduce__(self):
-            return parse_folder.Job, (self.output_dir, self.kinds, self.model)
-
-    job = Watched(tmp_path / "out", model=str(model))
-    for number, (name, error) in enumerate(parse_folder.run(job, inputs.find([str(clip)]), 2)):
+    job = parse_folder.Job(tmp_path / "out", model=str(model))
+    for number, (name, error) in enumerate(parse_folder.run(job, inputs.find([str(clip)]), 2, is_wanted)):
         assert (str(name), error) == (f"clip.mp4/{number + 1:06}", None)
         assert len(asked) - number <= 8
     assert len(asked) == 80

@@ -1,19 +1,17 @@
-"""Parses many photos, in several processes or on a Ray cluster, and resumes an interrupted run."""
+"""Parses many photos in several processes."""
 
 import concurrent.futures
 import contextlib
 import dataclasses
 import errno
 import functools
-import hashlib
-import json
 import os
 import pathlib
 
 from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, results
-from keras_bisenet.inference.face_parser import FaceParser, locate
-from keras_bisenet.utils import atomic, images, locks, text_files, workers
+from keras_bisenet.inference.face_parser import FaceParser
+from keras_bisenet.utils import atomic, images, locks, workers
 from keras_bisenet.utils.errors import ImageError
 
 # In the folder of the results: what failed.
@@ -43,48 +41,26 @@ class Job:
 
     @contextlib.contextmanager
     def claim(self):
-        """Has the folder of the results for itself: a new one, or one whose results were made the same way.
+        """Has the folder of the results for itself.
 
         Raises:
-            ImageError: they were not, another process writes into the folder, it cannot be written to, or what finds
-                faces is missing.
+            ImageError: another process writes into the folder, it cannot be written to, or what finds faces is missing.
         """
         if self.detect:
             detection.check()
         with locks.held(self.output_dir, ImageError):
-            self._record()
+            with self.writing():
+                for kind in results.KINDS:
+                    atomic.sweep(self.output_dir / kind)
             yield
 
-    def _record(self):
-        """Says in the folder what its results are made with, if they are not made with something else."""
-        path = self.output_dir / results.RECORD
-        model = pathlib.Path(locate(self.model))
-        digest = hashlib.sha256(model.read_bytes()).hexdigest()
-        now = {"model": model.name, "sha256": digest, "detect": self.detect}
+    @contextlib.contextmanager
+    def writing(self):
+        """Raises `ImageError` where the block raises an `OSError`."""
         try:
-            before = text_files.read_json(path)
-            same = (before["sha256"], before["detect"]) == (digest, self.detect)
-            there = _told(before)
-        except FileNotFoundError:
-            same = True
+            yield
         except OSError as error:
             raise self.unwritable(error) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise ImageError(f"{path}: is damaged; remove it, or choose another folder") from error
-        if not same:
-            raise ImageError(
-                f"{self.output_dir}: holds results of {there}; expected those of {_told(now)}; choose another folder"
-            )
-        self._put(results.RECORD, json.dumps(now, indent=2) + "\n")
-
-    def is_done(self, source):
-        """Whether all results of a photo are there and newer than it."""
-        targets = results.paths(self.output_dir, source.name, self.kinds).values()
-        try:
-            made = source.path.stat().st_mtime_ns
-            return all(path.stat().st_mtime_ns >= made for path in targets)
-        except OSError:
-            return False
 
     def list_failures(self, lines):
         """Writes `FAILURES`; there is none if there are no lines.
@@ -92,26 +68,17 @@ class Job:
         Raises:
             ImageError: it cannot be written.
         """
-        if lines:
-            self._put(FAILURES, "".join(f"{line}\n" for line in lines))
-        else:
-            (self.output_dir / FAILURES).unlink(missing_ok=True)
+        path = self.output_dir / FAILURES
+        with self.writing():
+            if lines:
+                atomic.write(path, "".join(f"{line}\n" for line in lines).encode())
+            else:
+                path.unlink(missing_ok=True)
 
     def unwritable(self, error):
         """`ImageError` that tells of an `OSError`."""
         reason = error.strerror or error
         return ImageError(f"cannot write to {self.output_dir}: {reason}; free it and run it again to resume")
-
-    def _put(self, name, text):
-        try:
-            atomic.write(self.output_dir / name, text.encode())
-        except OSError as error:
-            raise self.unwritable(error) from error
-
-
-def _told(record):
-    how = "with" if record["detect"] else "without"
-    return f"model {record['model']} (sha256 {record['sha256'][:8]}) {how} --detect"
 
 
 class Worker:
@@ -180,32 +147,29 @@ def _work(job, task):
     return worker(job)(*task)
 
 
-def _tasks(job, source):
-    """Pairs (name, photo): of a video those pictures that are not done yet."""
+def _tasks(source, is_wanted):
+    """Pairs (name, photo): of a video those pictures that are wanted."""
     if not source.is_video:
         yield source.name, source.path
         return
-
-    def name(number):
-        return source.name / f"{number:06d}"
-
-    def is_wanted(number):
-        return not job.is_done(inputs.Source(source.path, name(number)))
-
     try:
-        for number, frame in inputs.frames(source.path, is_wanted):
-            yield name(number), frame
+        for number, picture in inputs.frames(
+            source.path, lambda number: is_wanted is None or is_wanted(results.frame(source.name, number))
+        ):
+            yield results.frame(source.name, number), picture
     except ImageError as error:
         yield source.name, error
 
 
-def run(job, sources, count=None):
+def run(job, sources, count=None, is_wanted=None):
     """Parses photos in worker processes.
 
     Args:
         job: `Job`.
-        sources: iterable of `inputs.Source`. Pictures of a video that are done are passed over.
+        sources: iterable of `inputs.Source`.
         count: number of processes; None for one a core.
+        is_wanted: called with the name of each frame of a video, see `results.frame`; the others are passed over. None
+            for all.
 
     Yields:
         (name, error) of each photo, None where it went well, in order.
@@ -218,7 +182,7 @@ def run(job, sources, count=None):
 
     def tasks():
         for source in sources:
-            for task in _tasks(job, source):
+            for task in _tasks(source, is_wanted):
                 names.append(task[0])
                 yield task
 

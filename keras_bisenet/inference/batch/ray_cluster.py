@@ -14,13 +14,14 @@ from keras_bisenet.utils import extras
 from keras_bisenet.utils.errors import ImageError, ModelError
 
 
-def run(job, sources, count=None):
+def run(job, sources, count=None, is_wanted=None):  # noqa: ARG001
     """Like `parse_folder.run`, on the Ray cluster that this process is connected to, else on one of its own.
 
     Args:
         job: `parse_folder.Job`.
         sources: list of `inputs.Source`, no videos.
         count: number of photos that are parsed at a time; None for as many as the cluster has processors.
+        is_wanted: of no use here, as there are no videos.
 
     Yields:
         (name, error) of each photo, None where it went well, in any order. Errors name absolute paths.

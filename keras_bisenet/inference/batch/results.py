@@ -1,5 +1,6 @@
 """What is written of a parsed photo: index PNG, overlay, mask of each part, JSON of areas and boxes."""
 
+import contextlib
 import io
 import json
 import pathlib
@@ -12,8 +13,8 @@ from keras_bisenet.utils.errors import ImageError
 from keras_bisenet.utils.painting import overlay
 
 KINDS = ("labels", "overlay", "masks", "json")
-# In the folder of the results: what they were made from.
-RECORD = "parse_faces.json"
+# In the folder of the results: what they were made from, see `record.Record`.
+RECORD = "parse_faces.jsonl"
 
 
 def check_kinds(kinds):
@@ -33,6 +34,38 @@ def paths(folder, name, kinds):
     """
     suffixes = {"labels": ".png", "overlay": ".jpg", "masks": "", "json": ".json"}
     return {kind: pathlib.Path(folder, kind, f"{name}{suffixes[kind]}") for kind in kinds}
+
+
+def frame(name, number):
+    """Name of a frame of a video, `Path("summer/clip.mp4/000001")`, of that of the video and its number from 1 on."""
+    return name / f"{number:06d}"
+
+
+def existing(folder, name):
+    """The kinds of results that there are of a photo or frame, see `paths`: a set."""
+    found = set()
+    for kind, path in paths(folder, name, KINDS).items():
+        with contextlib.suppress(OSError):
+            path.stat()
+            found.add(kind)
+    return found
+
+
+def remove_frames(folder, name, kept):
+    """Removes the results of frames that a video does not have, as an older one of its name had them.
+
+    Args:
+        folder: of all results.
+        name: of the video.
+        kept: last parts of the names of its frames, see `frame`.
+
+    Raises:
+        OSError: they cannot be removed.
+    """
+    for kind in KINDS:
+        for path in pathlib.Path(folder, kind, name).glob("*"):
+            if re.fullmatch("[0-9]{6,}", path.stem) and path.stem not in kept:
+                atomic.remove(path)
 
 
 def part_names(class_names):
