@@ -43,7 +43,7 @@ def run(options):
     import weight_port
     from keras_bisenet import classes
     from keras_bisenet.export import convert
-    from keras_bisenet.models.bisenet import HEADS
+    from keras_bisenet.models.architecture import HEADS
     from keras_bisenet.tflite import metadata
     from keras_bisenet.utils import atomic, images, painting
     from keras_bisenet.utils.errors import ExportError

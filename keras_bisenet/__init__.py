@@ -11,7 +11,7 @@ from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS, PALETTE
 from keras_bisenet.utils import extras
 
 _LAZY = {
-    "HEADS": "models.bisenet",
+    "HEADS": "models.architecture",
     "BiSeNet": "models.bisenet",
     "FaceParser": "inference.face_parser",
     "UserError": "utils.errors",

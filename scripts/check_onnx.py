@@ -55,18 +55,19 @@ def run(options):
     from keras import ops
 
     import weight_port
-    from keras_bisenet.export import convert, pipeline
+    from keras_bisenet.export import convert
     from keras_bisenet.preprocessing import normalize
     from keras_bisenet.tflite import flatbuffer, labels_file
     from keras_bisenet.tflite.interpreter import TFLiteRunner
     from keras_bisenet.utils import atomic, images
+    from keras_bisenet.utils.steps import Steps
     from weight_port import manifest, verification
     from weight_port.errors import OnnxError
     from weight_port.reference import onnx_file, onnx_network, torch_network
 
     onnx, tflite = options.onnx, options.tflite
     size = asked = images.parse_size(options.image_size)
-    steps = pipeline.Steps()
+    steps = Steps()
     checks = verification.Verification(reference="ONNX Runtime")
     heads, precision, content, scores = keras_bisenet.HEADS, "float32", None, None
     with steps("read the checkpoint"):

@@ -45,11 +45,12 @@ def run(options):
     from keras_bisenet.export import pipeline
     from keras_bisenet.utils import atomic, images
     from keras_bisenet.utils.errors import ExportError
+    from keras_bisenet.utils.steps import Steps
     from weight_port import layouts, manifest, verification
     from weight_port.reference import torch_network
 
     model, output = options.model, pathlib.Path(options.output)
-    steps = pipeline.Steps()
+    steps = Steps()
     checks = verification.Verification()
     with steps(f"read {model}"):
         # Whatever precision and image size it was trained in.

@@ -61,40 +61,48 @@ def run(options):
     Raises:
         UserError: of either package.
     """
-    with native_output.captured():
-        import keras_bisenet.models.bisenet
-    import weight_port
+    # What needs no TensorFlow is looked at before it is started, which takes seconds.
     from keras_bisenet import classes
-    from keras_bisenet.export import convert, pipeline
     from keras_bisenet.export.options import resolve
-    from keras_bisenet.export.quantization import calibration
-    from keras_bisenet.export.report import html_page, preview, summary
-    from keras_bisenet.tflite import metadata
     from keras_bisenet.utils import atomic, images
+    from keras_bisenet.utils.steps import Steps
     from weight_port import manifest, verification
-    from weight_port.reference import torch_network
 
     calibrated = options.calibration_images is not None or options.calibration_count is not None
     size = images.parse_size(options.image_size)
     export_options = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
-    if export_options.precisions:
-        convert.check_backend()
-    steps = pipeline.Steps()
+    steps = Steps()
     checks = verification.Verification(options.tolerance)
     obsolete = []
     with atomic.staged(options.output_dir, obsolete) as folder:
         with steps("read checkpoint and photos"):
             checkpoint = manifest.locate(options.checkpoint, command.MANIFEST)
-            state, architecture, model = read(checkpoint.path)
+            if options.labels is not None:
+                classes.read(options.labels)
+            files = images.find(options.verify_images or images.BUNDLED)
+            photos = {file.name: images.read(file, size) for file in files}
+            if options.calibration_images is not None:
+                images.find(options.calibration_images)
+            with native_output.captured():
+                state, architecture, model = read(checkpoint.path)
             if options.labels is None:
                 of_network = classes.beside(checkpoint.path, architecture.num_classes)
             else:
                 of_network = classes.check(options.labels, architecture.num_classes)
-            files = images.find(options.verify_images or images.BUNDLED)
-            photos = {file.name: images.read(file, size) for file in files}
-            examples = calibration.Photos()
-            if "int8" in export_options.precisions:
-                examples = calibration.choose(size, options.calibration_images, options.calibration_count)
+        with steps("start TensorFlow and PyTorch"):
+            with native_output.captured():
+                import keras_bisenet.models.bisenet
+            import weight_port
+            from keras_bisenet.export import convert, pipeline
+            from keras_bisenet.export.quantization import calibration
+            from keras_bisenet.export.report import html_page, preview, summary
+            from keras_bisenet.tflite import metadata
+            from weight_port.reference import torch_network
+        if export_options.precisions:
+            convert.check_backend()
+        examples = calibration.Photos()
+        if "int8" in export_options.precisions:
+            examples = calibration.choose(size, options.calibration_images, options.calibration_count)
         if model is None:
             with steps(f"port {architecture}"):
                 model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)

@@ -43,9 +43,19 @@ def run(options):
     Raises:
         UserError: of either package.
     """
-    from keras_bisenet.training import configs, devices, loop
+    # What needs no TensorFlow is looked at before it is started, which takes seconds.
+    from keras_bisenet.data import label_order
+    from keras_bisenet.training import configs, splits
 
     config = configs.resolve(options.config, options.set, options.freeze, options.quantize_aware)
+    splits.read(config, options.data_dir, unlabeled=options.teacher is not None)
+    label_order.read(options.data_dir, config.num_classes)
+    for path in (options.init, options.teacher):
+        if path is not None:
+            locate(path)
+
+    from keras_bisenet.training import devices, loop
+
     with devices.together() as strategy:
         return loop.train_and_evaluate(
             config,
@@ -56,6 +66,18 @@ def run(options):
             skip_bad=options.skip_bad,
             teacher=read_teacher(options.teacher),
         )
+
+
+def locate(path):
+    """`pathlib.Path` of a checkpoint, given by its path or its name in the manifest.
+
+    Raises:
+        CheckpointError, ModelError: there is none.
+    """
+    from keras_bisenet.inference import loading
+    from weight_port import manifest
+
+    return loading.check(path) if path.endswith(".keras") else manifest.locate(path, command.MANIFEST).path
 
 
 def first_weights(path, config):
@@ -126,12 +148,12 @@ def read_network(path, backbone_classes=None):
     """
     import keras_bisenet
     import weight_port
-    from weight_port import layouts, manifest
+    from weight_port import layouts
 
     if path.endswith(".keras"):
         model = keras_bisenet.load_model(path)
         return model, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes, model.width)
-    state = weight_port.load(manifest.locate(path, command.MANIFEST).path)
+    state = weight_port.load(locate(path))
     if backbone_classes and "conv1.weight" in state and "layer1.0.conv1.weight" in state:
         architecture = weight_port.recognize_backbone(state)
     else:

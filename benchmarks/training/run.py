@@ -93,7 +93,7 @@ def torch_step(size, batch_size, _scratch):
 def pipeline_step(size, batch_size, scratch, cache_bytes=2**31):
     """One batch of the input pipeline, with every augmentation; without a cache each example is decoded anew."""
     from keras_bisenet.data import folder, pipeline
-    from keras_bisenet.data.augmentation import Augmentation
+    from keras_bisenet.training.configs import Augmentation
 
     files = scratch / "photo.jpg", scratch / "labels.png"
     for array, file in zip(_labeled_photo(), files, strict=True):

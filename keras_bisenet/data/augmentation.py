@@ -1,7 +1,5 @@
 """Random changes of a labeled photo: one affine map (scale, rotation, crop, flip) and three changes of color."""
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 
@@ -12,25 +10,6 @@ from keras_bisenet.preprocessing import MEAN
 LUMA = (0.299, 0.587, 0.114)
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How far training examples are changed. Every draw is uniform.
-
-    Attributes:
-        scale: smallest and largest factor of enlargement.
-        rotation: largest angle in degrees, either way.
-        flip: whether half of the photos are mirrored; left and right labels are then exchanged.
-        brightness, contrast, saturation: largest relative change; 0.5 is a factor from 0.5 to 1.5.
-    """
-
-    scale: tuple[float, float] = (0.75, 2.0)
-    rotation: float = 0.0
-    flip: bool = True
-    brightness: float = 0.5
-    contrast: float = 0.5
-    saturation: float = 0.5
-
-
 def augment(image, label, seed, size, augmentation, classes):
     """Changes one example at random. Equal seeds give equal results, on any machine and in any order.
 
@@ -39,7 +18,7 @@ def augment(image, label, seed, size, augmentation, classes):
         label: `[H, W]` uint8 class ids.
         seed: `[2]` int64.
         size: (height, width) of the result.
-        augmentation: `Augmentation`.
+        augmentation: `training.configs.Augmentation`.
         classes: `Classes`, which say what left and right are.
 
     Returns:

@@ -174,7 +174,7 @@ def batches(
         examples: `Examples`.
         factors: see `order`.
         size: (height, width) of the photos in a batch.
-        augmentation: `Augmentation`.
+        augmentation: `training.configs.Augmentation`.
         classes: `Classes`.
         batch_size: examples of a batch over all shards and replicas.
         seed: whole number.

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_bisenet.export import deployment, passes
+from keras_bisenet.export.options import check_precisions
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize
 from keras_bisenet.models.bisenet import BiSeNet
@@ -16,17 +17,6 @@ from keras_bisenet.utils import native_output
 from keras_bisenet.utils.errors import ConversionError, ExportError
 
 # What `--precisions` offers.
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
-
-
-def check_precisions(names: Sequence[str]) -> None:
-    """Raises `ExportError` unless there are names and all are of `PRECISIONS`."""
-    offered = ", ".join(PRECISIONS)
-    if not names:
-        raise ExportError(f"no precision is asked for; expected some of {offered}")
-    for name in names:
-        if name not in PRECISIONS:
-            raise ExportError(f"precision is {name!r}; expected one of {offered}")
 
 
 def check_backend() -> None:
@@ -63,7 +53,7 @@ def to_tflite(
 
     Returns:
         The file as bytes. Its signature `serving_default` has the input `image` and the outputs
-        `deployment.OUTPUTS[output]`.
+        `options.OUTPUTS[output]`.
 
     Raises:
         ExportError: a value is not one of those offered, Keras runs on another backend, or the network holds a layer

@@ -4,14 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bisenet.export.options import INPUTS, OUTPUTS, check_size
 from keras_bisenet.export.passes import rewriting
-from keras_bisenet.models.bisenet import HEADS
-from keras_bisenet.preprocessing import MINIMUM_SIZE, normalize
+from keras_bisenet.models.architecture import HEADS
+from keras_bisenet.preprocessing import normalize
 from keras_bisenet.utils.errors import ExportError
-
-# What `--output` offers -> the outputs of the file, by name and in order.
-OUTPUTS = {"labels": ("labels",), "logits": ("logits",), "probabilities": ("probabilities",), "all_heads": HEADS}
-INPUTS = ("uint8", "float32")
 
 
 def deploy(model, image_size, input_type="uint8", output="labels"):
@@ -69,8 +66,7 @@ def check(num_classes, image_size, input_type, output):
         raise ExportError(f"output is {output!r}; expected one of {', '.join(OUTPUTS)}")
     if input_type not in INPUTS:
         raise ExportError(f"input is {input_type!r}; expected one of {', '.join(INPUTS)}")
-    if min(image_size) < MINIMUM_SIZE:
-        raise ExportError(f"image size is {image_size[0]}x{image_size[1]}; each side must be at least {MINIMUM_SIZE}")
+    check_size(image_size)
     if output == "labels" and num_classes > 256:
         raise ExportError(f"{num_classes} classes do not fit into uint8 labels; use the output 'logits'")
 

@@ -1,9 +1,18 @@
-"""What an export is to be, and which wishes go together."""
+"""What an export is to be, and which wishes go together (imports no TensorFlow)."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from keras_bisenet.export import convert, deployment, saved_model
+from keras_bisenet.models.architecture import HEADS
+from keras_bisenet.preprocessing import MINIMUM_SIZE
 from keras_bisenet.utils.errors import ExportError
+
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+INPUTS = ("uint8", "float32")
+# What `--output` offers -> the outputs of the file, by name and in order.
+OUTPUTS = {"labels": ("labels",), "logits": ("logits",), "probabilities": ("probabilities",), "all_heads": HEADS}
+# What a SavedModel offers: the labels alone, or the probabilities too.
+SAVED_MODEL_OUTPUTS = ("labels", "probabilities")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,16 +21,16 @@ class _Target:
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    precisions: tuple[str, ...] = convert.PRECISIONS
+    precisions: tuple[str, ...] = PRECISIONS
     default: tuple[str, ...] = ("float32", "float16")
 
 
 # What `--target` offers. MediaPipe's ImageSegmenter makes its masks of scores and feeds photos as they are; a
 # SavedModel is no `.tflite` and has no precisions.
 TARGETS = {
-    "litert": _Target(deployment.INPUTS, tuple(deployment.OUTPUTS)),
+    "litert": _Target(INPUTS, tuple(OUTPUTS)),
     "mediapipe": _Target(("uint8",), ("logits", "probabilities")),
-    "saved_model": _Target(("uint8",), saved_model.OUTPUTS, (), ()),
+    "saved_model": _Target(("uint8",), SAVED_MODEL_OUTPUTS, (), ()),
 }
 
 
@@ -33,7 +42,7 @@ class ExportOptions:
         target: key of `TARGETS`.
         image_size: (height, width).
         input_type, output: see `deployment.deploy`.
-        precisions: some of `convert.PRECISIONS`; none for a SavedModel.
+        precisions: some of `PRECISIONS`; none for a SavedModel.
     """
 
     target: str
@@ -41,6 +50,22 @@ class ExportOptions:
     input_type: str
     output: str
     precisions: tuple[str, ...]
+
+
+def check_precisions(names: Sequence[str]) -> None:
+    """Raises `ExportError` unless there are names and all are of `PRECISIONS`."""
+    offered = ", ".join(PRECISIONS)
+    if not names:
+        raise ExportError(f"no precision is asked for; expected some of {offered}")
+    for name in names:
+        if name not in PRECISIONS:
+            raise ExportError(f"precision is {name!r}; expected one of {offered}")
+
+
+def check_size(image_size: tuple[int, int]) -> None:
+    """Raises `ExportError` if a (height, width) is smaller than what the network takes."""
+    if min(image_size) < MINIMUM_SIZE:
+        raise ExportError(f"image size is {image_size[0]}x{image_size[1]}; each side must be at least {MINIMUM_SIZE}")
 
 
 def resolve(target, image_size, input_type=None, output=None, precisions=None, calibrated=False):
@@ -56,8 +81,9 @@ def resolve(target, image_size, input_type=None, output=None, precisions=None, c
         `ExportOptions`.
 
     Raises:
-        ExportError: there is no such target or precision, or the target does not go with a wish.
+        ExportError: there is no such target or precision, the target does not go with a wish, or the size is too small.
     """
+    check_size(image_size)
     if target not in TARGETS:
         raise ExportError(f"target is {target!r}; expected one of {', '.join(TARGETS)}")
     offer = TARGETS[target]
@@ -67,7 +93,7 @@ def resolve(target, image_size, input_type=None, output=None, precisions=None, c
     if precisions is None:
         precisions = offer.default
     elif offer.precisions:
-        convert.check_precisions(precisions)
+        check_precisions(precisions)
     else:
         raise ExportError(f"the target {target} is float32 alone; leave the precisions out")
     if calibrated and "int8" not in precisions:

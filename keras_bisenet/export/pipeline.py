@@ -1,10 +1,7 @@
 """The steps of one export: write the files, verify each against a reference, describe them."""
 
-import contextlib
-import ctypes
 import dataclasses
 import functools
-import gc
 import hashlib
 import os
 import pathlib
@@ -19,7 +16,7 @@ from keras import ops
 
 from keras_bisenet.classes import FILE
 from keras_bisenet.export import convert, deployment, saved_model
-from keras_bisenet.models.bisenet import HEADS
+from keras_bisenet.models.architecture import HEADS
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -30,33 +27,6 @@ _KERAS = "bisenet.keras"
 
 # Minimum measuring time in seconds, and minimum number of runs.
 _SECONDS, _RUNS = 0.7, 3
-
-
-class Steps:
-    """Says which step runs, and keeps how many seconds each took in `seconds`."""
-
-    def __init__(self):
-        self.seconds = {}
-
-    @contextlib.contextmanager
-    def __call__(self, name):
-        print(f"{name} ...", end=" ", flush=True)
-        start = time.perf_counter()
-        try:
-            yield
-        except BaseException:
-            print("failed", flush=True)
-            raise
-        _give_back_memory()
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-        print(f"{self.seconds[name]:.1f} s", flush=True)
-
-
-def _give_back_memory():
-    """Gives the system back what a step has freed; glibc keeps it, and the peak of the next step would come on top."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def tflite_name(precision):

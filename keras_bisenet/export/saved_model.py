@@ -6,16 +6,15 @@ import tempfile
 import keras
 import tensorflow as tf
 
+from keras_bisenet.export.options import SAVED_MODEL_OUTPUTS, check_size
 from keras_bisenet.labels import LABELS
-from keras_bisenet.models.bisenet import HEADS, BiSeNet
-from keras_bisenet.preprocessing import MINIMUM_SIZE, normalize
+from keras_bisenet.models.architecture import HEADS
+from keras_bisenet.models.bisenet import BiSeNet
+from keras_bisenet.preprocessing import normalize
 from keras_bisenet.utils.errors import ExportError
 
 # TF Serving looks for versions, folders named by a number, below the folder that it is given.
 NAME, VERSION = "saved_model", "1"
-
-# What `output` offers: the labels alone, or the probabilities too.
-OUTPUTS = ("labels", "probabilities")
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
@@ -94,10 +93,9 @@ def _check(model, image_size, output, class_names):
         raise ExportError(
             f"the Keras backend is {keras.backend.backend()!r}; a SavedModel needs KERAS_BACKEND=tensorflow"
         )
-    if output not in OUTPUTS:
-        raise ExportError(f"output is {output!r}; a SavedModel offers {', '.join(OUTPUTS)}")
-    if min(image_size) < MINIMUM_SIZE:
-        raise ExportError(f"image size is {image_size[0]}x{image_size[1]}; each side must be at least {MINIMUM_SIZE}")
+    if output not in SAVED_MODEL_OUTPUTS:
+        raise ExportError(f"output is {output!r}; a SavedModel offers {', '.join(SAVED_MODEL_OUTPUTS)}")
+    check_size(image_size)
     if model.num_classes > 256:
         raise ExportError(f"{model.num_classes} classes do not fit into the uint8 labels of a SavedModel")
     if len(class_names) != model.num_classes:

@@ -54,12 +54,7 @@ def load_model(path):
     Raises:
         ModelError: the file is missing, damaged, or holds another model.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; expected a .keras file of a BiSeNet")
-    kind = _KINDS_OF_FILES.get(path.suffix.lower())
-    if kind is not None:
-        raise ModelError(f"{path}: is {kind}; expected a .keras file of a BiSeNet")
+    path = check(path)
     problem = "no .keras file"
     try:
         config, weights = _read(path)
@@ -74,6 +69,21 @@ def load_model(path):
     except Exception as error:  # the readers trust the file, and a damaged one fails in any way
         raise ModelError(f"{path}: is damaged, or {problem}; export it again") from error
     return model
+
+
+def check(path):
+    """`pathlib.Path` of a file that may be a `.keras` file.
+
+    Raises:
+        ModelError: it is missing, or another kind of file by its name.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected a .keras file of a BiSeNet")
+    kind = _KINDS_OF_FILES.get(path.suffix.lower())
+    if kind is not None:
+        raise ModelError(f"{path}: is {kind}; expected a .keras file of a BiSeNet")
+    return path
 
 
 def _read(path):

@@ -188,7 +188,8 @@ class KerasNetwork(LogitsNetwork):
         import keras
 
         from keras_bisenet.inference.loading import load_model
-        from keras_bisenet.models.bisenet import HEADS, BiSeNet
+        from keras_bisenet.models.architecture import HEADS
+        from keras_bisenet.models.bisenet import BiSeNet
 
         path, of_network = "the model", None
         if not isinstance(model, BiSeNet):

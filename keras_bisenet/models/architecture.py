@@ -1,7 +1,10 @@
-"""What the networks of this package may differ in: backbone, width and number of classes (imports no Keras)."""
+"""What the networks of this package have in common, and what they may differ in: heads, backbone, width (no Keras)."""
 
 import math
 
+# Names of the outputs: the main head, and the auxiliary heads on the stride-8 and stride-16 context features
+# (PyTorch's `conv_out`, `conv_out16`, `conv_out32`).
+HEADS = ("logits", "logits16", "logits32")
 # Number of basic blocks in each of the four stages of a backbone.
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 MAXIMUM_WIDTH = 2.0

@@ -11,11 +11,8 @@ import keras
 from keras import ops
 
 from keras_bisenet.models import architecture, layers, resnet
+from keras_bisenet.models.architecture import HEADS
 from keras_bisenet.preprocessing import MINIMUM_SIZE
-
-# Names of the outputs: the main head, and the auxiliary heads on the stride-8 and stride-16 context features
-# (PyTorch's `conv_out`, `conv_out16`, `conv_out32`).
-HEADS = ("logits", "logits16", "logits32")
 
 
 @keras.saving.register_keras_serializable(package="keras_bisenet")

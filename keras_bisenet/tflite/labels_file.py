@@ -14,7 +14,7 @@ class LabelsFile:
     Attributes:
         content: its bytes, unchanged.
         image_size: (height, width) of its photos.
-        precision: one of `convert.PRECISIONS`.
+        precision: one of `export.options.PRECISIONS`.
         scores: index of the inner tensor `[1, H, W, classes]` that the labels are the argmax of:
             `TFLiteRunner(file.content, inner={"logits": file.scores})` returns it besides the labels.
     """

@@ -1,4 +1,4 @@
-"""The recipes, by name."""
+"""The recipes, by name (imports no TensorFlow)."""
 
 import ast
 import dataclasses
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.models.architecture import BLOCKS, WIDTHS, is_width
 from keras_bisenet.preprocessing import MINIMUM_SIZE
@@ -46,6 +45,25 @@ _RULES = (
     (("freeze",), lambda names: all(isinstance(name, str) for name in names), "names, such as ('backbone',)"),
     (("scale",), _is_range, "two factors above 0, the smaller one first"),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How far training examples are changed. Every draw is uniform.
+
+    Attributes:
+        scale: smallest and largest factor of enlargement.
+        rotation: largest angle in degrees, either way.
+        flip: whether half of the photos are mirrored; left and right labels are then exchanged.
+        brightness, contrast, saturation: largest relative change; 0.5 is a factor from 0.5 to 1.5.
+    """
+
+    scale: tuple[float, float] = (0.75, 2.0)
+    rotation: float = 0.0
+    flip: bool = True
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)

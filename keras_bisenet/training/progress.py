@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_bisenet.models.bisenet import HEADS
+from keras_bisenet.models.architecture import HEADS
 from keras_bisenet.training import metrics
 
 # `steps.csv` has a line for so many steps.

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_bisenet.labels import IGNORE, PALETTE
-from keras_bisenet.models.bisenet import HEADS
+from keras_bisenet.models.architecture import HEADS
 from keras_bisenet.training.curve import save_curve
 from keras_bisenet.utils.errors import TrainingError
 from keras_bisenet.utils.painting import colorize

@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from keras_bisenet.models.bisenet import HEADS, BiSeNet
+from keras_bisenet.models.architecture import HEADS
+from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.training import losses, schedules
 from keras_bisenet.training.optimizer import SGD, Average

@@ -8,8 +8,9 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from keras_bisenet import classes
-from keras_bisenet.data.augmentation import Augmentation, augment
+from keras_bisenet.data.augmentation import augment
 from keras_bisenet.labels import LABELS, LEFT_RIGHT_PAIRS
+from keras_bisenet.training.configs import Augmentation
 
 NEUTRAL = Augmentation(scale=(1.0, 1.0), rotation=0.0, flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
 # What lies outside the photo: the mean color of ImageNet (torchvision's), and no label.

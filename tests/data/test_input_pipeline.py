@@ -8,8 +8,8 @@ from PIL import Image
 
 from keras_bisenet import classes
 from keras_bisenet.data import pipeline
-from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.data.folder import Example
+from keras_bisenet.training.configs import Augmentation
 from keras_bisenet.utils import images
 
 PLAIN = Augmentation(scale=(1.0, 1.0), flip=False, brightness=0, contrast=0, saturation=0)

@@ -18,7 +18,7 @@ from support.networks import Weight, narrow, shapes
 import weight_port
 from keras_bisenet import FaceParser
 from keras_bisenet.classes import of_count
-from keras_bisenet.data.augmentation import Augmentation, augment
+from keras_bisenet.data.augmentation import augment
 from keras_bisenet.export import convert
 from keras_bisenet.inference import soft_masks
 from keras_bisenet.inference.batch import results
@@ -27,6 +27,7 @@ from keras_bisenet.labels import IGNORE, LABELS, LEFT_RIGHT_PAIRS
 from keras_bisenet.models.architecture import channels
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.training import metrics, schedules
+from keras_bisenet.training.configs import Augmentation
 from keras_bisenet.utils import images, resizing
 from weight_port.layouts import BISENET_LAYOUTS
 from weight_port.port import key_map

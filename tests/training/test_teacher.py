@@ -10,8 +10,8 @@ from support.tiny_run import CONFIG, changed, write_data
 
 from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.data import folder
-from keras_bisenet.data.augmentation import Augmentation
 from keras_bisenet.training import loop, losses, splits
+from keras_bisenet.training.configs import Augmentation
 from keras_bisenet.training.loop import Start, train_and_evaluate
 from keras_bisenet.training.teacher import Teacher
 from keras_bisenet.utils.errors import DataError, TrainingError

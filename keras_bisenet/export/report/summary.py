@@ -40,7 +40,7 @@ def assemble(folder, described, checkpoint, options, photos, checks, latency, st
         photos: `calibration.Photos` that int8 was made with.
         checks: the comparisons: has `failed()`, and `checks`, each with `as_dict()`.
         latency: dict, name of a file -> what `pipeline.measure` returns for it.
-        steps: `pipeline.Steps`.
+        steps: `utils.steps.Steps`.
         command: the command line.
 
     Returns:
