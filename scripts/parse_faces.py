@@ -1,9 +1,9 @@
 """Labels the parts of faces in photos and videos: files, folders with all that is in them, patterns.
 
 Writes, of each photo, what --outputs names: labels/ (PNG of class ids), overlay/ (labels painted over the photo),
-masks/ (a PNG for each part) and json/ (areas and boxes). Run again, it resumes where it stopped, and parses again what
-was made from another photo or model. Files that cannot be read are listed in failures.txt, and the exit status is then
-1.
+masks/ (a PNG for each part) and json/ (areas and boxes, and with --detect the faces). Run again, it resumes where it
+stopped, and parses again what was made from another photo or model. Files that cannot be read are listed in
+failures.txt, and the exit status is then 1.
 
 Examples:
   python scripts/parse_faces.py photos --output_dir build/parsed
@@ -20,7 +20,9 @@ import sys
 import command
 from absl import flags
 
-# How many failures are printed; all of them are in failures.txt.
+from keras_bisenet.inference import detection
+
+# How many failures, numbers of faces and photos without one are printed; all failures are in failures.txt.
 SHOWN = 20
 
 FLAGS = flags.FLAGS
@@ -30,6 +32,8 @@ flags.DEFINE_string(
     "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
 )
 flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are no close-up of one face.")
+flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least height or width of a face to find, pixels of the photo.")
+flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
 flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one a core.", lower_bound=1)
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
 
@@ -56,7 +60,8 @@ def run(options, names):
     output_dir = pathlib.Path(options.output_dir)
     sources = inputs.find(names, output_dir)
     FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
-    job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, options.detect)
+    of_faces = options.detect, options.min_face, options.min_confidence
+    job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, *of_faces)
     engine = ray_cluster if options.engine == "ray" else parse_folder
     with job.claim():
         parsing = resume.Run(job, sources)
@@ -71,6 +76,9 @@ def run(options, names):
         job.list_failures(failures)
     for failure in failures[:SHOWN]:
         print(f"failed: {failure}", file=sys.stderr)
+    if options.detect:
+        faces = {command.one_line(name): count for name, count in parsing.faces.items()}
+        print(*results.count_faces(faces, SHOWN), sep="\n")
     where = command.one_line(options.output_dir)
     lines, failed = parsing.told()
     print("\n".join(lines) + f"; everything is in {where}")

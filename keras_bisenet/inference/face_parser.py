@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_bisenet.inference import model_io, predictors
+from keras_bisenet.inference import detection, model_io, predictors
 from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import images, resizing
-from keras_bisenet.utils.errors import ModelError
+from keras_bisenet.utils.errors import ImageError, ModelError
 
 # The networks that come with the package, as `port_and_export.py --precisions int8` writes them.
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
@@ -21,9 +21,10 @@ NAMES = {"default": BUNDLED, "fast": _ASSETS / "face_parsing_fast_int8.tflite"}
 class FaceParser:
     """Segments a photo into face parts: one class id per pixel.
 
-    The photo should show one face, upright and in the middle, with some room around it; see
-    `keras_bisenet.inference.detection` for others. It is resized to what the network takes (bilinear, antialiased), and
-    the labels back (nearest neighbors).
+    The photo should show one face, upright and in the middle, with some room around it: it is resized to what the
+    network takes (bilinear, antialiased), and the labels back (nearest neighbors). For other photos there is `detect`:
+    each face is found, cut out as the network knows faces and labeled by itself, and the labels are put back into the
+    photo; where there is no face all is background. This needs the extra `detect`, with TensorFlow.
 
     A `.tflite` file needs `ai-edge-litert` and NumPy alone (and Pillow to read files), no TensorFlow. It may be
     a third-party one: its size, dtype, layout and normalization are read from the file.
@@ -40,9 +41,12 @@ class FaceParser:
             `model_io.NORMALIZATIONS`.
         output: name of the output of a `.tflite` that counts, as the signature of the file has it. None for the one
             called `logits`, `probabilities` or `labels`, or else the largest.
+        detect: whether to find the faces first; see also `faces`.
+        min_face, min_confidence: of the faces that are found, see `detection.Detector`.
 
     Attributes:
         image_size: (height, width), or None if each photo is taken as it is.
+        crop_size: side of the square that a face is cut out to, pixels.
         num_classes: number of classes; None where a file does not tell.
         class_names: their names; None likewise.
         palette: uint8 RGB of each class, to paint it in.
@@ -50,6 +54,7 @@ class FaceParser:
     Raises:
         ModelError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
             several of one size and no such name.
+        ImageError: faces are to be found, and what finds them is not installed or a number is out of range.
 
     Example:
         >>> parser = FaceParser()
@@ -58,6 +63,8 @@ class FaceParser:
         ((240, 240), dtype('uint8'))
         >>> parser.class_names[labels[60, 120]]
         'hair'
+        >>> for face in FaceParser(detect=True).faces("party.jpg"):
+        ...     print(face.box, face.confidence, face.landmarks["nose"], (face.labels == 17).sum())
     """
 
     def __init__(
@@ -67,11 +74,16 @@ class FaceParser:
         image_size: tuple[int, int] | None = None,
         normalization: str | None = None,
         output: str | None = None,
+        detect: bool = False,
+        min_face: float = detection.MIN_FACE,
+        min_confidence: float = detection.MIN_CONFIDENCE,
     ) -> None:
+        self._detector = detection.Detector(min_face, min_confidence) if detect else None
         self._network = _open(locate(model), num_threads, image_size, normalization, output)
         self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
         self._locks: dict[int, threading.Lock] = {}
         self.image_size = self._network.image_size
+        self.crop_size = (self.image_size or model_io.DEFAULT_SIZE)[0]
         self.num_classes: int | None = self._network.num_classes
         classes = self._network.classes
         self.class_names: tuple[str, ...] | None = classes.names if classes else None
@@ -79,7 +91,8 @@ class FaceParser:
 
     def __repr__(self) -> str:
         size = "photos of any size" if self.image_size is None else "x".join(map(str, self.image_size))
-        return f"FaceParser({self._name}: {size}, {self.num_classes or 'an unknown number of'} classes)"
+        faces = ", faces found first" if self._detector else ""
+        return f"FaceParser({self._name}: {size}, {self.num_classes or 'an unknown number of'} classes{faces})"
 
     def __call__(self, photo: Any) -> Any:
         """Labels a photo, or several.
@@ -102,6 +115,7 @@ class FaceParser:
         """Like a call, but gives the probability of each class: `[H, W, C]` float32, `[N, H, W, C]`, or a list.
 
         Between the pixels of the network they are interpolated, so their borders are smoother than those of labels.
+        With `detect`, all is background where there is no face.
 
         Raises:
             ImageError: see `__call__`.
@@ -109,12 +123,51 @@ class FaceParser:
         """
         return _each(photo, self._probabilities)
 
+    def faces(self, photo: Any) -> list[detection.ParsedFace]:
+        """Finds the faces of a photo and labels each by itself.
+
+        Args:
+            photo: path, `PIL.Image.Image` or uint8 array, see `__call__`; one, not a batch.
+
+        Returns:
+            The faces, the largest first; see `detection.ParsedFace` for `box`, `confidence`, `landmarks` and `labels`.
+            A pixel belongs to one of them at most: the sum of their labels is what a call gives.
+
+        Raises:
+            ImageError: the photo cannot be read, or the parser was made without `detect`.
+        """
+        if self._detector is None:
+            raise ImageError("the parser finds no faces; expected one made by FaceParser(detect=True)")
+        return self._faces(images.as_photo(photo))
+
+    def _faces(self, photo):
+        return detection.parse_faces(self._labels_of_close_up, self.crop_size, photo, self._find(photo))
+
+    def _find(self, photo):
+        with self._lock:
+            return self._detector(photo)
+
     def _labels(self, photo):
+        if self._detector is None:
+            return self._labels_of_close_up(photo)
+        return detection.compose(self._faces(photo), photo.shape[:2], self._dtype)
+
+    def _labels_of_close_up(self, photo):
         labels = self._run(self._network.labels, photo)
-        many = self.num_classes is not None and self.num_classes > 256
-        return resizing.resize_labels(labels.astype(np.int32 if many else np.uint8, copy=False), photo.shape[:2])
+        return resizing.resize_labels(labels.astype(self._dtype, copy=False), photo.shape[:2])
+
+    @property
+    def _dtype(self):
+        return np.int32 if self.num_classes is not None and self.num_classes > 256 else np.uint8
 
     def _probabilities(self, photo):
+        # A file that does not tell how many classes it has has no scores: it is refused.
+        if self._detector is None or self.num_classes is None:
+            return self._probabilities_of_close_up(photo)
+        predict = self._probabilities_of_close_up
+        return detection.place_probabilities(predict, self.crop_size, self.num_classes, photo, self._find(photo))
+
+    def _probabilities_of_close_up(self, photo):
         return resizing.resize_scores(self._run(self._network.probabilities, photo), photo.shape[:2])
 
     def _run(self, function, photo):

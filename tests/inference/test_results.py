@@ -1,6 +1,7 @@
 """What is written of a parsed photo, and that it appears whole."""
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -11,6 +12,7 @@ from support.refusals import refused
 
 from keras_bisenet import LABELS
 from keras_bisenet.inference.batch import results
+from keras_bisenet.inference.detection import ParsedFace
 from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import atomic, painting
 from keras_bisenet.utils.errors import ImageError
@@ -56,6 +58,35 @@ def test_areas_and_boxes():
         "width": 1,
         "parts": {"l_lip": one},
     }
+
+
+def test_faces_and_the_areas_of_their_parts():
+    landmarks = {"left_eye": (1.004, 2.0), "nose": (1.5, 2.126)}
+    part = np.array([[1, 17], [1, 0]], np.uint8)
+    face = ParsedFace((1.0, 0.333333, 3.0, 3.0), 0.98765432, landmarks, part, (slice(1, 3), slice(1, 3)), (4, 6))
+    described = results.describe(LABELS_4X6, LABELS, [face])
+    assert described == DESCRIBED | {
+        "faces": [
+            {
+                "box": [1.0, 0.33, 3.0, 3.0],
+                "confidence": 0.9877,
+                "landmarks": {"left_eye": [1.0, 2.0], "nose": [1.5, 2.13]},
+                "parts": {"skin": 2, "hair": 1},
+            }
+        ]
+    }
+    assert json.loads(json.dumps(described)) == described
+    assert results.describe(LABELS_4X6, LABELS, []) == DESCRIBED | {"faces": []}
+
+
+def test_of_many_photos_a_few_are_named():
+    *lines, total = results.count_faces({f"{number}.jpg": number % 3 for number in range(300)}, 20)
+    assert len(lines) == 42
+    assert (lines[:2], lines[21:23]) == (["1.jpg: 1", "2.jpg: 2"], ["no face: 0.jpg", "no face: 3.jpg"])
+    assert ("180 more" in lines[20], "80 more" in lines[41]) == (True, True)
+    assert re.findall("[0-9]+", total) == ["300", "200", "100"]
+    *lines, total = results.count_faces({}, 20)
+    assert (lines, re.findall("[0-9]+", total)) == ([], ["0", "0", "0"])
 
 
 def test_what_is_written(tmp_path):

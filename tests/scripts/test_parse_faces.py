@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,6 @@ from support.running import processes, wait_for, wait_until_gone
 
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.export import convert
-from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, parse_folder, results, resume
 from keras_bisenet.utils import images, locks, painting, workers
 from keras_bisenet.utils.errors import ImageError, ModelError
@@ -519,7 +519,8 @@ def test_names_that_leave_no_room_for_a_suffix(tmp_path, portrait, model):
     Image.fromarray(portrait).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / name)
     work = parse_folder.Worker(parse_folder.Job(tmp_path / "out", model=str(model)))
-    assert work(name, tmp_path / name) == f"{tmp_path}/{name}: its results cannot be written: File name too long"
+    error = f"{tmp_path}/{name}: its results cannot be written: File name too long"
+    assert work(name, tmp_path / name) == (error, None)
 
 
 def test_a_model_that_vanishes_is_told_once(tmp_path, photos):
@@ -695,7 +696,7 @@ def test_a_full_disk(many, model, whole, disk):
     work = parse_folder.Worker(parse_folder.Job(out, ("labels", "masks"), str(model)))
     with refused(ImageError, out, "No space left on device"):
         for number in range(160):
-            assert work(f"{number:03}.png", many / f"{number:03}.png") is None
+            assert work(f"{number:03}.png", many / f"{number:03}.png") == (None, None)
     disk(50 << 10)
     check_goes_on(many, out, model, whole)
     disk(50 << 10, "ro")
@@ -780,21 +781,77 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
 # Faces first.
 
 
-def test_detect(portrait, tmp_path):
+@pytest.fixture(scope="module")
+def found(portrait, tmp_path_factory):
+    """A folder of photos with two faces, one and none, and the process that has found them."""
+    folder = tmp_path_factory.mktemp("faces")
     scene = np.full((450, 600, 3), 120, np.uint8)
     scene[200:320, 350:470] = images.resize(portrait, (120, 120))
-    for name, photo in (("scene.png", scene), ("empty.png", np.full((90, 120, 3), 99, np.uint8))):
-        Image.fromarray(photo).save(tmp_path / name)
-    out = tmp_path / "out"
-    process = parse(tmp_path / "*.png", "--detect", "--output_dir", out, "--outputs", "labels,json", "--workers", "1")
+    pair = np.concatenate([portrait, portrait], axis=1)
+    for name, photo in (("scene.png", scene), ("pair.png", pair), ("empty.png", np.full((90, 120, 3), 99, np.uint8))):
+        Image.fromarray(photo).save(folder / name)
+    process = parse(folder / "*.png", "--detect", *of_found(folder))
+    return folder, process
+
+
+def of_found(folder):
+    return "--output_dir", folder / "out", "--outputs", "labels,json", "--workers", "1"
+
+
+def test_detect(found):
+    folder, process = found
     assert (process.returncode, complaints(process)) == (0, [])
-    np.testing.assert_array_equal(read(out / "labels" / "empty.png.png"), np.zeros((90, 120)))
-    assert list(json.loads((out / "json" / "empty.png.json").read_text())["parts"]) == ["background"]
-    labels = read(out / "labels" / "scene.png.png")
-    expected = detection.parse_faces(FaceParser(num_threads=1), scene, detection.Detector()(scene))
-    np.testing.assert_array_equal(labels, expected)
-    hair = np.isin(labels, [LABELS.index("hair")])
-    assert hair.sum() > 1000
+    np.testing.assert_array_equal(read(folder / "out" / "labels" / "empty.png.png"), np.zeros((90, 120)))
+    scene = read(folder / "scene.png")
+    labels = read(folder / "out" / "labels" / "scene.png.png")
+    np.testing.assert_array_equal(labels, FaceParser(num_threads=1, detect=True)(scene))
+    assert (labels == LABELS.index("hair")).sum() > 1000
+
+
+def test_the_run_says_how_many_faces_there_are(found):
+    _, process = found
+    *lines, total, last = process.stdout.splitlines()
+    assert lines == ["pair.png: 2", "scene.png: 1", "no face: empty.png"]
+    assert re.findall("[0-9]+", total) == ["3", "2", "1"]
+    assert last.startswith("photos: 3 parsed;")
+
+
+def test_faces_are_described(found):
+    folder, _ = found
+    described = {
+        name: json.loads((folder / "out" / "json" / f"{name}.png.json").read_text()) for name in ("pair", "empty")
+    }
+    assert described["empty"]["faces"] == []
+    assert list(described["empty"]["parts"]) == ["background"]
+    labels = read(folder / "out" / "labels" / "pair.png.png")
+    faces = described["pair"]["faces"]
+    assert sorted(face["box"][0] // 240 for face in faces) == [0, 1]
+    assert min(face["confidence"] for face in faces) >= 0.9
+    for part in ("skin", "nose", "hair"):
+        total = sum(face["parts"][part] for face in faces)
+        assert total == described["pair"]["parts"][part]["pixels"] == (labels == LABELS.index(part)).sum()
+    for face in faces:
+        left = 240 * (face["box"][0] // 240)
+        # By eye.
+        for name, point in {"left_eye": (94, 101), "right_eye": (136, 103), "mouth_left": (91, 139)}.items():
+            assert face["landmarks"][name] == pytest.approx((left + point[0], point[1]), abs=6)
+
+
+@pytest.mark.parametrize("flags", [["--min_face", "50"], ["--min_confidence", "0.95"], ["--nodetect"]])
+def test_results_of_other_faces_are_not_mixed_in(found, tmp_path, flags):
+    folder, _ = found
+    shutil.copytree(folder / "out", tmp_path / "out")
+    process = parse(folder / "*.png", "--detect", *of_found(tmp_path), *flags)
+    assert (process.returncode, complaints(process)) == (0, [])
+    assert "3 photos again: which faces are found changed" in process.stdout.splitlines()
+
+
+@pytest.mark.parametrize("flags", [["--min_confidence", "2"], ["--min_face", "3"]])
+def test_numbers_of_faces_out_of_range(found, tmp_path, flags):
+    folder, _ = found
+    process = parse(folder / "*.png", "--detect", "--output_dir", tmp_path / "out", *flags)
+    check_refused(process, flags[0].strip("-"), flags[1])
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
@@ -844,7 +901,7 @@ def test_a_video_is_read_as_it_is_parsed(pictures, model, tmp_path):
         return True
 
     job = parse_folder.Job(tmp_path / "out", model=str(model))
-    for number, (name, error) in enumerate(parse_folder.run(job, inputs.find([str(clip)]), 2, is_wanted)):
-        assert (str(name), error) == (f"clip.mp4/{number + 1:06}", None)
+    for number, (name, *outcome) in enumerate(parse_folder.run(job, inputs.find([str(clip)]), 2, is_wanted)):
+        assert (str(name), outcome) == (f"clip.mp4/{number + 1:06}", [None, None])
         assert len(asked) - number <= 8
     assert len(asked) == 80

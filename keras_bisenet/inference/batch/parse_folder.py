@@ -30,6 +30,7 @@ class Job:
         kinds: some of `results.KINDS`.
         model: path of a `.tflite` or `.keras` file, or a name of `face_parser.NAMES`; None for the default one.
         detect: whether to find the faces first, see `detection`.
+        min_face, min_confidence: of the faces, see `detection.Detector`.
         num_threads: of each worker.
     """
 
@@ -37,6 +38,8 @@ class Job:
     kinds: tuple[str, ...] = ("labels",)
     model: str | None = None
     detect: bool = False
+    min_face: float = detection.MIN_FACE
+    min_confidence: float = detection.MIN_CONFIDENCE
     num_threads: int = 1
 
     @contextlib.contextmanager
@@ -44,10 +47,12 @@ class Job:
         """Has the folder of the results for itself.
 
         Raises:
-            ImageError: another process writes into the folder, it cannot be written to, or what finds faces is missing.
+            ImageError: another process writes into the folder, it cannot be written to, or what finds faces is missing
+                or gets a number out of range.
         """
         if self.detect:
             detection.check()
+            detection.check_options(self.min_face, self.min_confidence)
         with locks.held(self.output_dir, ImageError):
             with self.writing():
                 for kind in results.KINDS:
@@ -93,9 +98,14 @@ class Worker:
 
     def __init__(self, job):
         self._job = job
-        self._parser = FaceParser(job.model, job.num_threads)
+        self._parser = FaceParser(
+            job.model,
+            job.num_threads,
+            detect=job.detect,
+            min_face=job.min_face,
+            min_confidence=job.min_confidence,
+        )
         self._names = results.part_names(self._parser.class_names or [f"class {label}" for label in range(256)])
-        self._detector = detection.Detector() if job.detect else None
 
     def __call__(self, name, photo):
         """Parses a photo and writes its results.
@@ -105,32 +115,29 @@ class Worker:
             photo: path, `[H, W, 3]` uint8 RGB, or the `ImageError` that took its place.
 
         Returns:
-            None, or in a line why it failed.
+            None, or in a line why it failed; and the number of faces found, None if there are none to find.
 
         Raises:
             ImageError: nothing can be written to the disk.
         """
         if isinstance(photo, ImageError):
-            return str(photo)
+            return str(photo), None
         called = photo if isinstance(photo, os.PathLike) else name
         targets = results.paths(self._job.output_dir, name, self._job.kinds)
         try:
             photo = images.as_photo(photo)
-            results.write(targets, photo, self._labels(photo), self._names, self._parser.palette)
+            faces = self._parser.faces(photo) if self._job.detect else None
+            labels = self._parser(photo) if faces is None else detection.compose(faces, photo.shape[:2])
+            results.write(targets, photo, labels, self._names, self._parser.palette, faces)
         except ImageError as error:
-            return str(error)
+            return str(error), None
         except MemoryError:
-            return f"{called}: not enough memory"
+            return f"{called}: not enough memory", None
         except OSError as error:
             if error.errno in _OF_THE_DISK:
                 raise self._job.unwritable(error) from error
-            return f"{called}: its results cannot be written: {error.strerror or error}"
-        return None
-
-    def _labels(self, photo):
-        if self._detector is None:
-            return self._parser(photo)
-        return detection.parse_faces(self._parser, photo, self._detector(photo))
+            return f"{called}: its results cannot be written: {error.strerror or error}", None
+        return None, None if faces is None else len(faces)
 
 
 @functools.cache
@@ -172,7 +179,8 @@ def run(job, sources, count=None, is_wanted=None):
             for all.
 
     Yields:
-        (name, error) of each photo, None where it went well, in order.
+        (name, error, faces) of each photo, in order: the error is None where it went well, faces the number of those
+        found, None without `job.detect` and where it failed.
 
     Raises:
         ModelError, ImageError: no photo can be parsed or written any more, or a worker process was ended.
@@ -188,7 +196,7 @@ def run(job, sources, count=None, is_wanted=None):
 
     pool = workers.pool(count, __name__)
     try:
-        for error in workers.run(pool, functools.partial(_work, job), tasks(), 4 * count):
-            yield names.pop(0), error
+        for error, faces in workers.run(pool, functools.partial(_work, job), tasks(), 4 * count):
+            yield names.pop(0), error, faces
     except concurrent.futures.BrokenExecutor as error:
         raise ImageError("a worker process was ended, for want of memory perhaps; run it again to resume") from error

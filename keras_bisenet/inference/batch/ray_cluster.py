@@ -24,7 +24,7 @@ def run(job, sources, count=None, is_wanted=None):  # noqa: ARG001
         is_wanted: of no use here, as there are no videos.
 
     Yields:
-        (name, error) of each photo, None where it went well, in any order. Errors name absolute paths.
+        (name, error, faces) of each photo, see `parse_folder.run`, in any order. Errors name absolute paths.
 
     Raises:
         ModelError, ImageError: no photo can be parsed or written any more, Ray is missing or lost its workers, or
@@ -51,7 +51,8 @@ def run(job, sources, count=None, is_wanted=None):  # noqa: ARG001
             error = os.fsdecode(row["error"]) or None
             if row["stop"]:
                 raise ImageError(error)
-            yield pathlib.PurePath(os.fsdecode(row["name"])), error
+            faces = None if row["faces"] < 0 else row["faces"]
+            yield pathlib.PurePath(os.fsdecode(row["name"])), error, faces
     except (ray.exceptions.RayError, ConnectionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ImageError(f"Ray failed: {reason}; run it again to resume") from error
@@ -74,8 +75,11 @@ def _parse_all(ray, rows, job, count):
 
 
 def _parse(row, job):
+    path = pathlib.Path(os.fsdecode(row["path"]))
     try:
-        error, stop = parse_folder.worker(job)(os.fsdecode(row["name"]), pathlib.Path(os.fsdecode(row["path"]))), False
+        (error, faces), stop = parse_folder.worker(job)(os.fsdecode(row["name"]), path), False
     except (ModelError, ImageError) as problem:
-        error, stop = str(problem), True
-    return {"name": row["name"], "error": os.fsencode(error or ""), "stop": stop}
+        error, faces, stop = str(problem), None, True
+    # Arrow's columns hold one type each.
+    faces = -1 if faces is None else faces
+    return {"name": row["name"], "error": os.fsencode(error or ""), "faces": faces, "stop": stop}

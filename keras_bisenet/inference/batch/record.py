@@ -18,25 +18,32 @@ class Origin:
         size: of that file, in bytes.
         mtime_ns: when it was last changed, in nanoseconds of the system's clock.
         model: SHA-256 of the file of the network, in hexadecimal.
-        detect: whether the faces were found first.
+        min_face, min_confidence: of the faces that were found first, see `detection.Detector`; None where none were.
     """
 
     path: str
     size: int
     mtime_ns: int
     model: str
-    detect: bool
+    min_face: float | None
+    min_confidence: float | None
 
     @classmethod
-    def of(cls, path, model, detect):
+    def of(cls, path, model, job):
         """That of a file as it is now.
+
+        Args:
+            path: `pathlib.Path`.
+            model: see above.
+            job: `parse_folder.Job`.
 
         Raises:
             OSError: there is no such file.
         """
         path = path.resolve(strict=True)
         status = path.stat()
-        return cls(str(path), status.st_size, status.st_mtime_ns, model, detect)
+        of_faces = (job.min_face, job.min_confidence) if job.detect else (None, None)
+        return cls(str(path), status.st_size, status.st_mtime_ns, model, *of_faces)
 
     def change(self, before, noun):
         """Why a result of another origin does not hold for this one.
@@ -54,8 +61,8 @@ class Origin:
             return f"another {noun} had the name"
         if before.model != self.model:
             return "the model changed"
-        if before.detect != self.detect:
-            return "--detect changed"
+        if (before.min_face, before.min_confidence) != (self.min_face, self.min_confidence):
+            return "which faces are found changed"
         return f"the {noun} changed"
 
 

@@ -74,7 +74,7 @@ def part_names(class_names):
     return tuple(name if name and names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names))
 
 
-def write(targets, photo, labels, names, palette):
+def write(targets, photo, labels, names, palette, faces=None):
     """Writes results; each file, and each folder of masks, appears whole.
 
     Args:
@@ -83,6 +83,7 @@ def write(targets, photo, labels, names, palette):
         labels: `[H, W]` uint8 class ids.
         names: of the classes, see `part_names`.
         palette: uint8 RGB of each class.
+        faces: list of `detection.ParsedFace`, or None if none were looked for.
 
     Raises:
         OSError: a folder cannot be written to.
@@ -96,19 +97,22 @@ def write(targets, photo, labels, names, palette):
             masks = {_name(names, label): (labels == label) * np.uint8(255) for label in np.unique(labels)}
             atomic.write_folder(path, {f"{name}.png": _encode(mask, "PNG") for name, mask in masks.items()})
         else:
-            atomic.write(path, (json.dumps(describe(labels, names), indent=2) + "\n").encode())
+            atomic.write(path, (json.dumps(describe(labels, names, faces), indent=2) + "\n").encode())
 
 
-def describe(labels, names):
-    """Areas and boxes of the parts in a photo.
+def describe(labels, names, faces=None):
+    """Areas and boxes of the parts in a photo, and its faces.
 
     Args:
         labels: `[H, W]` class ids.
         names: of the classes, each its own.
+        faces: list of `detection.ParsedFace`, or None if none were looked for.
 
     Returns:
         dict: `height`, `width`; `parts`: name -> `{pixels, share, box}` of each class that occurs, where `share` is of
-        all pixels and `box` [left, top, right, bottom] in pixels, right and bottom exclusive.
+        all pixels and `box` [left, top, right, bottom] in pixels, right and bottom exclusive. If faces were looked for,
+        `faces`: a list, the largest first, of `{box, confidence, landmarks, parts}`, where `parts` is name -> area in
+        pixels; `box` and the (x, y) of `landmarks` are in pixels, rounded to hundredths.
     """
     parts = {}
     for label in np.unique(labels):
@@ -118,7 +122,37 @@ def describe(labels, names):
         pixels = int(mask.sum())
         share = round(pixels / mask.size, 6)
         parts[_name(names, label)] = {"pixels": pixels, "share": share, "box": [int(side) for side in box]}
-    return {"height": labels.shape[0], "width": labels.shape[1], "parts": parts}
+    described = {"height": labels.shape[0], "width": labels.shape[1], "parts": parts}
+    return described if faces is None else described | {"faces": [_describe_face(face, names) for face in faces]}
+
+
+def _describe_face(face, names):
+    found = zip(*np.unique(face.part[face.part > 0], return_counts=True), strict=True)
+    return {
+        "box": [round(side, 2) for side in face.box],
+        "confidence": round(face.confidence, 4),
+        "landmarks": {name: [round(value, 2) for value in point] for name, point in face.landmarks.items()},
+        "parts": {_name(names, label): int(pixels) for label, pixels in found},
+    }
+
+
+def count_faces(faces, most):
+    """How many faces were found in each photo and in all, and which photos have none, in words.
+
+    Args:
+        faces: dict, name of a photo -> number of its faces.
+        most: so many photos are named at most of those with a face, and of those without.
+
+    Returns:
+        List of lines.
+    """
+    counted = [f"{name}: {count}" for name, count in faces.items() if count]
+    without = [f"no face: {name}" for name, count in faces.items() if not count]
+    lines = []
+    for named in (counted, without):
+        lines += [*named[:most], *([f"... and {len(named) - most} more"] if len(named) > most else [])]
+    total = f"{sum(faces.values())} faces in {len(counted)} photos"
+    return [*lines, f"found {total}; {len(without)} have none"]
 
 
 def _name(names, label):

@@ -27,6 +27,7 @@ class Run:
         to_do: the sources that are not done. Videos always are among them: nobody knows how many frames they have.
         failures: messages, a line for each photo, frame and video that failed.
         counts: `Counter` of (`"photo"`, `"frame"` or `"video"`; one of `_OUTCOMES`).
+        faces: name of each photo and frame that was parsed in this run -> number of its faces, if faces are found first.
         again: `Counter` of (`"photo"` or `"frame"`, why it was parsed again).
 
     Raises:
@@ -37,11 +38,12 @@ class Run:
         self._job = job
         with job.writing():
             self._record = record.Record(job.output_dir)
-        self.failures, self.counts, self.again = [], collections.Counter(), collections.Counter()
+        self.failures, self.faces = [], {}
+        self.counts, self.again = collections.Counter(), collections.Counter()
         self._sources = {source.name: source for source in sources}
         digest = hashlib.sha256(pathlib.Path(locate(job.model)).read_bytes()).hexdigest()
         # As they are before any is read: one that changes later has another origin in the next run.
-        self._origins = {source.name: _origin(source.path, digest, job.detect) for source in sources}
+        self._origins = {source.name: _origin(source.path, digest, job) for source in sources}
         self._reasons = {}
         self._frames = collections.defaultdict(set)
         self.to_do = [source for source in sources if source.is_video or self._is_wanted(source.name, "photo")]
@@ -72,9 +74,11 @@ class Run:
             self._record.rewrite(is_stale)
         parsed = engine.run(self._job, self.to_do, count, lambda name: self._is_wanted(name, "frame"))
         with contextlib.closing(parsed):
-            for name, error in parsed:
+            for name, error, faces in parsed:
                 with self._job.writing():
                     self._settle(name, error)
+                if faces is not None:
+                    self.faces[name] = faces
                 yield name
         videos = sum(source.is_video for source in self.to_do)
         self.counts["video", "read"] = videos - self.counts["video", "failed"]
@@ -144,8 +148,8 @@ class Run:
             self._record.add(name, record.Made(origin, frozenset((*written, *others))))
 
 
-def _origin(path, model, detect):
+def _origin(path, model, job):
     try:
-        return record.Origin.of(path, model, detect)
+        return record.Origin.of(path, model, job)
     except OSError:  # whoever parses it tells so
         return None
