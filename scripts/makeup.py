@@ -1,11 +1,13 @@
 """Makes up a photo: recolors hair, lips, eyes and brows, and smooths the skin.
 
-The network finds the parts, unless --labels names a label map that is there already. Colors are #rrggbb or CSS names.
+The network finds the parts, unless --labels names a label map that is there already. --detect finds the faces first,
+for photos that are no close-up of one face, and makes up each. Colors are #rrggbb or CSS names.
 
 Examples:
   python scripts/makeup.py --image photo.jpg --output out.png --hair '#7a2f1d' --lips crimson --smooth 0.5
   python scripts/makeup.py --image photo.jpg --output out.jpg --eyes '#4d7086' --strength 0.5 --before_after
   python scripts/makeup.py --image photo.jpg --output out.webp --hair black --labels labels.png
+  python scripts/makeup.py --image party.jpg --output out.png --lips crimson --detect
 """
 
 import math
@@ -14,6 +16,7 @@ import pathlib
 import command
 from absl import flags
 
+from keras_bisenet.inference import detection
 from keras_bisenet.utils.errors import MakeupError
 
 # What Pillow is told for each kind of picture: at these settings the loss is invisible.
@@ -41,19 +44,29 @@ flags.DEFINE_string(
     "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
 )
 flags.DEFINE_string("labels", None, "Label map of the photo, a grayscale PNG of class ids, instead of a network's.")
+flags.DEFINE_bool("detect", False, "Find the faces first, and make up each of them.")
+flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least height or width of a face to find, pixels of the photo.")
+flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
 flags.DEFINE_bool("before_after", False, "Write the photo as it was on the left of the result.")
 
 
-def find_parts(photo, options):
-    """The masks of a photo's parts, see `soft_masks.part_masks`.
+def find_parts(path, photo, options):
+    """Where the faces are, and the masks of their parts.
 
     Args:
+        path: of the photo.
         photo: `[H, W, 3]` uint8 RGB.
         options: the flags' values, as attributes.
 
+    Returns:
+        List, one item a face: rows and columns of the photo, and the masks in them, see `soft_masks.part_masks`.
+
     Raises:
-        DataError, MakeupError, ModelError: the label map or the model cannot be used.
+        DataError, ImageError, MakeupError, ModelError: the label map, the model or what finds faces cannot be used; or
+            there is no face to be found.
     """
+    import numpy as np
+
     from keras_bisenet import FaceParser
     from keras_bisenet.data import folder
     from keras_bisenet.inference import soft_masks
@@ -70,11 +83,19 @@ def find_parts(photo, options):
                 f"{options.labels}: is {found}, the photo {expected}; expected the same; "
                 "resize the labels by nearest neighbor"
             )
-        return soft_masks.part_masks(labels)
+        return [(np.s_[:, :], soft_masks.part_masks(labels))]
     parser = FaceParser(options.model)
+    if options.detect:
+        faces = detection.Detector(options.min_face, options.min_confidence)(photo)
+        if not faces:
+            raise MakeupError(
+                f"{path}: no face found; expected one of at least {options.min_face} pixels and a confidence of "
+                f"{options.min_confidence}; give another photo, or leave --detect out if it is a close-up"
+            )
+        return [soft_masks.part_masks_of_face(photo, face, parser) for face in faces]
     scale = min(1, LONGEST_SIDE / max(size))
     small = images.resize(photo, tuple(max(1, round(side * scale)) for side in size))
-    return soft_masks.part_masks(parser.probabilities(small), size, parser.class_names)
+    return [(np.s_[:, :], soft_masks.part_masks(parser.probabilities(small), size, parser.class_names))]
 
 
 def run(options):
@@ -99,6 +120,10 @@ def run(options):
     colors = {part: makeup.parse_color(text) for part, text in colors.items()}
     look = makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
     look.check()
+    if options.detect and options.labels is not None:
+        raise MakeupError(
+            "--detect and --labels are both given; expected one of them: the labels name the parts already"
+        )
     path = images.BUNDLED if options.image is None else options.image
     photo = images.read(path)
     saving = FORMATS[output.suffix.lower()]
@@ -106,7 +131,7 @@ def run(options):
     if max(height, width) > LIMITS.get(saving["format"], math.inf):
         limit = f"{saving['format']} holds at most {LIMITS[saving['format']]} pixels a side"
         raise MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
-    result = makeup.apply(photo, find_parts(photo, options), look)
+    result = makeup.apply_to_faces(photo, find_parts(path, photo, options), look)
     picture = np.concatenate([photo, result], axis=1) if options.before_after else result
     with atomic.staged(output.parent) as scratch:
         Image.fromarray(picture).save(scratch / output.name, **saving)

@@ -77,7 +77,7 @@ def parse_color(text):
 
 
 def apply(photo, masks, look):
-    """Makes up a photo: skin first, then hair, lips, eyes and brows.
+    """Makes up a photo of one face: skin first, then hair, lips, eyes and brows.
 
     Args:
         photo: `[H, W, 3]` uint8 RGB.
@@ -90,24 +90,55 @@ def apply(photo, masks, look):
     Raises:
         MakeupError: the look is none, the masks are of another size, or a part is asked for that is not in the photo.
     """
+    return apply_to_faces(photo, [(np.s_[:, :], masks)], look)
+
+
+def apply_to_faces(photo, faces, look):
+    """Makes up each face of a photo.
+
+    Args:
+        photo: `[H, W, 3]` uint8 RGB.
+        faces: list of pairs, one a face, of the rows and columns of the photo that it is in, and the masks in them; see
+            `soft_masks.part_masks_of_face`.
+        look: `Look`.
+
+    Returns:
+        `[H, W, 3]` uint8 RGB.
+
+    Raises:
+        MakeupError: the look is none, masks are of another size, or a part is asked for that no face has.
+    """
     look.check()
-    colors = look.colors()
-    for part in (*colors, *(["skin"] if look.smooth else [])):
-        check_size(photo, masks[part])
-        if not (masks[part] >= 0.5).any():
+    for part in (*look.colors(), *(["skin"] if look.smooth else [])):
+        for place, masks in faces:
+            check_size(photo[place], masks[part])
+        if not any(_has(masks, part) for _, masks in faces):
             option = "smooth" if part == "skin" else part
             raise MakeupError(f"no {part} found in the photo; give another one, or leave {option} out")
+    result = photo.copy()
+    for place, masks in faces:
+        result[place] = _apply(result[place], masks, look)
+    return result
+
+
+def _has(masks, part):
+    return bool((masks[part] >= 0.5).any())
+
+
+def _apply(photo, masks, look):
     face = math.sqrt(masks["face"].sum())
 
     def pixels(fraction):
         return max(1, round(fraction * face))
 
     result = photo.copy()
-    if look.smooth:
+    if look.smooth and _has(masks, "skin"):
         # Kept off the edges, so that eyes, brows, lips and hair stay sharp.
         inner = soft_masks.shrink(masks["skin"], 2 * pixels(_FEATHER))
         result = smooth(result, soft_masks.fit(photo, inner, pixels(_FEATHER)), look.smooth, pixels(_SPOT))
-    for part, color in colors.items():
+    for part, color in look.colors().items():
+        if not _has(masks, part):
+            continue
         if part == "eyes":
             mask = soft_masks.iris(photo, masks[part])
         elif part == "hair":

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from keras_bisenet.inference import crops
 from keras_bisenet.inference.opencv import cv2, ximgproc
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils.errors import MakeupError
@@ -64,6 +65,27 @@ def part_masks(parsed, size=None, class_names=LABELS):
             mask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_LINEAR)
         masks[part] = mask
     return masks
+
+
+def part_masks_of_face(photo, face, parser):
+    """The masks of a face that a detector has found.
+
+    Args:
+        photo: `[H, W, 3]` uint8 RGB.
+        face: `detection.Face`.
+        parser: `FaceParser`, without `detect`.
+
+    Returns:
+        Rows and columns of the photo that the face was cut out of, and `part_masks` of their size.
+
+    Raises:
+        MakeupError: see `part_masks`.
+        ModelError: see `FaceParser.probabilities`.
+    """
+    probabilities = parser.probabilities(crops.cut_out(photo, face.square, parser.crop_size))
+    masks = part_masks(probabilities, None, parser.class_names)
+    placed = {part: crops.put_back(mask, face.square, photo.shape[:2], "BILINEAR") for part, mask in masks.items()}
+    return placed["face"][1], {part: mask for part, (mask, _) in placed.items()}
 
 
 def fit(photo, mask, radius):

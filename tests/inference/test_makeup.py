@@ -497,6 +497,34 @@ def test_a_large_photo_is_parsed_in_a_smaller_size(tmp_path, portrait):
     assert changed.mean() < 0.03
 
 
+def test_each_face_of_a_photo_is_made_up(tmp_path, portrait):
+    scene = flat((40, 80, 120), (400, 800))
+    for top, left in ((20, 30), (140, 500)):
+        scene[top : top + 240, left : left + 240] = portrait
+    Image.fromarray(scene).save(tmp_path / "a.png")
+    process = command("--image", tmp_path / "a.png", "--output", tmp_path / "b.png", "--lips", "red", "--detect")
+    assert process.returncode == 0, process.stderr
+    changed = (np.asarray(Image.open(tmp_path / "b.png")) != scene).any(-1)
+    lips = np.isin(FaceParser()(portrait), [label("u_lip"), label("l_lip")])
+    for top, left in ((20, 30), (140, 500)):
+        here = changed[top : top + 240, left : left + 240]
+        assert here[lips].mean() > 0.9
+        assert not here[cv2.dilate(lips.astype(np.uint8), np.ones((15, 15))) == 0].any()
+        changed[top : top + 240, left : left + 240] = False
+    assert not changed.any()
+
+
+def test_a_part_that_one_face_has(portrait, portrait_masks):
+    bald = {part: np.zeros_like(mask) if part == "hair" else mask for part, mask in portrait_masks.items()}
+    pair = np.concatenate([portrait, portrait], axis=1)
+    left, right = np.s_[:, :240], np.s_[:, 240:]
+    result = makeup.apply_to_faces(pair, [(left, bald), (right, portrait_masks)], Look(hair=RED))
+    np.testing.assert_array_equal(result[left], portrait)
+    np.testing.assert_array_equal(result[right], makeup.apply(portrait, portrait_masks, Look(hair=RED)))
+    with refused(MakeupError, "no hair found"):
+        makeup.apply_to_faces(pair, [(left, bald), (right, bald)], Look(hair=RED))
+
+
 @pytest.fixture
 def given(tmp_path, labels_file):
     """A folder with labels, and with what cannot be made up."""
@@ -528,6 +556,9 @@ def given(tmp_path, labels_file):
         ("--hair red --labels small.png", "small.png: is 10x20, the photo 240x240"),
         ("--hair red --labels colors.png", "colors.png: label is a RGB PNG"),
         ("--hair red --image wall.png --output mine.png", "no hair found"),
+        ("--hair red --image wall.png --output mine.png --detect", "wall.png: no face found"),
+        ("--hair red --labels labels.png --detect", "--labels"),
+        ("--hair red --detect --min_confidence 2", "min_confidence is 2"),
         ("--hair red --image long.png --output a.webp --before_after", "a.webp: would be 2x16384"),
         ("--hair red --labels labels.png --output file/a.png", "cannot write to file"),
     ],
