@@ -131,11 +131,13 @@ def run(options):
     if max(height, width) > LIMITS.get(saving["format"], math.inf):
         limit = f"{saving['format']} holds at most {LIMITS[saving['format']]} pixels a side"
         raise MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
-    result = makeup.apply_to_faces(photo, find_parts(path, photo, options), look)
+    result, left = makeup.apply_to_faces(photo, find_parts(path, photo, options), look)
     picture = np.concatenate([photo, result], axis=1) if options.before_after else result
     with atomic.staged(output.parent) as scratch:
         Image.fromarray(picture).save(scratch / output.name, **saving)
     print(f"{path}: {', '.join([*colors, *(['skin'] if look.smooth else [])])} made up, in {output}")
+    for reason in dict.fromkeys(left):
+        print(f"eyes left as they are: {left.count(reason)}, {reason}")
 
 
 def main(options):

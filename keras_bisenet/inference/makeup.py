@@ -17,12 +17,14 @@ from keras_bisenet.inference.opencv import cv2, ximgproc
 from keras_bisenet.inference.soft_masks import box_of, check_size, unit
 from keras_bisenet.utils.errors import MakeupError
 
-# Those that take a color -> how far their mean lightness goes to that of the color. Dark eyes would glow.
-LIGHTNESS = {"hair": 0.7, "lips": 0.6, "eyes": 0.25, "brows": 0.7}
+# Those that take a color -> how far their mean lightness goes to that of the color. Dye covers; dark eyes would glow.
+LIGHTNESS = {"hair": 1.0, "lips": 0.8, "eyes": 0.25, "brows": 1.0}
+# Above this exponent of the tone curve highlights would stand out as they do on no dark hair.
+_MOST_CONTRAST = 2.0
 # Fractions of the size of the face: how far the edge of a mask may move to that of the photo (that of hair further, for
 # its curls), half the width of the spots that smoothing removes, and how far from the face hair may begin.
 _FEATHER = 0.012
-_HAIR_FEATHER = 0.025
+_STRANDS = 0.025
 _SPOT = 0.03
 _NEAR = 0.1
 # Variance of RGB 0..255 below which smoothing sees no edge: the mottling of skin deviates by less than 15.
@@ -90,7 +92,7 @@ def apply(photo, masks, look):
     Raises:
         MakeupError: the look is none, the masks are of another size, or a part is asked for that is not in the photo.
     """
-    return apply_to_faces(photo, [(np.s_[:, :], masks)], look)
+    return apply_to_faces(photo, [(np.s_[:, :], masks)], look)[0]
 
 
 def apply_to_faces(photo, faces, look):
@@ -103,7 +105,8 @@ def apply_to_faces(photo, faces, look):
         look: `Look`.
 
     Returns:
-        `[H, W, 3]` uint8 RGB.
+        `[H, W, 3]` uint8 RGB; and why eyes were left as they are, a list of str, one for each: an iris is colored whole
+        or not at all.
 
     Raises:
         MakeupError: the look is none, masks are of another size, or a part is asked for that no face has.
@@ -115,10 +118,19 @@ def apply_to_faces(photo, faces, look):
         if not any(_has(masks, part) for _, masks in faces):
             option = "smooth" if part == "skin" else part
             raise MakeupError(f"no {part} found in the photo; give another one, or leave {option} out")
+    left = []
+    if look.eyes is not None:
+        found = [soft_masks.irises(photo[place], masks["eyes"], masks["glasses"]) for place, masks in faces]
+        left = [reason for _, reasons in found for reason in reasons]
+        if not any(irises.any() for irises, _ in found):
+            raise MakeupError(
+                f"no eyes can be made up: {', '.join(dict.fromkeys(left))}; give another photo, or leave eyes out"
+            )
+        faces = [(place, masks | {"eyes": irises}) for (place, masks), (irises, _) in zip(faces, found, strict=True)]
     result = photo.copy()
     for place, masks in faces:
         result[place] = _apply(result[place], masks, look)
-    return result
+    return result, left
 
 
 def _has(masks, part):
@@ -140,10 +152,10 @@ def _apply(photo, masks, look):
         if not _has(masks, part):
             continue
         if part == "eyes":
-            mask = soft_masks.iris(photo, masks[part])
+            mask = masks[part]
         elif part == "hair":
             mask = soft_masks.near(masks[part], masks["face"], pixels(_NEAR))
-            mask = soft_masks.fit(photo, mask, pixels(_HAIR_FEATHER))
+            mask = soft_masks.strands(photo, mask, pixels(_STRANDS))
         else:
             mask = soft_masks.fit(photo, masks[part], pixels(_FEATHER))
         result = recolor(result, mask, color, look.strength, LIGHTNESS[part])
@@ -154,10 +166,11 @@ def recolor(photo, mask, color, strength=1.0, lightness=0.5):
     """Moves a part to a color and keeps its light and shade.
 
     In Lab, with the color's `L*, a*, b*`: the lightness of the part goes through the curve `100 (L / 100)^g`, which
-    keeps black and white and moves the part's mean to `mean + lightness (L* - mean)`. Its chroma becomes that of the
-    color: `f (a*, b*)`, where `f = min(1, (L + 16) / (L* + 16), 1.4 (100 - L) / (100 - L*))` of the new lightness. In
-    shade this is what less light does to the color (X, Y and Z times k are L + 16, a and b times the cube root of k),
-    and towards white it makes room for highlights.
+    keeps black and white and moves the part's mean to `mean + lightness (L* - mean)`. Where this takes a `g` above 2,
+    as from blond to black, it is 2, and `L + 16` is scaled for the rest, as by less light. The chroma becomes that of
+    the color: `f (a*, b*)`, where `f = min(1, (L + 16) / (L* + 16), 1.4 (100 - L) / (100 - L*))` of the new lightness.
+    In shade this is what less light does to the color (X, Y and Z times k are L + 16, a and b times the cube root of
+    k), and towards white it makes room for highlights.
 
     Args:
         photo: `[H, W, 3]` uint8 RGB.
@@ -182,7 +195,10 @@ def recolor(photo, mask, color, strength=1.0, lightness=0.5):
     target = cv2.cvtColor(unit(np.uint8([[color]])), cv2.COLOR_RGB2Lab)[0, 0]
     mean = np.clip(np.average(lab[..., 0], weights=mask[box]), 1, 99)
     goal = np.clip(mean + lightness * (target[0] - mean), 1, 99)
-    lab[..., 0] = 100 * (lab[..., 0].clip(0, 100) / 100) ** np.float32(math.log(goal / 100) / math.log(mean / 100))
+    exponent = min(math.log(goal / 100) / math.log(mean / 100), _MOST_CONTRAST)
+    scale = (goal + 16) / (100 * (mean / 100) ** exponent + 16)
+    curve = 100 * (lab[..., 0].clip(0, 100) / 100) ** np.float32(exponent)
+    lab[..., 0] = (np.float32(scale) * (curve + 16) - 16).clip(0, 100)
     shade = (lab[..., :1] + 16) / (target[0] + 16)
     highlight = 1.4 * (100 - lab[..., :1]) / max(100 - target[0], 1)
     lab[..., 1:] = np.minimum(np.minimum(shade, highlight), 1) * target[1:]

@@ -27,14 +27,21 @@ _FACE = ("skin", "nose", "l_brow", "r_brow", "l_eye", "r_eye", "mouth", "u_lip",
 # Probabilities up to this are taken as 0, and those from 1 minus this as 1.
 _DOUBT = 0.3
 
-# An iris is 11.7 mm wide, the opening of an eye about 29 mm: the share, and how much it may differ.
-_IRIS = (0.4, 0.5)
+# An iris is 11.7 mm wide, the opening of an eye about 29 mm, and its mask may end too early or too late: bounds of the
+# share.
+_IRIS = (0.34, 0.6)
+# How much lighter than the iris the white of the eye has to be on both sides, in L* 0..100.
+_LIMBUS = 8.0
+# Share of what is around an eye from which on glasses are before it.
+_GLASSES = 0.05
+# Distance of two colors, RGB 0..255, that hair and what is beside it need to tell how much of each is in a pixel.
+_DISTINCT = 25.0
 # Variance of RGB 0..255 below which the guided filter sees no edge. (On 0..1 OpenCV's takes all colors for one.)
 _EDGE = 3.0**2
 
 
 def part_masks(parsed, size=None, class_names=LABELS):
-    """The masks of `PARTS`, and of the whole face.
+    """The masks of `PARTS`, of the whole face, and of glasses.
 
     Args:
         parsed: the output of a network for a photo: class ids `[H, W]`, any integer type; or probabilities `[H, W, C]`,
@@ -43,13 +50,13 @@ def part_masks(parsed, size=None, class_names=LABELS):
         class_names: of the network, in the order of its ids.
 
     Returns:
-        dict: each key of `PARTS`, and `"face"` -> `[*size]` float32, 0..1.
+        dict: each key of `PARTS`, `"face"` and `"glasses"` -> `[*size]` float32, 0..1.
 
     Raises:
         MakeupError: one of the classes is not among them.
     """
     masks = {}
-    for part, names in {**PARTS, "face": _FACE}.items():
+    for part, names in {**PARTS, "face": _FACE, "glasses": ("eye_g",)}.items():
         missing = [name for name in names if name not in class_names]
         if missing:
             raise MakeupError(
@@ -138,57 +145,126 @@ def near(mask, face, radius):
     return np.where(kept[pieces] | ~kept.any(), mask, 0).astype(np.float32)
 
 
-def iris(photo, mask):
-    """Where the irises are: in each eye the darkest disc as wide as an iris.
+def strands(photo, mask, radius):
+    """A mask of hair that follows its strands: how much of each pixel near the edge is hair, by its color.
+
+    It is that of `fit`, less what is not hair: in a band along the edge and outside of it, a color `I` lies between the
+    mean color `F` of the hair beyond the band and that of what else is near, `B`. The part of hair in it is
+    `(I - B) (F - B) / |F - B|^2`, which counts as far as the two colors differ.
+
+    Args:
+        photo: `[H, W, 3]` uint8 RGB.
+        mask: `[H, W]` float, 0..1.
+        radius: pixels; half the width of the band.
+
+    Returns:
+        `[H, W]` float32, 0..1.
+
+    Raises:
+        MakeupError: the sizes differ.
+    """
+    result = fit(photo, mask, radius)
+    box = box_of(result)
+    if not mask[box].size:
+        return result
+    colors, hair = photo[box].astype(np.float32), (mask[box] >= 0.5).astype(np.float32)
+    beyond = shrink(hair, radius), shrink(1 - hair, radius)
+    (of_hair, seen), (beside, seen_beside) = (_mean_nearby(colors, weights, 4 * radius) for weights in beyond)
+    way = of_hair - beside
+    length = (way**2).sum(-1)
+    amount = (((colors - beside) * way).sum(-1) / np.maximum(length, 1)).clip(0, 1)
+    certain = np.where(seen & seen_beside, length / (length + _DISTINCT**2), 0)
+    band = (beyond[0] == 0) & (beyond[1] == 0)
+    result[box] *= np.where(band | (hair == 0), 1 - certain * (1 - amount), 1)
+    return result
+
+
+def _mean_nearby(colors, weights, reach):
+    """Mean colors of the pixels within reach of each, by weights `[H, W]`; and where there are any."""
+    side = (2 * reach + 1,) * 2
+    total = cv2.blur(weights, side)
+    mean = cv2.blur(colors * weights[..., np.newaxis], side) / np.maximum(total, 1e-4)[..., np.newaxis]
+    return mean, total > 1e-3
+
+
+def irises(photo, mask, glasses):
+    """Where the irises are: a disc in each eye whose border is that of dark and white on both sides.
 
     Args:
         photo: `[H, W, 3]` uint8 RGB.
         mask: `[H, W]` float, 0..1, of all eyes.
+        glasses: `[H, W]` float, 0..1.
 
     Returns:
-        `[H, W]` float32, 0..1, nowhere above `mask`.
+        `[H, W]` float32, 0..1, nowhere above `mask`: each iris whole, as far as the lids show it, or nothing of it; and
+        for each eye without one why, a list of str.
 
     Raises:
         MakeupError: the sizes differ.
     """
     check_size(photo, mask)
-    result = np.zeros(mask.shape, np.float32)
+    check_size(photo, glasses)
+    result, reasons = np.zeros(mask.shape, np.float32), []
     box = box_of(mask)
     pixels, inside = photo[box], mask[box]
     if not inside.size:
-        return result
+        return result, reasons
     light = cv2.cvtColor(unit(pixels), cv2.COLOR_RGB2Lab)[..., 0]
     count, eyes = cv2.connectedComponents((inside >= 0.5).astype(np.uint8))
     rows, columns = np.indices(inside.shape, np.float32)
     for eye in range(1, count):
         here = eyes == eye
         _, sides, _ = cv2.minAreaRect(np.argwhere(here).astype(np.float32))
-        row, column, radius = _darkest_disc(light, here, max(sides) + 1)
+        width = max(sides) + 1
+        whole = np.zeros(mask.shape, np.uint8)
+        whole[box] = here
+        around = cv2.dilate(whole, np.ones((2 * round(width / 2) + 1,) * 2, np.uint8)) > 0
+        if (glasses[around] >= 0.5).mean() > _GLASSES:
+            reasons.append("behind glasses")
+            continue
+        contrast, row, column, radius = _limbus(light, here, width)
+        if contrast < _LIMBUS:
+            reasons.append("no iris to be seen")
+            continue
         # Over a fifth of the radius the edge goes from 1 to 0, as the border of an iris does.
         edge = (radius - np.hypot(rows - row, columns - column)) / max(radius / 5, 1) + 0.5
-        result[box] = np.maximum(result[box], edge.clip(0, 1) * inside)
-    return result
+        result[box] = np.maximum(result[box], edge.clip(0, 1) * inside * here)
+    return result, reasons
 
 
-def _darkest_disc(light, here, width):
-    """Row, column and radius of the disc in an eye that is darkest against what is around it in the eye."""
+def _limbus(light, here, width):
+    """A dark disc in an eye: how much darker than both sides, its row, column and radius."""
+    # Glints are no lighter than the white of the eye.
+    light = np.minimum(light, np.quantile(light[here], 0.9)).astype(np.float32)
+    points = np.argwhere(here) - np.argwhere(here).mean(0)
+    along = np.linalg.eigh(points.T @ points)[1][:, -1]
     here = here.astype(np.float32)
 
     def mean_and_area(kernel):
+        kernel = kernel.astype(np.float32)
         area = cv2.filter2D(here, -1, kernel, borderType=cv2.BORDER_CONSTANT)
         total = cv2.filter2D(here * light, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-        return total / np.maximum(area, 0.5), area
+        return total / np.maximum(area, 0.5), area / max(kernel.sum(), 1)
 
-    best = (-math.inf,)
-    for radius in np.linspace(*_IRIS, 5) * width / 2:
-        reach = np.arange(-math.ceil(1.5 * radius), math.ceil(1.5 * radius) + 1)
-        distance = np.hypot(*np.meshgrid(reach, reach))
-        inside, area = mean_and_area((distance <= radius).astype(np.float32))
-        outside, _ = mean_and_area(((distance > radius) & (distance <= 1.5 * radius)).astype(np.float32))
-        # At the corners of an eye the lashes are as dark, but there is less of the disc in the eye.
-        contrast = np.where((here > 0) & (area > 0.8 * area[here > 0].max()), outside - inside, -math.inf)
-        row, column = np.unravel_index(contrast.argmax(), contrast.shape)
-        best = max(best, (contrast[row, column], row, column, max(radius, 1)))
+    best = (-math.inf, -math.inf, 0, 0, 1)
+    for radius in np.linspace(*_IRIS, 7) * width / 2:
+        reach = math.ceil(1.5 * radius)
+        rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        distance = np.hypot(rows, columns)
+        across = (rows * along[0] + columns * along[1]) / np.maximum(distance, 1e-6)
+        inside, seen = mean_and_area(distance <= radius)
+        outside, _ = mean_and_area((distance > radius) & (distance <= 1.5 * radius))
+        steps = []
+        for side in (across > 0.75, across < -0.75):
+            within, _ = mean_and_area(side & (distance > 0.5 * radius) & (distance <= 0.95 * radius))
+            beyond, visible = mean_and_area(side & (distance > 1.05 * radius) & (distance <= 1.45 * radius))
+            steps.append(np.where(visible > 0.2, beyond - within, np.nan))
+        lower = np.fmin(*steps)
+        # An iris in the corner of an eye shows one side. Lashes look like that, too.
+        contrast = np.where(np.isnan(steps[0]) | np.isnan(steps[1]), 0.6 * lower, lower)
+        score = np.where((here > 0) & (seen > 0.45) & ~np.isnan(contrast), contrast + outside - inside, -math.inf)
+        row, column = np.unravel_index(score.argmax(), score.shape)
+        best = max(best, (score[row, column], contrast[row, column], row, column, max(radius, 1)))
     return best[1:]
 
 
