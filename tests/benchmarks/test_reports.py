@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.common.processes import ROOT
+from benchmarks.detection import composites
+from benchmarks.detection import run as detection
 from benchmarks.networks import run as networks
 from benchmarks.passes import run as passes
 from benchmarks.quantization import run as quantization
@@ -15,10 +18,12 @@ from benchmarks.throughput import run as throughput
 from benchmarks.training import run as training
 from benchmarks.training import run_parity
 from benchmarks.web import run as web
+from keras_bisenet import LABELS
 
 pytestmark = pytest.mark.slow
 
 RECORDS = {
+    "detection/detection.json": detection,
     "passes/passes.json": passes,
     "quantization/quantization.json": quantization,
     "quantization/quantize_aware.json": run_aware,
@@ -70,6 +75,12 @@ def long_runs(changed=0, losses=(3.0, 2.0), more=0.0, **of_training):
     }
 
 
+def faces(found=20, missed=1, small=0, false=()):
+    """Results of a search: faces of 40 pixels that were found and missed, smaller ones that were missed."""
+    sizes = [(40.0, 0.95)] * found + [(40.0, None)] * missed + [(39.0, None)] * small
+    return {"faces": [{"size": size, "confidence": sure} for size, sure in sizes], "false": list(false)}
+
+
 def all_but(*wrong, count=6):
     return [number not in wrong for number in range(count)]
 
@@ -96,6 +107,9 @@ CASES = {
     "a thread more": (soak, long_runs(extra=3), all_but(3)),
     "labels that change": (soak, long_runs(changed=1), all_but(4)),
     "a loss that stays": (soak, long_runs(losses=(2.0, 2.0)), all_but(5)),
+    "faces": (detection, faces(19, 1, small=9), [True, True]),
+    "faces that are missed": (detection, faces(18, 1), [False, True]),
+    "faces that are none": (detection, faces(false=[[50.0, 0.91]]), [True, False]),
     "training": (training, {"size": 256, "batch_size": 10, "seconds": SECONDS}, [True, True, False]),
     # In float64 every step counts, in float32 the last.
     "a first step that differs": (run_parity, {"steps": STEPS}, [False, True]),
@@ -145,6 +159,34 @@ def test_the_fast_network_is_compared_with_the_default_one():
     # Ratios 0.35 and 0.4 of the rounds; 0.3 points lost to 8 bits, and 1.9 to the default in 8 bits.
     rows += [row("fast", "float32", 0.683, [99]), row("fast", "int8", 0.680, [14, 24])]
     assert [check.holds for check in networks.REPORT.checks({"rows": rows})] == [True, False, True, True]
+
+
+def test_each_box_counts_for_one_face():
+    face, other = [0, 0, 100, 100], [300, 0, 400, 100]
+    # 81 % and 25 % of what is in one of both; a second box of the same face; none.
+    assert detection.match([face, other], [[300, 0, 400, 90], [0, 0, 90, 90], [5, 0, 100, 100]]) == [2, 0]
+    assert detection.match([face], [[0, 0, 50, 50]]) == [None]
+    assert detection.match([face, face], [face]) == [0, None]
+    assert detection.match([face], []) == [None]
+
+
+def test_scenes_hold_the_faces_where_they_say():
+    """A red portrait with a face of green skin in it."""
+    labels = np.zeros((64, 64), np.uint8)
+    labels[16:48, 20:44] = LABELS.index("skin")
+    photo = np.where(labels[..., np.newaxis] > 0, (0, 255, 0), (255, 0, 0)).astype(np.uint8)
+    first, again, other = (list(composites.scenes([(photo, labels)], 4, seed)) for seed in (0, 0, 1))
+    for scene, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(scene.photo, same.photo)
+        assert scene.boxes == same.boxes
+        assert 1 <= len(scene.boxes) <= 6
+        for box in scene.boxes:
+            assert 20 < composites.size_of(box) < 410
+            left, top, right, bottom = np.rint(box).astype(int)
+            green = (np.abs(scene.photo[top:bottom, left:right].astype(int) - (0, 255, 0)).max(-1) < 60).mean()
+            assert green > 0.5
+            assert (np.abs(scene.photo[top:bottom, left:right].astype(int)[0] - (255, 0, 0)).max(-1) < 60).any()
+    assert [scene.boxes for scene in first] != [scene.boxes for scene in other]
 
 
 def test_ratios_are_of_the_same_round():
