@@ -144,7 +144,7 @@ class FaceParser:
         return detection.parse_faces(self._labels_of_close_up, self.crop_size, photo, self._find(photo))
 
     def _find(self, photo):
-        with self._lock:
+        with self._lock():
             return self._detector(photo)
 
     def _labels(self, photo):
@@ -172,10 +172,13 @@ class FaceParser:
 
     def _run(self, function, photo):
         image = photo if self.image_size is None else images.resize(photo, self.image_size)
+        with self._lock():
+            return function(image)
+
+    def _lock(self):
         # One for each process: at a fork another thread may have that of this process, and the new process, which does
         # not have the thread, would wait for ever. `setdefault` gives all threads the same one.
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
-            return function(image)
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
 
 def locate(model: Any) -> Any:

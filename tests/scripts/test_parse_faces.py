@@ -239,7 +239,7 @@ class InThisProcess:
     @staticmethod
     def run(job, sources, *_):
         for source in sources:
-            yield source.name, parse_folder.Worker(job)(source.name, source.path)
+            yield source.name, *parse_folder.Worker(job)(source.name, source.path)
 
 
 def run(photos, out, model, kinds=("labels",), engine=InThisProcess):
@@ -496,14 +496,14 @@ import pathlib, resource
 from keras_bisenet.inference.batch.parse_folder import Job, Worker
 folder = pathlib.Path({str(tmp_path)!r})
 work = Worker(Job(folder / "out", model={str(model)!r}))
-assert work("a.png", folder / "a.png") is None
+assert work("a.png", folder / "a.png") == (None, None)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(work("huge.png", folder / "huge.png"))
+print(work("huge.png", folder / "huge.png")[0])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak)
 taken = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 300_000_000,) * 2)
-print(work("large.png", folder / "large.png"))
-print(work("again.png", folder / "a.png"))
+print(work("large.png", folder / "large.png")[0])
+print(work("again.png", folder / "a.png")[0])
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     said_, kilobytes, large, small = process.stdout.splitlines()

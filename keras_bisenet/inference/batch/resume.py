@@ -27,7 +27,7 @@ class Run:
         to_do: the sources that are not done. Videos always are among them: nobody knows how many frames they have.
         failures: messages, a line for each photo, frame and video that failed.
         counts: `Counter` of (`"photo"`, `"frame"` or `"video"`; one of `_OUTCOMES`).
-        faces: name of each photo and frame that was parsed in this run -> number of its faces, if faces are found first.
+        faces: name of each photo and frame that was parsed in this run -> number of its faces, with `job.detect`.
         again: `Counter` of (`"photo"` or `"frame"`, why it was parsed again).
 
     Raises:
