@@ -25,7 +25,8 @@ def save_curve(path, steps, evaluations):
         scores.plot(evaluations["step"], evaluations[name], marker="o", label=label)
     scores.set_xlabel("step")
     scores.set_ylabel("validation")
-    scores.legend(loc="lower right")
+    # Above the axes: inside it would cover points.
+    scores.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     scores.grid(alpha=0.3)
     figure.savefig(path, dpi=120, format="png")
 

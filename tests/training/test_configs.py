@@ -60,8 +60,8 @@ def test_fields_are_changed_one_by_one():
         (
             "mine",
             [],
-            "config is 'mine'; expected one of original, celebamask_1k_small, celebamask_1k, distill, fine_tune, "
-            "quantize_aware",
+            "config is 'mine'; expected one of original, celebamask_1k_small, celebamask_1k, celebamask_1k_finish, "
+            "distill, fine_tune, quantize_aware",
         ),
         ("original", ["steps"], "set is 'steps'; expected NAME=VALUE, such as steps=2000"),
         ("original", ["steps=many"], "steps is 'many'; expected int, such as 80000"),
