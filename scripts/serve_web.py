@@ -72,7 +72,7 @@ def open_server(build_dir, port):
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
         raise UserError(
-            f"port {port} cannot be had ({error.strerror}); choose another: make web PORT={port + 1}"
+            f"port {port} cannot be opened ({error.strerror}); choose another: make web PORT={port + 1}"
         ) from error
 
 

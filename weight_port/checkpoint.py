@@ -106,7 +106,7 @@ def _read_safetensors(path):
     if header > min(len(content), _SAFETENSORS_HEADER_LIMIT):
         raise CheckpointError(
             f"{path}: is truncated or damaged (its header claims {header} bytes, of {len(content)} in the file; "
-            f"allowed are {_SAFETENSORS_HEADER_LIMIT}); download it again"
+            f"expected at most {_SAFETENSORS_HEADER_LIMIT}); download it again"
         )
     try:
         tensors = safetensors.deserialize(content)

@@ -93,7 +93,7 @@ def locate(checkpoint: str | os.PathLike, manifest: str | os.PathLike) -> Checkp
         path = pathlib.Path(checkpoint)
         if not path.exists():
             names = ", ".join(entries)
-            raise CheckpointError(f"{checkpoint}: no such file, and no checkpoint of the manifest: {names}")
+            raise CheckpointError(f"{checkpoint}: no such file; expected one, or a name in the manifest: {names}")
         # A pipe or a device may never end.
         if not path.is_file():
             raise CheckpointError(f"{path}: is not a file; expected a .pth, .pt or .safetensors checkpoint")

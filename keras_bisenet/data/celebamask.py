@@ -20,7 +20,7 @@ from keras_bisenet import classes
 from keras_bisenet.data import label_order
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import atomic, images, locks, text_files, workers
-from keras_bisenet.utils.errors import DataError, ImageError
+from keras_bisenet.utils.errors import DataError, ImageError, unwritable
 from keras_bisenet.utils.text_files import shown
 
 IMAGES = "CelebA-HQ-img"
@@ -141,8 +141,7 @@ def prepare(source, output_dir, size=512, val_count=1000, test_count=1000, seed=
             for split, names in splits.items():
                 atomic.write(output_dir / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"cannot write to {output_dir}: {reason}; free it and run it again to resume") from error
+        raise DataError(f"{unwritable(output_dir, error)}, and run it again to resume") from error
     except concurrent.futures.BrokenExecutor as error:
         raise DataError("a worker process was ended, for want of memory perhaps; run it again to resume") from error
     return {split: len(names) for split, names in splits.items()}

@@ -3,9 +3,7 @@
 import contextlib
 import csv
 import dataclasses
-import errno
 import json
-import os
 import pathlib
 import zipfile
 
@@ -13,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_bisenet.utils import atomic, text_files
-from keras_bisenet.utils.errors import TrainingError
+from keras_bisenet.utils.errors import TrainingError, unwritable
 from keras_bisenet.utils.text_files import shown
 
 STATE = "state.npz"
@@ -92,11 +90,8 @@ class Workdir:
             yield
         except (OSError, tf.errors.ResourceExhaustedError) as error:
             # TensorFlow reports a full disk as a writer that could not be initialized.
-            reason = getattr(error, "strerror", os.strerror(errno.ENOSPC)) or str(error)
-            raise TrainingError(
-                f"cannot write to {self.path}: {reason}; free it and start again: the run resumes from its last "
-                "checkpoint"
-            ) from error
+            again = "and start again: the run resumes from its last checkpoint"
+            raise TrainingError(f"{unwritable(self.path, error)}, {again}") from error
 
     def save_state(self, state):
         """Writes the arrays of a state; the run is resumed from the last one written."""

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 
 from keras_bisenet.utils import locks
-from keras_bisenet.utils.errors import OutputError
+from keras_bisenet.utils.errors import OutputError, unwritable
 
 _SCRATCH = ".partial-"
 # As long: a name that leaves room for the one leaves room for the other.
@@ -134,8 +134,7 @@ def staged(output_dir, obsolete=()):
                         (output_dir / name).rename(_place_aside(scratch, name))
         made = []
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write to {output_dir}: {reason}; free it or choose another folder") from error
+        raise OutputError(unwritable(output_dir, error)) from error
     finally:
         for folder in made:
             with contextlib.suppress(OSError):

@@ -4,6 +4,9 @@ Every message says in one line what was found, what was expected and what to do.
 with an exit status other than 0.
 """
 
+import errno
+import os
+
 
 class UserError(ValueError):
     """The base of all errors that a user can cause."""
@@ -50,3 +53,18 @@ class TrainingError(UserError):
 
 class MakeupError(UserError):
     """A photo cannot be made up as asked."""
+
+
+def unwritable(folder, error):
+    """What to say where a folder cannot be written to, and what helps; the beginning of a sentence.
+
+    Args:
+        folder: its path.
+        error: what was raised. Without an `errno`, as TensorFlow raises it, the disk was full.
+    """
+    code = getattr(error, "errno", errno.ENOSPC)
+    reason = getattr(error, "strerror", os.strerror(errno.ENOSPC)) or error
+    helps = (
+        "make room on its disk" if code in (errno.ENOSPC, errno.EDQUOT) else "choose a folder that can be written to"
+    )
+    return f"cannot write to {folder}: {reason}; {helps}"

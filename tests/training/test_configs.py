@@ -127,7 +127,7 @@ def test_values_that_no_run_can_have(change):
 
 
 def test_a_run_learns_from_something():
-    with pytest.raises(TrainingError, match=r"^label_weight, pixel_weight, channel_weight are all 0"):
+    with pytest.raises(TrainingError, match=r"^label_weight, lovasz_weight, pixel_weight, channel_weight are all 0"):
         resolve("original", ["label_weight=0"])
     assert not resolve("original").distills
     # Neither could be changed alone.

@@ -12,7 +12,7 @@ from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.inference.face_parser import FaceParser
 from keras_bisenet.utils import atomic, images, locks, workers
-from keras_bisenet.utils.errors import ImageError
+from keras_bisenet.utils.errors import ImageError, unwritable
 
 # In the folder of the results: what failed.
 FAILURES = "failures.txt"
@@ -82,8 +82,7 @@ class Job:
 
     def unwritable(self, error):
         """`ImageError` that tells of an `OSError`."""
-        reason = error.strerror or error
-        return ImageError(f"cannot write to {self.output_dir}: {reason}; free it and run it again to resume")
+        return ImageError(f"{unwritable(self.output_dir, error)}, and run it again to resume")
 
 
 class Worker:
