@@ -63,8 +63,10 @@ class FaceParser:
         ((240, 240), dtype('uint8'))
         >>> parser.class_names[labels[60, 120]]
         'hair'
-        >>> for face in FaceParser(detect=True).faces("party.jpg"):
-        ...     print(face.box, face.confidence, face.landmarks["nose"], (face.labels == 17).sum())
+        >>> (face,) = FaceParser(detect=True).faces("photo.jpg")
+        >>> x, y = map(int, face.landmarks["nose"])
+        >>> parser.class_names[face.labels[y, x]], face.confidence > 0.9
+        ('nose', True)
     """
 
     def __init__(

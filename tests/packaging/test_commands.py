@@ -10,6 +10,7 @@ from support import documented, script_runner
 from support.fresh_python import run_without
 from support.paths import ROOT
 from support.refusals import check_line
+from support.tiny_run import write_data
 
 COMMANDS = [*documented.of_documents(), *documented.of_docstrings()]
 FILES = sorted({file for file, _ in documented.of_python(COMMANDS)})
@@ -79,7 +80,7 @@ def test_make_says_which_python_it_needs(tmp_path, version, words):
 @pytest.mark.parametrize(
     ("script", "package"),
     [(path.name, "absl") for path in SCRIPTS]
-    + [("port_and_export.py", name) for name in ("keras_bisenet", "numpy", "torch")]
+    + [("port_and_export.py", name) for name in ("keras_bisenet", "numpy")]
     + [pytest.param("port_and_export.py", name, marks=pytest.mark.slow) for name in ("ai_edge_litert", "PIL", "jinja2")]
     + [("parse_faces.py", "keras_bisenet"), ("parse_faces.py", "ai_edge_litert"), ("train.py", "tensorflow")],
 )
@@ -88,7 +89,7 @@ def test_a_script_that_lacks_a_package_says_how_to_get_it(tmp_path, script, pack
     arguments = {
         "parse_faces.py": [ROOT / "docs" / "astronaut.jpg", "--output_dir", out],
         "port_and_export.py": ["--output_dir", out],
-        "train.py": ["--data_dir", tmp_path, "--workdir", out],
+        "train.py": ["--data_dir", write_data(tmp_path / "data"), "--workdir", out, "--set", "num_classes=3"],
     }.get(script, [])
     code = f"""
 import runpy, sys
@@ -104,6 +105,22 @@ runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
     *_, line = error.value.stderr.splitlines()
     check_line(line, [f"error: this Python ({sys.executable}) has no {package}", "make export"])
     assert not out.exists()
+
+
+def test_a_pth_file_without_pytorch(tmp_path):
+    """Its reader says so itself, before TensorFlow is started."""
+    code = f"""
+import runpy, sys
+sys.path[0] = {str(ROOT / "scripts")!r}
+sys.argv = ["port_and_export.py", "--output_dir", {str(tmp_path / "out")!r}]
+runpy.run_path({str(ROOT / "scripts" / "port_and_export.py")!r}, run_name="__main__")
+"""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_without(code, ["torch"])
+    assert error.value.returncode == 1
+    (line,) = error.value.stderr.splitlines()
+    check_line(line, ["error: ", ".pth", "pip install torch"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -1,6 +1,7 @@
 """What the documents tell a newcomer works: the default command at full size, every snippet, command and link."""
 
 import itertools
+import json
 import re
 import shlex
 
@@ -11,6 +12,7 @@ from support import documented, script_runner, videos
 from support.exports import link
 from support.paths import DEFAULT_CHECKPOINT, ROOT
 
+from keras_bisenet import classes
 from keras_bisenet.inference import face_parser
 from keras_bisenet.utils import images
 
@@ -160,7 +162,13 @@ def test_every_reason_has_its_command_and_its_test():
 @pytest.mark.parametrize("document", documented.DOCUMENTS)
 def test_every_block_is_one_that_is_tested(document):
     """`text` is for what nobody types."""
-    assert {*documented.languages(document)} <= {"sh", "python", "text"}
+    assert {*documented.languages(document)} <= {"sh", "python", "text", "json"}
+
+
+@pytest.mark.parametrize("document", documented.DOCUMENTS)
+def test_files_in_json_state_classes(document):
+    for text in documented.snippets(document, "json"):
+        assert len(classes.of_json(json.loads(text))) > 1
 
 
 @pytest.mark.parametrize("document", documented.LINKED)
