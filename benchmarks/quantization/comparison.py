@@ -6,6 +6,7 @@ import tqdm
 from benchmarks.quantization import choices
 from keras_bisenet.data import folder
 from keras_bisenet.export import convert, passes
+from keras_bisenet.export.options import PRECISIONS
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -78,7 +79,7 @@ class Comparison:
 
     def files(self, calibrations):
         """Makes and compares a file of each precision, and int8 for each name -> photos of `calibrations`."""
-        made = [(precision, precision, None) for precision in convert.PRECISIONS if precision != "int8"]
+        made = [(precision, precision, None) for precision in PRECISIONS if precision != "int8"]
         made += [(f"int8, calibrated on {name}", "int8", photos) for name, photos in calibrations.items()]
         rows = []
         for name, precision, photos in made:

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_bisenet import classes
 from keras_bisenet.export import convert
+from keras_bisenet.export.options import PRECISIONS
 from keras_bisenet.export.quantization import calibration
 from keras_bisenet.models import layers
 from keras_bisenet.tflite import flatbuffer, metadata
@@ -34,7 +35,7 @@ def write(folder):
     """Writes a file a seed into a folder."""
     model, info = network(), metadata.ModelInfo(classes.named(CLASSES), "0" * 64)
     settings = {
-        **{precision: {"precision": precision} for precision in convert.PRECISIONS},
+        **{precision: {"precision": precision} for precision in PRECISIONS},
         "logits": {"input_type": "float32", "output": "logits"},
         "segmenter": {"output": "logits", "info": info},
     }

@@ -259,7 +259,7 @@ def place_probabilities(
         scores = predict(crops.cut_out(photo, face.square, crop_size))
         placed = [crops.put_back(channel, face.square, size, "BILINEAR") for channel in np.moveaxis(scores, -1, 0)]
         part, before = np.stack([channel for channel, _ in placed], -1), result[placed[0][1]]
-        part[..., 0] += 1 - part.sum(-1)  # at the border of the square and beyond it
+        part[..., 0] += (1 - part.sum(-1)).clip(0)  # at the border of the square and beyond it
         # As with labels; and the soft edge of a face before the background.
         is_edge = (before.argmax(-1) == 0) & (part[..., 0] < before[..., 0])
         wins = (part.argmax(-1) > 0) | is_edge

@@ -20,6 +20,7 @@ from support.refusals import refused
 import weight_port
 from keras_bisenet import HEADS, preprocessing
 from keras_bisenet.export import convert, deployment
+from keras_bisenet.export.options import PRECISIONS
 from keras_bisenet.export.quantization import calibration
 from keras_bisenet.tflite import flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
@@ -137,7 +138,7 @@ def dtype(tensor):
     return flatbuffer.DTYPES[tensor.type]
 
 
-@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_labels_file(precision):
     content = exported(precision)
     description = flatbuffer.describe(content)
@@ -178,7 +179,7 @@ def test_signature():
     np.testing.assert_array_equal(labels, run_exported("float32").labels)
 
 
-@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_metadata_of_the_converter_stays(precision):
     """No entry is there twice: a reader of the file would take either."""
     names = [entry.name.decode() for entry in flatbuffer.unpack(exported(precision)).metadata]
@@ -211,7 +212,7 @@ def outside_of_delegate(content):
     return counts.pop("DELEGATE"), dict(counts)
 
 
-@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_delegate_takes_all_but_a_few_ops(precision):
     """XNNPACK has no RESIZE_NEAREST_NEIGHBOR, each of which parts its graph in two."""
     resizes = flatbuffer.describe(exported(precision))["ops"].get("RESIZE_NEAREST_NEIGHBOR", 0)
@@ -239,11 +240,11 @@ def test_all_heads_of_a_whole_network_at_odd_sizes(backbone, layout, size):
 
 
 FAST = [
-    *((precision, "uint8", "resnet18", (33, 47)) for precision in convert.PRECISIONS),
+    *((precision, "uint8", "resnet18", (33, 47)) for precision in PRECISIONS),
     ("float32", "float32", "resnet34", (75, 130)),
     ("int8", "float32", "resnet34", (64, 97)),
 ]
-SLOW = [(precision, "uint8", "resnet34", size) for precision in convert.PRECISIONS for size in ((75, 130), (64, 97))]
+SLOW = [(precision, "uint8", "resnet34", size) for precision in PRECISIONS for size in ((75, 130), (64, 97))]
 
 
 @pytest.mark.parametrize(
@@ -502,7 +503,7 @@ class InverseError(keras.layers.Layer):
         return ops.erfinv(ops.tanh(inputs))
 
 
-@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_what_the_converter_refuses(capfd, precision):
     image = keras.Input((32, 32, 3))
     logits = InverseError(name="inverse_error")(keras.layers.Conv2D(3, 1)(image))
@@ -530,7 +531,7 @@ def test_int8_names_a_layer_that_it_has_no_rule_for(layer):
         convert.to_tflite(small_network(layer), (32, 32), "int8", photos=calibration.variations((32, 32), 1).images)
 
 
-@pytest.mark.parametrize("precision", [name for name in convert.PRECISIONS if name != "int8"])
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "int8"])
 def test_other_precisions_take_such_layers(precision):
     layers = (keras.layers.Conv2D(4, 3, activation="tanh", dilation_rate=2), keras.layers.UpSampling2D(2))
     model = small_network(*layers, keras.layers.Softmax())

@@ -20,6 +20,7 @@ from keras_bisenet import FaceParser
 from keras_bisenet.classes import of_count
 from keras_bisenet.data.augmentation import augment
 from keras_bisenet.export import convert
+from keras_bisenet.export.options import PRECISIONS
 from keras_bisenet.inference import soft_masks
 from keras_bisenet.inference.batch import results
 from keras_bisenet.inference.model_io import ModelIO
@@ -178,7 +179,7 @@ narrow_models = st.fixed_dictionaries(
 sides = st.integers(32, 75)
 
 
-@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @settings(max_examples=4)
 @given(narrow_models, sides, sides, seeds, st.booleans())
 def test_exported_labels_are_the_argmax_of_exported_logits(precision, options, height, width, seed, equal):

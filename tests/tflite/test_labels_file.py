@@ -9,7 +9,7 @@ from support.networks import narrow
 from support.refusals import refused
 
 from keras_bisenet import FaceParser
-from keras_bisenet.export import convert
+from keras_bisenet.export import convert, options
 from keras_bisenet.tflite import flatbuffer, labels_file
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.utils.errors import ModelError
@@ -79,7 +79,7 @@ def test_labels_without_scores(tflite_file, tmp_path):
         labels_file.read(path, CLASSES)
 
 
-@pytest.mark.parametrize("precision", convert.PRECISIONS)
+@pytest.mark.parametrize("precision", options.PRECISIONS)
 def test_precision_is_told_from_the_file(keras_model, tmp_path, precision):
     path = tmp_path / "model.tflite"
     path.write_bytes(convert.to_tflite(keras_model, (32, 48), precision))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_bisenet.classes import FACE
 from keras_bisenet.labels import IGNORE, LABELS
 from keras_bisenet.training import metrics, reports
 from keras_bisenet.training.workdir import Workdir
@@ -39,7 +40,7 @@ def test_photos_of_any_size_fit_into_one_sheet():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = Workdir(tmp_path_factory.mktemp("run"), {})
-    report = reports.Reports(workdir, 0, len(LABELS))
+    report = reports.Reports(workdir, 0, FACE)
     scores = metrics.Scores(np.eye(len(LABELS), dtype=np.int64))
     for step in (10, 20):
         report.step(step, np.array([1.0, 2.0, 3.5]), 0.01, 0.5)
@@ -72,6 +73,6 @@ def test_tensorboard_reads_what_was_written(run):
 
 
 def test_a_run_that_goes_on_takes_back_what_came_after_its_checkpoint(run):
-    reports.Reports(run, 10, len(LABELS))
+    reports.Reports(run, 10, FACE)
     with (run.path / "steps.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["10"]
