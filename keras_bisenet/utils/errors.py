@@ -62,9 +62,6 @@ def unwritable(folder, error):
         folder: its path.
         error: what was raised. Without an `errno`, as TensorFlow raises it, the disk was full.
     """
-    code = getattr(error, "errno", errno.ENOSPC)
-    reason = getattr(error, "strerror", os.strerror(errno.ENOSPC)) or error
-    helps = (
-        "make room on its disk" if code in (errno.ENOSPC, errno.EDQUOT) else "choose a folder that can be written to"
-    )
-    return f"cannot write to {folder}: {reason}; {helps}"
+    reason = getattr(error, "strerror", os.strerror(errno.ENOSPC)) or str(error)
+    room = "make room on its disk, or " if reason in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)) else ""
+    return f"cannot write to {folder}: {reason}; {room}choose another folder"

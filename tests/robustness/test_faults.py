@@ -154,7 +154,7 @@ def test_a_killed_export_leaves_the_older_files_and_the_next_finishes(given, tmp
     assert {name: data for name, data in content(tmp_path).items() if left.name not in name} == older
     process = run("export", given, tmp_path)
     assert process.returncode == 0, process.stderr
-    assert names(tmp_path) == sorted([*older, "preview.png", "report.html"])
+    assert names(tmp_path) == sorted([*older, "labels.json", "preview.png", "report.html"])
     assert b"of an earlier run" not in content(tmp_path).values()
 
 

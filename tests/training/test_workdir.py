@@ -47,7 +47,7 @@ def test_a_state_without_its_configuration_is_refused(tmp_path):
 
 def test_a_file_in_its_place(tmp_path):
     (tmp_path / "run").touch()
-    with pytest.raises(TrainingError, match=r"cannot write to .*run: File exists; choose a folder"):
+    with pytest.raises(TrainingError, match=r"cannot write to .*run: File exists; choose another folder"):
         Workdir(tmp_path / "run", {})
 
 
