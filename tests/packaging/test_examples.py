@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+import shutil
 import zipfile
 
 import numpy as np
@@ -152,7 +153,9 @@ def test_fine_tuning_leaves_what_it_tells_of(tuned):
 
 
 def test_fine_tuning_refuses_labels_of_other_classes(tuned, tmp_path):
-    flags = ("--output_dir", "out", "--data_dir", tuned[1] / "data", "--classes", "background,face")
+    shutil.copytree(tuned[1] / "data", tmp_path / "data")
+    (tmp_path / "data" / classes.FILE).write_text(classes.named(["background", "face"]).as_json())
+    flags = ("--output_dir", "out", "--data_dir", tmp_path / "data")
     process = script_runner.run(EXAMPLES / "fine_tune_on_your_classes.py", *flags, cwd=tmp_path)
     assert process.returncode == 1
     assert "error: " in process.stderr
