@@ -38,7 +38,7 @@ class Classes:
     """The classes of a network in the order of its output channels. `len` gives their number.
 
     Attributes:
-        names: a name of each, no two alike.
+        names: a name of each, no two alike but in files of others, see `of_others`.
         left_right_pairs: (id, id) of classes that a mirrored photo exchanges.
         palette: uint8 RGB of each.
     """
@@ -112,14 +112,13 @@ def named(
     for name, color in (palette or {}).items():
         if name not in ids or not (isinstance(color, str) and _COLOR.fullmatch(color)):
             raise ValueError(f"palette has {shown(name)}: {shown(color)}, not a class and #rrggbb")
-    default = dict(zip(LABELS, PALETTE, strict=True))
-    colors = tuple(
-        tuple(bytes.fromhex(palette[name][1:]))
-        if palette and name in palette
-        else default.get(name, PALETTE[label % len(PALETTE)])
-        for label, name in enumerate(names)
-    )
-    return Classes(names, pairs, colors)
+    known = dict(zip(LABELS, PALETTE, strict=True))
+    known |= {name: tuple(bytes.fromhex(color[1:])) for name, color in (palette or {}).items()}
+    return Classes(names, pairs, tuple(known.get(name, _color(label)) for label, name in enumerate(names)))
+
+
+def _color(label):
+    return PALETTE[label % len(PALETTE)]
 
 
 def of_others(names: Sequence[str]) -> Classes:
@@ -127,7 +126,7 @@ def of_others(names: Sequence[str]) -> Classes:
     try:
         return named(names)
     except ValueError:
-        return Classes(tuple(names), (), tuple(PALETTE[label % len(PALETTE)] for label in range(len(names))))
+        return Classes(tuple(names), (), tuple(map(_color, range(len(names)))))
 
 
 def of_count(num_classes: int) -> Classes:

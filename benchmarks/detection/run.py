@@ -105,7 +105,7 @@ def checks(results):
 def _body(results):
     rows = []
     # The size that was drawn is that of the box up to its rounding.
-    for low, high in zip(BOUNDS, (*BOUNDS[1:-1], np.inf), strict=False):
+    for low, high in zip(BOUNDS[:-1], (*BOUNDS[1:-1], np.inf), strict=True):
         count, found = _counts(results, low if low > BOUNDS[0] else 0, high)
         name = f"{low} to {min(high, BOUNDS[-1])}"
         lowest = f"{min(found):.3f}" if found else ""
