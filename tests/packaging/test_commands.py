@@ -103,7 +103,10 @@ runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
     assert "Traceback" not in error.value.stderr
     # TensorFlow, where it is there, has its say before.
     *_, line = error.value.stderr.splitlines()
-    check_line(line, [f"error: this Python ({sys.executable}) has no {package}", "make export"])
+    if package == "PIL":  # photos are looked at first of all, by a function that says itself what it needs
+        check_line(line, ["error: reading image files needs Pillow", "pip install pillow"])
+    else:
+        check_line(line, [f"error: this Python ({sys.executable}) has no {package}", "make export"])
     assert not out.exists()
 
 
