@@ -35,6 +35,7 @@ flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are no
 flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least height or width of a face to find, pixels of the photo.")
 flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
 flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one a core.", lower_bound=1)
+flags.DEFINE_bool("isolated", False, "Run a stranger's .tflite in processes of its own: a photo that crashes it fails.")
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
 
 
@@ -59,9 +60,10 @@ def run(options, names):
     results.check_kinds(options.outputs)
     output_dir = pathlib.Path(options.output_dir)
     sources = inputs.find(names, output_dir)
-    FaceParser(options.model, num_threads=1)  # a model that cannot be opened is told before any worker starts
+    # A model that cannot be opened is told before any worker starts.
+    FaceParser(options.model, num_threads=1, isolated=options.isolated).close()
     of_faces = options.detect, options.min_face, options.min_confidence
-    job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, *of_faces)
+    job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, *of_faces, isolated=options.isolated)
     engine = ray_cluster if options.engine == "ray" else parse_folder
     with job.claim():
         parsing = resume.Run(job, sources)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bisenet.inference import detection, model_io, predictors
+from keras_bisenet.inference import detection, isolation, model_io, predictors
 from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ImageError, ModelError
@@ -43,6 +43,9 @@ class FaceParser:
             called `logits`, `probabilities` or `labels`, or else the largest.
         detect: whether to find the faces first; see also `faces`.
         min_face, min_confidence: of the faces that are found, see `detection.Detector`.
+        isolated: whether a `.tflite` runs in a process of its own, for files from strangers: a crash, a hang or a lack
+            of memory is a `CrashError`, and the next photo gets another process. `isolation.Limits` in place of True
+            says how much time and memory it may take. `close`, or `with`, ends the process.
 
     Attributes:
         image_size: (height, width), or None if each photo is taken as it is.
@@ -79,9 +82,11 @@ class FaceParser:
         detect: bool = False,
         min_face: float = detection.MIN_FACE,
         min_confidence: float = detection.MIN_CONFIDENCE,
+        isolated: bool | isolation.Limits = False,
     ) -> None:
         self._detector = detection.Detector(min_face, min_confidence) if detect else None
-        self._network = _open(locate(model), num_threads, image_size, normalization, output)
+        options = {"num_threads": num_threads, "normalization": normalization, "output": output}
+        self._network = _open(locate(model), image_size, isolated, options)
         self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
         self._locks: dict[int, threading.Lock] = {}
         self.image_size = self._network.image_size
@@ -96,6 +101,22 @@ class FaceParser:
         faces = ", faces found first" if self._detector else ""
         return f"FaceParser({self._name}: {size}, {self.num_classes or 'an unknown number of'} classes{faces})"
 
+    def __enter__(self) -> "FaceParser":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the network, and ends its process if it is isolated, once the photos at work are done.
+
+        The end of this process, and that of its last reference to the parser, do the same.
+        """
+        with self._lock():
+            network, self._network = self._network, None
+            if isinstance(network, isolation.IsolatedNetwork):
+                network.close()
+
     def __call__(self, photo: Any) -> Any:
         """Labels a photo, or several.
 
@@ -109,7 +130,8 @@ class FaceParser:
 
         Raises:
             ImageError: a photo cannot be read, or is no photo.
-            ModelError: the file cannot be run, or the process was forked after Keras had opened the network.
+            ModelError: the file cannot be run; or the process was forked after Keras had opened the network; or the
+                parser is closed.
         """
         return _each(photo, self._labels)
 
@@ -155,7 +177,7 @@ class FaceParser:
         return detection.compose(self._faces(photo), photo.shape[:2], self._dtype)
 
     def _labels_of_close_up(self, photo):
-        labels = self._run(self._network.labels, photo)
+        labels = self._run("labels", photo)
         return resizing.resize_labels(labels.astype(self._dtype, copy=False), photo.shape[:2])
 
     @property
@@ -170,12 +192,14 @@ class FaceParser:
         return detection.place_probabilities(predict, self.crop_size, self.num_classes, photo, self._find(photo))
 
     def _probabilities_of_close_up(self, photo):
-        return resizing.resize_scores(self._run(self._network.probabilities, photo), photo.shape[:2])
+        return resizing.resize_scores(self._run("probabilities", photo), photo.shape[:2])
 
-    def _run(self, function, photo):
+    def _run(self, method, photo):
         image = photo if self.image_size is None else images.resize(photo, self.image_size)
         with self._lock():
-            return function(image)
+            if self._network is None:
+                raise ModelError(f"{self._name}: the parser is closed; make another one")
+            return getattr(self._network, method)(image)
 
     def _lock(self):
         # One for each process: at a fork another thread may have that of this process, and the new process, which does
@@ -194,26 +218,30 @@ def locate(model: Any) -> Any:
     return NAMES.get(model, model) if isinstance(model, str) else model
 
 
-def _open(model, num_threads, image_size, normalization, output):
-    if hasattr(model, "labels"):
-        return model
-    if isinstance(model, str | os.PathLike):
-        suffix = pathlib.Path(model).suffix
-        if suffix == ".tflite":
-            return predictors.TFLiteNetwork(model, num_threads, image_size, normalization, output)
-        if suffix == ".keras":
-            return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)
-        if suffix in (".pth", ".pt", ".safetensors"):
-            export = f"python scripts/port_and_export.py --checkpoint {model}"
-            raise ModelError(f"{model}: is a PyTorch checkpoint; export it first: {export}")
+def _open(model, image_size, isolated, options):
+    suffix = pathlib.Path(model).suffix if isinstance(model, str | os.PathLike) else None
+    if suffix == ".tflite":
+        if not isolated:
+            return predictors.TFLiteNetwork(model, image_size=image_size, **options)
+        limits = isolation.Limits() if isolated is True else isolated
+        return isolation.IsolatedNetwork(model, limits, image_size=image_size, **options)
+    if suffix in (".pth", ".pt", ".safetensors"):
+        export = f"python scripts/port_and_export.py --checkpoint {model}"
+        raise ModelError(f"{model}: is a PyTorch checkpoint; export it first: {export}")
+    if suffix not in (None, ".keras"):
         names = ", ".join(NAMES)
         raise ModelError(f"{model}: unknown kind of model; expected a .tflite or .keras file, or one of {names}")
-    from keras_bisenet.models.bisenet import BiSeNet
+    if isolated:
+        raise ModelError(f"{model}: isolated is for .tflite files; nothing of a .keras file is run but its numbers")
+    if hasattr(model, "labels"):
+        return model
+    if suffix is None:
+        from keras_bisenet.models.bisenet import BiSeNet
 
-    if not isinstance(model, BiSeNet):
-        raise ModelError(
-            f"the model is of type {type(model).__name__}; expected a .tflite or .keras file, or a BiSeNet"
-        )
+        if not isinstance(model, BiSeNet):
+            raise ModelError(
+                f"the model is of type {type(model).__name__}; expected a .tflite or .keras file, or a BiSeNet"
+            )
     return predictors.KerasNetwork(model, image_size, model_io.DEFAULT_SIZE)
 
 

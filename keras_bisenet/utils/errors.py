@@ -16,6 +16,10 @@ class ModelError(UserError):
     """A model file cannot be used, or does not fit what is asked of it."""
 
 
+class CrashError(ModelError):
+    """A model crashed or hung in its process of its own. The next photo gets another process."""
+
+
 class ExportError(UserError):
     """A network cannot be exported as asked."""
 

@@ -3,6 +3,7 @@
 Fuzzing has its own tests, `robustness/test_fuzzing.py`; here are the attacks that somebody would think of.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -25,11 +26,12 @@ from support.refusals import refused
 from keras_bisenet import FaceParser, classes
 from keras_bisenet.data import folder, label_order
 from keras_bisenet.export import convert
+from keras_bisenet.inference import isolation
 from keras_bisenet.inference.batch import results
 from keras_bisenet.models import layers
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
 from keras_bisenet.utils import images
-from keras_bisenet.utils.errors import DataError, ImageError, ModelError, TrainingError
+from keras_bisenet.utils.errors import CrashError, DataError, ImageError, ModelError, TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +185,44 @@ def test_a_model_that_points_beyond_what_is_there(tmp_path, content, attack):
     change, found = ATTACKS[attack]
     attacking = changed(content, change)
     refuse(tmp_path / "a.tflite", attacking, found.format(**counts(content) | {"size": len(attacking)}))
+
+
+def run_isolated(path, **limits):
+    photo = np.zeros((20, 30, 3), np.uint8)
+    with FaceParser(path, num_threads=1, isolated=isolation.Limits(**limits)) as parser:
+        return parser(photo).shape == photo.shape[:2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_that_no_validation_stops_ends_a_process_of_its_own(tmp_path, content, attack, monkeypatch):
+    """LiteRT itself refuses most of them, some it runs, and of these two this process would not come back."""
+    monkeypatch.setattr(isolation, "WORKER", "support.unvalidated_worker")
+    path = tmp_path / "a.tflite"
+    path.write_bytes(changed(content, ATTACKS[attack][0]))
+    if attack in ("padding", "wrong options"):
+        with refused(CrashError, path, "SIGSEGV"):
+            run_isolated(path)
+    else:
+        with contextlib.suppress(ModelError):
+            assert run_isolated(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limits", "error", "found"),
+    [({"seconds": 2}, CrashError, "2 seconds"), ({"memory": 2**28}, ModelError, "")],
+    ids=["time", "memory"],
+)
+def test_a_valid_model_that_takes_minutes_and_much_memory(tmp_path, limits, error, found):
+    """Validation bounds neither the time, nor the memory below 2 GiB."""
+    logits = photo = keras.Input((1024, 1024, 3))
+    for number in range(40):
+        logits = layers.conv(logits, 64, 3, 1, name=f"conv{number}")
+    path = tmp_path / "a.tflite"
+    path.write_bytes(convert.to_tflite(keras.Model(photo, {"logits": logits}), (1024, 1024), output="logits"))
+    with refused(error, path, found):
+        run_isolated(path, **limits)
 
 
 def test_a_model_with_more_tensors_than_any_has(tmp_path, content):

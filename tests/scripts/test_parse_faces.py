@@ -21,14 +21,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from support import files, videos
+from support import files, fragile_worker, videos
 from support.networks import narrow
 from support.paths import ROOT
-from support.refusals import check_refused, refused
+from support.refusals import check_line, check_refused, refused
 from support.running import processes, wait_for, wait_until_gone
 
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.export import convert
+from keras_bisenet.inference import isolation
 from keras_bisenet.inference.batch import inputs, parse_folder, results, resume
 from keras_bisenet.utils import images, locks, painting, workers
 from keras_bisenet.utils.errors import ImageError, ModelError
@@ -521,6 +522,28 @@ def test_names_that_leave_no_room_for_a_suffix(tmp_path, portrait, model):
     work = parse_folder.Worker(parse_folder.Job(tmp_path / "out", model=str(model)))
     error = f"{tmp_path}/{name}: its results cannot be written: File name too long"
     assert work(name, tmp_path / name) == (error, None)
+
+
+def test_an_isolated_model_says_the_same_and_leaves_no_process(tmp_path, photos, model):
+    marker = f"ISOLATED={tmp_path}"
+    for flags in ((), ("--isolated",)):
+        environment = os.environ | dict([marker.split("=")])
+        process = parse(
+            photos, "--output_dir", tmp_path / f"out{len(flags)}", "--model", model, *flags, env=environment
+        )
+        assert (process.returncode, complaints(process)) == (0, [])
+        wait_until_gone(marker)
+    assert content(tmp_path / "out0") == content(tmp_path / "out1")
+
+
+def test_a_photo_that_crashes_an_isolated_model_fails_alone(tmp_path, portrait, model, monkeypatch):
+    monkeypatch.setattr(isolation, "WORKER", "support.fragile_worker")
+    work = parse_folder.Worker(parse_folder.Job(tmp_path / "out", model=str(model), isolated=True))
+    harmful = np.full_like(portrait, fragile_worker.CRASHES)
+    error, faces = work("a.png", harmful)
+    assert faces is None
+    check_line(error, ["a.png: ", model, "SIGABRT"])
+    assert work("b.png", portrait) == (None, None)
 
 
 def test_a_model_that_vanishes_is_told_once(tmp_path, photos):

@@ -12,7 +12,7 @@ from keras_bisenet.inference import detection
 from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.inference.face_parser import FaceParser
 from keras_bisenet.utils import atomic, images, locks, workers
-from keras_bisenet.utils.errors import ImageError, unwritable
+from keras_bisenet.utils.errors import CrashError, ImageError, unwritable
 
 # In the folder of the results: what failed.
 FAILURES = "failures.txt"
@@ -32,6 +32,8 @@ class Job:
         detect: whether to find the faces first, see `detection`.
         min_face, min_confidence: of the faces, see `detection.Detector`.
         num_threads: of each worker.
+        isolated: whether each worker runs the model in a process of its own, see `FaceParser`; a photo that it crashes
+            or hangs on fails, and the others go on.
     """
 
     output_dir: pathlib.Path
@@ -41,6 +43,7 @@ class Job:
     min_face: float = detection.MIN_FACE
     min_confidence: float = detection.MIN_CONFIDENCE
     num_threads: int = 1
+    isolated: bool = False
 
     @contextlib.contextmanager
     def claim(self):
@@ -103,6 +106,7 @@ class Worker:
             detect=job.detect,
             min_face=job.min_face,
             min_confidence=job.min_confidence,
+            isolated=job.isolated,
         )
         self._names = results.part_names(self._parser.class_names or [f"class {label}" for label in range(256)])
 
@@ -128,6 +132,8 @@ class Worker:
             faces = self._parser.faces(photo) if self._job.detect else None
             labels = self._parser(photo) if faces is None else detection.compose(faces, photo.shape[:2])
             results.write(targets, photo, labels, self._names, self._parser.palette, faces)
+        except CrashError as error:
+            return f"{called}: {error}", None
         except ImageError as error:
             return str(error), None
         except MemoryError:
