@@ -8,6 +8,7 @@ Examples:
   python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
   python scripts/port_and_export.py --checkpoint build/run/best.keras --precisions int8 --calibration_images photos
   python scripts/port_and_export.py --target mediapipe
+  python scripts/port_and_export.py --target npu --calibration_images photos
 """
 
 import pathlib
@@ -30,14 +31,16 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
-flags.DEFINE_enum("target", "litert", ["litert", "mediapipe", "saved_model"], "What is to run the files.")
-flags.DEFINE_list("precisions", None, "The .tflite files: float32, float16, dynamic, int8. Default: float32,float16.")
+flags.DEFINE_enum("target", "litert", ["litert", "mediapipe", "npu", "saved_model"], "What is to run the files.")
+flags.DEFINE_list(
+    "precisions", None, "The .tflite files: float32, float16, dynamic, int8. Default: float32,float16; int8 for npu."
+)
 flags.DEFINE_enum("input", None, ["uint8", "float32"], "RGB 0..255 (default), or RGB that is normalized already.")
 flags.DEFINE_enum(
     "output",
     None,
-    ["labels", "logits", "probabilities", "all_heads"],
-    "What a file returns. Default: labels; logits for mediapipe.",
+    ["labels", "logits", "probabilities", "scores", "all_heads"],
+    "What a file returns. Default: labels; logits for mediapipe; scores for npu.",
 )
 flags.DEFINE_string("calibration_images", None, "Photos for int8, a folder. Default: variations of the bundled photo.")
 flags.DEFINE_integer("calibration_count", None, "How many photos int8 is made with. Default: 32.", lower_bound=1)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_bisenet.export import deployment, passes
-from keras_bisenet.export.options import check_precisions
+from keras_bisenet.export.options import SCORES, check_precisions
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize
 from keras_bisenet.models.bisenet import BiSeNet
@@ -45,7 +45,8 @@ def to_tflite(
         image_size: (height, width).
         precision: `"float32"`; `"float16"`: weights in half precision, computed with in float32 (or in float16 on a
             GPU); `"dynamic"`: 8-bit kernels and float activations, which the runtime rounds before each convolution;
-            `"int8"`: 8-bit kernels and activations up to the last convolution and the logits, which are float32.
+            `"int8"`: 8-bit kernels and activations up to the last convolution and the logits, which are float32 but
+            for the output `"scores"`: then no tensor is float.
         input_type, output: see `deployment.deploy`.
         photos: for int8, list of `[*image_size, 3]` uint8 RGB to calibrate on; None for
             `calibration.variations(image_size)`.
@@ -76,9 +77,12 @@ def to_tflite(
     del deployed
     # Layers refer to each other in circles: the converter needs the memory of their kernels.
     gc.collect()
-    file = flatbuffer.unpack(_convert(module, precision, input_type))
+    output_type = "int8" if _is_integer(precision, names) else "float32"
+    file = flatbuffer.unpack(_convert(module, precision, input_type, output_type))
     flatbuffer.read_constants_late(file)
     flatbuffer.set_signature(file, ["image"], names)
+    if SCORES in names:
+        metadata.add_post_processing(file, image_size)
     return flatbuffer.pack(file) if info is None else metadata.attach(file, info)
 
 
@@ -96,13 +100,19 @@ def optimize(deployed: keras.Model, precision: str, photos: Sequence[np.ndarray]
     Raises:
         ExportError: the network holds a layer that a pass cannot carry.
     """
-    optimized = passes.optimize(deployed, precision)
+    rules = "int8_scores" if _is_integer(precision, deployed.output) else precision
+    optimized = passes.optimize(deployed, rules)
     if precision != "int8":
         return optimized
     if photos is None:
         photos = calibration.variations(deployed.input.shape[1:3]).images
     statistics = calibration.measure(optimized, [deployment.encode(photo, deployed) for photo in photos])
     return quantize.quantize(*equalization.equalize(optimized, statistics))
+
+
+def _is_integer(precision, outputs):
+    """Whether a file of these outputs computes with integers alone."""
+    return precision == "int8" and SCORES in outputs
 
 
 def _trace(model, names):
@@ -121,7 +131,7 @@ def _trace(model, names):
     return module
 
 
-def _convert(module, precision, input_type):
+def _convert(module, precision, input_type, output_type):
     """Bytes of a `.tflite` file whose outputs are in the order of the function's results, without a signature."""
     import tensorflow as tf
 
@@ -138,6 +148,7 @@ def _convert(module, precision, input_type):
                 converter.target_spec.supported_types = [tf.float16]
             if precision == "int8":
                 converter.inference_input_type = tf.as_dtype(input_type)
+                converter.inference_output_type = tf.as_dtype(output_type)
             return converter.convert()
         except Exception as error:  # the converter has no error of its own for what it cannot do
             raise ConversionError(precision, error, log()) from error

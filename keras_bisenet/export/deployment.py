@@ -4,10 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bisenet.export.options import INPUTS, OUTPUTS, check_size
+from keras_bisenet.export.options import INPUTS, OUTPUTS, SCORES, check_size
 from keras_bisenet.export.passes import rewriting
+from keras_bisenet.export.passes.layers import Scores
 from keras_bisenet.models.architecture import HEADS
+from keras_bisenet.models.layers import AlignCornersResize
 from keras_bisenet.preprocessing import normalize
+from keras_bisenet.utils import resizing
 from keras_bisenet.utils.errors import ExportError
 
 
@@ -20,7 +23,8 @@ def deploy(model, image_size, input_type="uint8", output="labels"):
         input_type: `"uint8"`: the model takes RGB 0..255 and normalizes it; `"float32"`: RGB normalized already, see
             `keras_bisenet.normalize`.
         output: `"labels"`: uint8 `[1, H, W]` class ids; `"logits"`: float32 `[1, H, W, classes]`; `"probabilities"`:
-            the same after a softmax; `"all_heads"`: three logit tensors.
+            the same after a softmax; `"scores"`: float32 `[1, h, w, classes]`, the logits before the network's last
+            resize; `"all_heads"`: three logit tensors.
 
     Returns:
         Functional model in the dtype of `model`: input `image`, outputs a dict with the keys `OUTPUTS[output]`.
@@ -32,6 +36,8 @@ def deploy(model, image_size, input_type="uint8", output="labels"):
     dtype = model.input.dtype
     heads = HEADS if output == "all_heads" else HEADS[:1]
     network = keras.Model(model.input, {head: model.output[head] for head in heads}, name=model.name)
+    if output == SCORES:
+        network = _without_resize(network)
     image = keras.Input((*image_size, 3), batch_size=1, dtype="uint8" if input_type == "uint8" else dtype, name="image")
     prepare = (lambda image: normalize(image, dtype)) if input_type == "uint8" else (lambda image: image)
     logits = rewriting.rewrite(network, [], image, prepare).output
@@ -44,12 +50,22 @@ def deploy(model, image_size, input_type="uint8", output="labels"):
     return keras.Model(image, outputs, name=model.name)
 
 
-def read_labels(results, output, head=HEADS[0]):
+def _without_resize(network):
+    """A network that returns as `scores` what it resizes last, or its logits if that is no resize."""
+    copy, graph = rewriting.read(network)
+    logits = copy.output[HEADS[0]]
+    last = graph.producer(logits)
+    scores = last.inputs[0] if isinstance(last.operation, AlignCornersResize) else logits
+    return keras.Model(copy.input, {SCORES: Scores(name=SCORES, dtype=scores.dtype)(scores)}, name=network.name)
+
+
+def read_labels(results, output, image_size, head=HEADS[0]):
     """The predicted labels of a file, read as its user would read them.
 
     Args:
         results: dict, output name -> array, as the file returns them.
         output: key of `OUTPUTS`.
+        image_size: (height, width).
         head: which of all heads.
 
     Returns:
@@ -57,6 +73,8 @@ def read_labels(results, output, head=HEADS[0]):
     """
     if "labels" in results:
         return results["labels"]
+    if output == SCORES:
+        return resizing.aligned_labels(results[SCORES][0], image_size)[np.newaxis]
     return results[head if output == "all_heads" else OUTPUTS[output][0]].argmax(-1)
 
 

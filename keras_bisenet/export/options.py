@@ -9,8 +9,16 @@ from keras_bisenet.utils.errors import ExportError
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 INPUTS = ("uint8", "float32")
+# The logits at an eighth of the photo's height and width, which the caller resizes; of an int8 file integers.
+SCORES = "scores"
 # What `--output` offers -> the outputs of the file, by name and in order.
-OUTPUTS = {"labels": ("labels",), "logits": ("logits",), "probabilities": ("probabilities",), "all_heads": HEADS}
+OUTPUTS = {
+    "labels": ("labels",),
+    "logits": ("logits",),
+    "probabilities": ("probabilities",),
+    SCORES: (SCORES,),
+    "all_heads": HEADS,
+}
 # What a SavedModel offers: the labels alone, or the probabilities too.
 SAVED_MODEL_OUTPUTS = ("labels", "probabilities")
 
@@ -25,11 +33,12 @@ class _Target:
     default: tuple[str, ...] = ("float32", "float16")
 
 
-# What `--target` offers. MediaPipe's ImageSegmenter makes its masks of scores and feeds photos as they are; a
-# SavedModel is no `.tflite` and has no precisions.
+# What `--target` offers. MediaPipe's ImageSegmenter makes its masks of scores and feeds photos as they are; an NPU
+# computes with integers alone; a SavedModel is no `.tflite` and has no precisions.
 TARGETS = {
     "litert": _Target(INPUTS, tuple(OUTPUTS)),
     "mediapipe": _Target(("uint8",), ("logits", "probabilities")),
+    "npu": _Target(("uint8",), (SCORES,), ("int8",), ("int8",)),
     "saved_model": _Target(("uint8",), SAVED_MODEL_OUTPUTS, (), ()),
 }
 
@@ -94,6 +103,10 @@ def resolve(target, image_size, input_type=None, output=None, precisions=None, c
         precisions = offer.default
     elif offer.precisions:
         check_precisions(precisions)
+        for name in precisions:
+            if name not in offer.precisions:
+                expected = " or ".join(offer.precisions)
+                raise ExportError(f"the target {target} has no precision {name!r}; expected {expected}")
     else:
         raise ExportError(f"the target {target} is float32 alone; leave the precisions out")
     if calibrated and "int8" not in precisions:

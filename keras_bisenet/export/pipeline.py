@@ -16,11 +16,12 @@ from keras import ops
 
 from keras_bisenet.classes import FILE
 from keras_bisenet.export import convert, deployment, saved_model
+from keras_bisenet.export.options import SCORES
 from keras_bisenet.models.architecture import HEADS
 from keras_bisenet.preprocessing import normalize
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.tflite.interpreter import TFLiteRunner
-from keras_bisenet.utils import native_output
+from keras_bisenet.utils import native_output, resizing
 from keras_bisenet.utils.errors import ConversionError, ExportError
 
 _KERAS = "bisenet.keras"
@@ -65,7 +66,7 @@ class TFLiteFile:
         inner = {}
         if scores:
             _, outputs = flatbuffer.signature_names(self.model)
-            if HEADS[0] not in outputs.values():
+            if {HEADS[0], SCORES}.isdisjoint(outputs.values()):
                 # The one output is labels or probabilities, and the logits are what it is made of.
                 (index,) = outputs
                 inner[HEADS[0]] = flatbuffer.find_scores(self.model, index)
@@ -170,10 +171,17 @@ def verify(model, photos, reference, verification, files=types.MappingProxyType(
         for name, runner in runners.items():
             results = runner(photo[np.newaxis] if options.input_type == "uint8" else inputs)
             for head in HEADS if options.output == "all_heads" else HEADS[:1]:
-                predicted = deployment.read_labels(results, options.output, head)
-                verification.add(name, image, head, expected[head], results[head], predicted)
-            labels.setdefault(name, deployment.read_labels(results, options.output)[0])
+                predicted = deployment.read_labels(results, options.output, options.image_size, head)
+                logits = results[head] if options.output != SCORES else _resized(runner, results[SCORES], options)
+                verification.add(name, image, head, expected[head], logits, predicted)
+            labels.setdefault(name, deployment.read_labels(results, options.output, options.image_size)[0])
     return first, labels
+
+
+def _resized(runner, scores, options):
+    """Logits `[1, H, W, classes]` float32 of the scores that a `TFLiteRunner` returns."""
+    real = flatbuffer.dequantize(scores[0], runner.quantization[SCORES])
+    return resizing.resize_aligned(real, options.image_size)[np.newaxis]
 
 
 def _compiled(model):
@@ -232,7 +240,7 @@ def measure(file, options, photo):
         start = time.perf_counter()
         image = photo[np.newaxis]
         image = image if options.input_type == "uint8" else ops.convert_to_numpy(normalize(image))
-        deployment.read_labels(runner(image), options.output)
+        deployment.read_labels(runner(image), options.output, options.image_size)
         seconds.append(time.perf_counter() - start)
     milliseconds = 1000 * np.array(seconds[1:])
     return {

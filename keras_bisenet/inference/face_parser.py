@@ -147,6 +147,17 @@ class FaceParser:
         """
         return _each(photo, self._probabilities)
 
+    def logits(self, photo: Any) -> Any:
+        """Like `probabilities`, but gives the logits that they are the softmax of: `[H, W, C]` float32.
+
+        Raises:
+            ImageError: see `__call__`; or the parser was made with `detect`: there are none where there is no face.
+            ModelError: see `probabilities`; or the file returns probabilities.
+        """
+        if self._detector is not None:
+            raise ImageError("the parser finds faces first; for logits expected one made without detect")
+        return _each(photo, self._logits)
+
     def faces(self, photo: Any) -> list[detection.ParsedFace]:
         """Finds the faces of a photo and labels each by itself.
 
@@ -190,6 +201,9 @@ class FaceParser:
             return self._probabilities_of_close_up(photo)
         predict = self._probabilities_of_close_up
         return detection.place_probabilities(predict, self.crop_size, self.num_classes, photo, self._find(photo))
+
+    def _logits(self, photo):
+        return resizing.resize_scores(self._run(self._network.logits, photo), photo.shape[:2])
 
     def _probabilities_of_close_up(self, photo):
         return resizing.resize_scores(self._run("probabilities", photo), photo.shape[:2])

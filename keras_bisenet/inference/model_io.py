@@ -46,6 +46,7 @@ class ModelIO:
         output: name of the output that counts, as the signature has it.
         returns_labels: whether it is class ids; otherwise scores of each class.
         channels_last: whether the scores are `[1, h, w, C]`; `[1, h, w]` are scores of one class.
+        aligned: whether scores are resized with their corners aligned, as the file's metadata say.
         activation: what computes the scores, `"SOFTMAX"`, `"LOGISTIC"` or None for anything else.
         one_score: whether there is one score a pixel, that of class 1; class 0 is the rest.
         num_classes: None where a file that returns labels does not tell.
@@ -64,6 +65,7 @@ class ModelIO:
     output: str
     returns_labels: bool
     channels_last: bool
+    aligned: bool
     activation: str | None
     one_score: bool
     num_classes: int | None
@@ -162,13 +164,15 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         each["shape"] = _of_size(each["shape"], size)
     output = _main_output(path, outputs, output, size, stated)
     returns_labels = _returns_labels(output)
-    channels_last = _is_channels_last(output["shape"], size)
+    aligned = metadata.is_aligned(model) and not returns_labels and len(output["shape"]) == 4
+    channels_last = aligned or _is_channels_last(output["shape"], size)
+    channels = output["shape"][3] if aligned else _channels(output["shape"], size)
     scores = _find_scores(model, output, size) if returns_labels else None
     num_classes = len(stated) if stated else None
     if scores is not None:
         num_classes = scores.num_classes
     elif not returns_labels:
-        num_classes = max(_channels(output["shape"], size), 2)
+        num_classes = max(channels, 2)
     scale, offset = _scale_and_offset(path, model, tensor, dtype, normalization, found_there.get("normalization"))
     return ModelIO(
         image_size=size,
@@ -181,8 +185,9 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
         output=output["name"],
         returns_labels=returns_labels,
         channels_last=channels_last,
+        aligned=aligned,
         activation=_activation(model, output),
-        one_score=not returns_labels and _channels(output["shape"], size) == 1,
+        one_score=not returns_labels and channels == 1,
         num_classes=num_classes,
         classes=stated if stated and len(stated) == num_classes else None,
         scores=scores and scores.index,

@@ -1,8 +1,8 @@
 """Files and models as networks that take an image of one size and tell what its pixels show.
 
 All have the attributes `image_size` ((height, width), or None for any), `num_classes` and `classes` (a
-`keras_bisenet.classes.Classes`; both None where a file does not tell), and the methods `labels` and `probabilities`.
-None is thread-safe.
+`keras_bisenet.classes.Classes`; both None where a file does not tell), and the methods `labels`, `probabilities` and
+`logits`. None is thread-safe.
 """
 
 import os
@@ -65,12 +65,13 @@ class TFLiteNetwork:
             raise self._refused(error) from error
 
     def _run_scores(self, runner, image, name):
-        """A result that is scores, as real numbers `[h, w, C]` float32, with two columns for one score a pixel."""
+        """A result that is scores, as the file has them: `[h, w, C]` float, or integers that stand for real numbers."""
         tensor = self._run(runner, image, name)
-        scores = self._io.read_scores(self._of_rank(tensor, 3 if tensor.ndim == 3 else 4))
-        scores = scores.astype(np.float32, copy=False)
-        scale, zero_point = runner.quantization[name]
-        scores = (scores - zero_point) * scale if scale else scores
+        return self._io.read_scores(self._of_rank(tensor, 3 if tensor.ndim == 3 else 4))
+
+    def _real(self, runner, scores, name):
+        """Scores as real numbers `[h, w, C]` float32, with two columns for one score a pixel."""
+        scores = flatbuffer.dequantize(scores, runner.quantization[name])
         if scores.shape[-1] > 1:
             return scores
         # The score of class 1 alone, see `_probabilities`: class 0 has 1 - p, or a logit of 0.
@@ -102,9 +103,39 @@ class TFLiteNetwork:
             same = result.size == np.prod(io.image_size)
             return result.reshape(io.image_size) if same else self._of_rank(result.squeeze(), 2)
         scores = self._run_scores(self._runner, image, io.output)
+        if io.aligned and not io.one_score:
+            return resizing.aligned_labels(scores, io.image_size)
         # A network without its last resize: between coarse scores lie finer borders than between coarse labels. Of one
         # score a pixel, class 1 is where a probability is above 0.5, or a logit above 0.
-        return resizing.resize_scores(scores, io.image_size).argmax(-1)
+        return self._resize(self._real(self._runner, scores, io.output)).argmax(-1)
+
+    def _resize(self, scores):
+        resize = resizing.resize_aligned if self._io.aligned else resizing.resize_scores
+        return resize(scores, self._io.image_size)
+
+    def _scores(self, image):
+        """The scores that the file returns, or that its labels are made of, `[h, w, C]` float32."""
+        io = self._io
+        if not io.returns_labels:
+            return self._real(self._runner, self._run_scores(self._runner, image, io.output), io.output)
+        if io.scores is None:
+            raise ModelError(
+                f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
+            )
+        if self._scores_runner is None:
+            self._check_memory()
+            self._scores_runner = self._open({_SCORES: io.scores})
+        return self._real(self._scores_runner, self._run_scores(self._scores_runner, image, _SCORES), _SCORES)
+
+    def logits(self, image):
+        """Logits `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB; see `probabilities`.
+
+        Raises:
+            ModelError: see `probabilities`; or the file returns probabilities.
+        """
+        if self._are_probabilities():
+            raise ModelError(f"{self._path}: returns probabilities; for logits export it with --output logits")
+        return self._resize(self._scores(image))
 
     def probabilities(self, image):
         """Probabilities `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB.
@@ -117,20 +148,12 @@ class TFLiteNetwork:
                 4 GiB to preserve its inner tensors.
         """
         io = self._io
-        if not io.returns_labels:
-            scores = self._run_scores(self._runner, image, io.output)
-        elif io.scores is not None:
-            if self._scores_runner is None:
-                self._check_memory()
-                self._scores_runner = self._open({_SCORES: io.scores})
-            scores = self._run_scores(self._scores_runner, image, _SCORES)
-        else:
-            raise ModelError(
-                f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
-            )
+        scores = self._scores(image)
+        if io.aligned:
+            return _probabilities(self._resize(scores))
         if not self._are_probabilities():
             scores = _probabilities(scores, self._runner.quantization.get(io.output, (0.0, 0))[0])
-        return resizing.resize_scores(scores, io.image_size)
+        return self._resize(scores)
 
     def _are_probabilities(self):
         io = self._io
@@ -155,13 +178,14 @@ class LogitsNetwork:
 
     def labels(self, image):
         """Class ids `[H, W]`, integers, of an image `[H, W, 3]` uint8 RGB."""
-        return self._logits(image).argmax(-1)
+        return self.logits(image).argmax(-1)
 
     def probabilities(self, image):
         """Probabilities `[H, W, C]` float32 of an image `[H, W, 3]` uint8 RGB."""
-        return _probabilities(self._logits(image))
+        return _probabilities(self.logits(image))
 
-    def _logits(self, image):
+    def logits(self, image):
+        """Logits `[H, W, C]` of an image `[H, W, 3]` uint8 RGB."""
         from keras import ops
 
         from keras_bisenet.preprocessing import normalize
@@ -206,14 +230,14 @@ class KerasNetwork(LogitsNetwork):
         super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype, of_network)
         self._path, self._process = path, os.getpid()
 
-    def _logits(self, image):
+    def logits(self, image):
         # The threads of TensorFlow are not in a forked process, where it would wait for them for ever.
         if self._process != os.getpid():
             raise ModelError(
                 f"{self._path}: was opened before this process was forked, and Keras does not run after that; open it "
                 "in this process, started by spawn or forkserver, or take a .tflite file"
             )
-        return super()._logits(image)
+        return super().logits(image)
 
 
 def _probabilities(scores, step=0.0):

@@ -280,6 +280,18 @@ def quantization(tensor):
     return float(parameters.scale[0]), int(parameters.zeroPoint[0])
 
 
+def dequantize(array, parameters):
+    """The real numbers that an array stands for, float32.
+
+    Args:
+        array: of any shape and dtype.
+        parameters: (scale, zero point), see `quantization`.
+    """
+    array = array.astype(np.float32, copy=False)
+    scale, zero_point = parameters
+    return (array - zero_point) * scale if scale else array
+
+
 def describe(content):
     """Describes a `.tflite` file, see `describe_model`.
 

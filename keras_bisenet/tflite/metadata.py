@@ -9,6 +9,7 @@ if they were not there.
 import contextlib
 import dataclasses
 import io
+import json
 import zipfile
 
 import numpy as np
@@ -26,6 +27,8 @@ MAX_LABELS = 100_000
 # Entries of the model's own list of metadata. The hash has one to itself, which any reader of the file finds without
 # this schema; people see it at the end of the description.
 _METADATA, _CHECKPOINT = "TFLITE_METADATA", "checkpoint_sha256"
+# Entry of a file of scores: what its caller does with them, as JSON.
+_POST_PROCESSING, _ALIGNED = "post_processing", "bilinear, align_corners=True"
 # Entry of the subgraph that tells MediaPipe's ImageSegmenter how probabilities are made of the output.
 _SEGMENTER = "SEGMENTER_METADATA"
 _IDENTIFIER, _SEGMENTER_IDENTIFIER = b"M001", b"V001"
@@ -46,6 +49,10 @@ _OUTPUTS = {
     "logits16": "Scores of the first auxiliary head, which is there for training.",
     "logits32": "Scores of the second auxiliary head, which is there for training.",
     "probabilities": "Probability of each class at each pixel.",
+    "scores": (
+        "Scores of each class at every eighth pixel, (integer - zero point) * scale of this tensor. Resize them to the "
+        f"photo ({_ALIGNED}), then take the class of the largest; softmax makes probabilities of them."
+    ),
 }
 
 
@@ -87,8 +94,8 @@ def attach(model, info):
         bytes. When they are unpacked and packed anew, the label file is lost and all else is kept.
 
     Raises:
-        ValueError: the file has metadata already, its signature has an output of another name than `labels`,
-            `logits`, `logits16`, `logits32` and `probabilities`, or its channels are not as many as the labels.
+        ValueError: the file has metadata already, its signature has an output of another name than those of `_OUTPUTS`,
+            or its channels are not as many as the labels.
     """
     if _entry(model, _METADATA) is not None:
         raise ValueError("the file has metadata already")
@@ -114,6 +121,38 @@ def attach(model, info):
     return _append_files(flatbuffer.pack(model), files)
 
 
+def add_post_processing(model, image_size):
+    """Adds what the caller of a file of scores has to do.
+
+    Args:
+        model: the file, unpacked by `flatbuffer.unpack`, whose one output is scores.
+        image_size: (height, width) of the photo.
+    """
+    (graph,) = model.subgraphs
+    scale, zero_point = flatbuffer.quantization(graph.tensors[graph.outputs[0]])
+    steps = {
+        "scale": scale or 1.0,
+        "zero_point": zero_point,
+        "resize": _ALIGNED,
+        "size": list(image_size),
+        "then": "argmax over the classes",
+    }
+    flatbuffer.add_metadata(model, _POST_PROCESSING, json.dumps(steps).encode())
+
+
+def is_aligned(model):
+    """Whether the scores that a file returns are resized with their corners aligned, see `add_post_processing`."""
+    # An entry of that name in a third-party file may be anything.
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return _post_processing(model)["resize"] == _ALIGNED
+    return False
+
+
+def _post_processing(model):
+    entry = _entry(model, _POST_PROCESSING)
+    return None if entry is None else text_files.parse_json(entry.decode())
+
+
 def read(content, model=None):
     """Reads what `attach` has written.
 
@@ -123,8 +162,9 @@ def read(content, model=None):
 
     Returns:
         dict: `name`, `description`, `version`, `author`, `license`, `labels` (a list), `checkpoint_sha256`,
-        `activation` (`"SOFTMAX"` or `"NONE"`; None where MediaPipe's ImageSegmenter is not served). An author or a
-        license that was empty is missing. Empty if the file has no metadata.
+        `activation` (`"SOFTMAX"` or `"NONE"`; None where MediaPipe's ImageSegmenter is not served), `post_processing`
+        (a dict: what the caller of a file of scores does; None of other files). An author or a license that was empty
+        is missing. Empty if the file has no metadata.
     """
     model = model or flatbuffer.unpack(content)
     entry = _entry(model, _METADATA)
@@ -134,7 +174,7 @@ def read(content, model=None):
     result = {key: values[key] for key in ("name", "description", "version", "author", "license") if key in values}
     result["labels"] = _read_file(content, LABELS_FILE).split("\n")
     result[_CHECKPOINT] = _entry(model, _CHECKPOINT).decode()
-    result["activation"] = None
+    result["activation"], result[_POST_PROCESSING] = None, _post_processing(model)
     for entry in values["subgraph_metadata"][0].get("custom_metadata", ()):
         if entry["name"] == _SEGMENTER:
             options = metadata_schema.unpack(entry["data"], "ImageSegmenterOptions", _SEGMENTER_IDENTIFIER)

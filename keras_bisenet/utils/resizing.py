@@ -60,6 +60,96 @@ def resize_labels(labels, size):
     return labels[np.ix_(rows, columns)]
 
 
+def resize_aligned(scores, size):
+    """Resizes bilinearly with the corners aligned, as `BiSeNet` resizes its logits.
+
+    Args:
+        scores: `[h, w, C]` float.
+        size: (height, width).
+
+    Returns:
+        `[*size, C]` of the same dtype.
+    """
+    for axis, side in ((0, size[0]), (1, size[1])):
+        if scores.shape[axis] != side:
+            scores = _repeated(scores, axis)
+            lower, parts, whole = _between(scores.shape[axis], side)
+            weights = (parts / whole).astype(scores.dtype).reshape([-1 if i == axis else 1 for i in range(3)])
+            low = scores.take(lower, axis)
+            scores = low + (scores.take(lower + 1, axis) - low) * weights
+    return scores
+
+
+def aligned_labels(scores, size):
+    """The class of the largest score of each pixel after `resize_aligned`, without computing the most of these scores.
+
+    A score between two pixels is a mean of theirs, so a class that is the largest at both is the largest in between.
+    What remains is computed on whole numbers: of integer scores the labels are exact, whatever scale and zero point.
+
+    Args:
+        scores: `[h, w, C]` float or integer; of integers that stand for real numbers, these as they are.
+        size: (height, width).
+
+    Returns:
+        `[*size]` integers; of equal scores the first class. uint8 for up to 256 classes.
+    """
+    scores = _repeated(_repeated(scores, 0), 1)
+    (height, width, classes), dtype = scores.shape, np.uint8 if scores.shape[-1] <= 256 else np.intp
+    (above, down, whole_down), (left, right, whole_right) = map(_between, (height, width), size)
+    largest = scores.argmax(-1).astype(dtype)
+    if np.issubdtype(scores.dtype, np.integer):
+        # Of 8-bit scores the results are below 2**8 times both wholes.
+        scores = scores.astype(np.int32 if scores.itemsize == 1 and whole_down * whole_right < 2**23 else np.int64)
+    pixels = scores.reshape(-1, classes)
+
+    # First all rows at the columns of the scores, then all columns.
+    rows = largest.take(above, 0)
+    y, x = np.nonzero((largest[:-1] != largest[1:]).take(above, 0))
+
+    def at(y, x):
+        pixel = above[y] * width + x
+        return _mix(pixels.take(pixel, 0), pixels.take(pixel + width, 0), down[y], whole_down)
+
+    rows[y, x] = at(y, x).argmax(-1)
+    labels = rows.take(left, 1)
+    differ = rows[:, :-1] != rows[:, 1:]
+    y, x = np.nonzero(differ)
+    low, high = at(y, x), at(y, x + 1)
+    number = np.zeros(differ.shape, np.intp)
+    number[y, x] = np.arange(len(y))
+    y, x = np.nonzero(differ.take(left, 1))
+    pair = number[y, left[x]]
+    labels[y, x] = _mix(low.take(pair, 0), high.take(pair, 0), right[x], whole_right).argmax(-1)
+    return labels
+
+
+def _mix(low, high, parts, whole):
+    """`low` and `high` `[N, C]`, mixed by `parts` `[N]` of `whole`, times `whole`."""
+    high -= low
+    high *= parts[:, np.newaxis].astype(high.dtype)
+    return low * low.dtype.type(whole) + high
+
+
+def _repeated(scores, axis):
+    """Scores with at least two pixels along an axis."""
+    return scores.repeat(2, axis) if scores.shape[axis] == 1 else scores
+
+
+def _between(old, new):
+    """For each new pixel, the last old one but one that lies before it, and how far on it is, in parts of a whole.
+
+    Args:
+        old, new: numbers of pixels, `old` at least 2.
+
+    Returns:
+        `[new]` integers, `[new]` integers, and the whole: new pixel i is at i * (old - 1) / (new - 1).
+    """
+    whole = max(new - 1, 1)
+    places = np.arange(new) * (old - 1)
+    lower = np.minimum(places // whole, old - 2)
+    return lower, places - lower * whole, whole
+
+
 def _triangle(old, new):
     """For each new pixel, the first old one that it is made of, and the weights `[new, taps]` from there on."""
     scale = old / new

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from scipy import special
-from support.graphs import WIDTHS, assert_equal, compute, photo
+from support.graphs import WIDTHS, assert_equal, compute, photo, resize_aligned
 from support.networks import narrow, random_images, random_state
 from support.ported import port, reference
 
@@ -21,6 +21,7 @@ PASSES = {
     "fold_batch_norm": (folding.fix_conv, folding.fold_batch_norm),
     "fold_scale": (folding.fix_conv, folding.fold_scale),
     "fold_offset": (folding.fix_conv, folding.fold_scale, folding.fold_offset),
+    "offset_to_channel": (folding.fix_conv, folding.fold_scale, folding.offset_to_channel),
     "add_one_to_gate": (folding.add_one_to_gate,),
     "split_upsampled_conv": (*passes.FOLD, fast_convs.split_upsampled_conv),
     "winograd": (*passes.FOLD, fast_convs.winograd),
@@ -97,6 +98,9 @@ def test_outputs(output):
         np.testing.assert_array_equal(results["labels"], expected["logits"].argmax(-1))
     elif output == "probabilities":
         np.testing.assert_allclose(results["probabilities"], special.softmax(expected["logits"], -1), atol=1e-9)
+    elif output == "scores":
+        assert results["scores"].shape == (1, 4, 5, 5)
+        assert_equal({"logits": resize_aligned(results["scores"], (32, 40))}, {"logits": expected["logits"]})
     else:
         assert_equal(results, {name: expected[name] for name in deployment.OUTPUTS[output]})
 

@@ -178,6 +178,17 @@ def test_rounding_points(backbone, input_type, output):
     assert joined == {whole.name, *(rounding_points.source(graph, x).name for x in whole.inputs)}
 
 
+def test_rounding_points_of_scores():
+    """The last convolution is rounded like the others, and what it gives too."""
+    network = narrow(WIDTHS, 5)
+    of_scores, of_labels = (
+        rounding_points.find(rewriting.read(optimized(network, SIZE, output))[1]) for output in ("scores", "labels")
+    )
+    assert of_scores.final == set()
+    assert of_labels.final == {"conv_out_logits"} <= of_scores.tensors
+    assert len(of_scores.tensors) == len(of_labels.tensors) + 1
+
+
 def test_the_rounded_network():
     network = rounded()
     _, graph = rewriting.read(network.model)

@@ -49,6 +49,12 @@ def resize_nearest(x, like):
     return resized.permute(0, 2, 3, 1).numpy()
 
 
+def resize_aligned(x, size):
+    """PyTorch's bilinear resize with `align_corners=True`."""
+    x = torch.from_numpy(x).permute(0, 3, 1, 2)
+    return functional.interpolate(x, size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1).numpy()
+
+
 OPERATIONS = {
     "Relu": lambda x: np.maximum(x, 0),
     "Add": np.add,

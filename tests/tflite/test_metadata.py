@@ -40,6 +40,16 @@ def files(request, plain):
     return content, attach(content, INFO)
 
 
+# What the caller does with float scores.
+RESIZE = {
+    "scale": 1.0,
+    "zero_point": 0,
+    "resize": "bilinear, align_corners=True",
+    "size": list(SIZE),
+    "then": "argmax over the classes",
+}
+
+
 def attach(content, info):
     return metadata.attach(flatbuffer.unpack(content), info)
 
@@ -56,6 +66,7 @@ def test_what_was_attached_is_read(plain, output):
         "labels": list(LABELS),
         "checkpoint_sha256": INFO.checkpoint_sha256,
         "activation": {"logits": "SOFTMAX", "probabilities": "NONE"}.get(output),
+        "post_processing": RESIZE if output == "scores" else None,
     }
 
 
@@ -192,3 +203,11 @@ def test_wrong_tables():
     content = metadata_schema.pack("ImageProperties", {"color_space": 1}, b"V001")
     with pytest.raises(ValueError, match=r"identifier is b'V001'; expected b'M001'"):
         metadata_schema.unpack(content, "ImageProperties", b"M001")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"[" * 10_000, b'{"resize": 3}'])
+def test_a_third_party_entry_of_that_name_says_nothing(plain, content):
+    model = flatbuffer.unpack(plain(output="logits"))
+    flatbuffer.add_metadata(model, "post_processing", content)
+    assert not metadata.is_aligned(model)
+    assert metadata.is_aligned(flatbuffer.unpack(plain(output="scores")))

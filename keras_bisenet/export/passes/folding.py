@@ -72,6 +72,26 @@ def fold_offset(graph: Graph, node: Node) -> keras.KerasTensor | None:
     return graph.call(conv.like(bias=bias), graph.call(padding, path.image))
 
 
+def offset_to_channel(graph: Graph, node: Node) -> keras.KerasTensor | None:
+    """`x + offset` before a padded convolution: `x` and a channel of 255, whose kernel adds the offset in the photo.
+
+    Like `fold_offset`, but padded with zeros, as NPUs pad.
+    """
+    path = _affine(graph, node)
+    if path is None or path.padding is None or (path.scale != 1).any():
+        return None
+    conv, channels = node.operation, len(path.offset)
+    widen = FixedConv2D(
+        np.eye(channels, channels + 1)[np.newaxis, np.newaxis],
+        [0] * channels + [255],
+        name=f"{conv.name}_photo",
+        dtype=conv.dtype_policy,
+    )
+    added = (conv.kernel * path.offset[:, np.newaxis]).sum(2, keepdims=True) / 255
+    x = graph.call(_copy(path.padding.operation), graph.call(widen, path.image))
+    return graph.call(conv.like(kernel=np.concatenate([conv.kernel, added], axis=2)), x)
+
+
 def add_one_to_gate(graph: Graph, node: Node) -> keras.KerasTensor | None:
     """`x * gate + x` -> `x * (gate + 1)`, where the gate is one value a channel and the addition is over few values."""
     if node.kind != "Add" or len(node.inputs) != 2:

@@ -105,6 +105,16 @@ class ColorPadding2D(keras.layers.Layer):
         return x
 
 
+class Scores(keras.layers.Layer):
+    """Gives its input as it is: the scores that a file returns. In 8 bits it reads, and so the file returns, int8."""
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def call(self, inputs):
+        return inputs
+
+
 class Rounding(keras.layers.Layer):
     """Rounds a tensor to the 256 values that int8 stands for; the converter makes the layers around it integer.
 

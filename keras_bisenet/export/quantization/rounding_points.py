@@ -9,7 +9,7 @@ from keras_bisenet.utils.errors import ExportError
 
 # Operations that an 8-bit network computes on whole numbers; a rounded tensor is one that some of them reads. What lies
 # between a convolution or a sum and the ReLU behind it is one operation there, and never rounded.
-INTEGER_KINDS = ("Add", "Multiply", "Sigmoid", "GlobalMean", "Concatenate")
+INTEGER_KINDS = ("Add", "Multiply", "Sigmoid", "GlobalMean", "Concatenate", "Scores")
 # Operations that choose among their inputs or repeat them: what they give has the scale of what they read.
 SAME_SCALE_KINDS = ("ZeroPadding2D", "ColorPadding2D", "MaxPooling2D", "NearestResize", "Reshape")
 # Of these, the ones that repeat each value as often as any other, borders aside.
@@ -25,8 +25,8 @@ class RoundingPoints:
         tensors: names of the nodes whose outputs are rounded.
         photos: of these, the ones that are the photo itself, in pixels of 0 to 255: whole numbers already.
         image: whether the input of the model is read by a convolution as it is, normalized already.
-        final: names of the convolutions behind which lies no other. What they compute is float, since 8 bits would make
-            ties of close logits, which fall to the wrong class.
+        final: names of the convolutions behind which lie no other and no `Scores`. What they compute is float, since 8
+            bits would make ties of close logits, which fall to the wrong class.
         joined: pairs of names that share one scale, being parts of one concatenation.
     """
 
@@ -51,7 +51,7 @@ def find(graph):
     Raises:
         ExportError: 8 bits have no rule for an operation of the network; the message names it.
     """
-    ahead = _reaching_convs(graph)
+    ahead = _read_as_integers(graph)
     tensors, joined, image = set(), [], False
     for node in graph.nodes:
         if not (is_conv(node) or node.name in ahead):
@@ -82,9 +82,9 @@ def source(graph, tensor, kinds=SAME_SCALE_KINDS):
     return node
 
 
-def _reaching_convs(graph):
-    """Names of the nodes behind which lies a convolution."""
-    ahead = set()
+def _read_as_integers(graph):
+    """Names of the nodes behind which lies a convolution, or which are `Scores` or lie before them."""
+    ahead = {node.name for node in graph.nodes if node.kind == "Scores"}
     for node in reversed(graph.nodes):
         if is_conv(node) or node.name in ahead:
             ahead.update(producer.name for x in node.inputs if (producer := graph.producer(x)) is not None)
