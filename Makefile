@@ -15,7 +15,7 @@ PORT ?= 8000
 PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: export test test-slow test-all lint format benchmark quantization passes training training_parity throughput soak fuzz web lock audit sbom \
-  licenses distributions clean
+  licenses devices distributions clean
 
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
@@ -131,6 +131,10 @@ licenses: $(VENV)/dev.stamp
 	sed '/^| Name/,$$d' docs/LICENSES.md > build/licenses.md
 	$(BIN)/pip-licenses --with-system --from=mixed --no-version --format=markdown --ignore-packages keras-bisenet >> build/licenses.md
 	mv build/licenses.md docs/LICENSES.md
+
+# The tables of docs/DEVICES.md: which ops of which file an accelerator does not take (2 minutes).
+devices: $(VENV)/export.stamp
+	$(BIN)/python -m keras_bisenet.export.devices docs/DEVICES.md
 
 # What PyPI takes, into dist/.
 distributions: $(VENV)/dev.stamp

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_bisenet.classes import FILE
-from keras_bisenet.export import convert, deployment, saved_model
+from keras_bisenet.export import convert, deployment, devices, saved_model
 from keras_bisenet.export.options import SCORES
 from keras_bisenet.models.architecture import HEADS
 from keras_bisenet.preprocessing import normalize
@@ -75,9 +75,17 @@ class TFLiteFile:
             return TFLiteRunner(self.content, inner=inner, model=self.model)
 
     def describe(self):
-        """The file as a dict: `bytes`, `sha256`, `metadata` and what `flatbuffer.describe_model` returns."""
+        """The file as a dict.
+
+        It has `bytes`, `sha256`, `metadata`, what `flatbuffer.describe_model` returns, and `refused`: what accelerators
+        do not take, see `devices.refused`.
+        """
         entry = {"bytes": len(self.content), "sha256": hashlib.sha256(self.content).hexdigest()}
-        return entry | flatbuffer.describe_model(self.model) | {"metadata": metadata.read(self.content, self.model)}
+        entry |= flatbuffer.describe_model(self.model)
+        return entry | {
+            "metadata": metadata.read(self.content, self.model),
+            "refused": devices.refused(self.model),
+        }
 
 
 def write_files(model, folder, options, info, photos, steps, log_folder):

@@ -10,6 +10,7 @@ import markupsafe
 import numpy as np
 
 from keras_bisenet.classes import Classes
+from keras_bisenet.export import devices
 from keras_bisenet.export.report import pictures
 from keras_bisenet.labels import DESCRIPTIONS
 
@@ -114,6 +115,7 @@ def render(report, evidence):
         "percent": _percent,
         "power": _power,
         "name": _name,
+        "in_words": devices.in_words,
     }
     axes, histograms = _draw_histograms(report, evidence)
     results = [_result(report, evidence, name) for name in evidence.files]
