@@ -7,11 +7,13 @@
 import { loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
 import { resizePhoto } from "./resize.js";
+import { alignedLabels } from "./scores.js";
 
 const WASM = new URL("wasm/", self.location).href;
 // Names in the signature of the files. The tensors have others, and the outputs may come in any order.
 const INPUT = "image";
 const OUTPUT = "labels";
+const SCORES = "scores";
 const MAKE = "make export EXPORT_FLAGS=--precisions=float32,float16,int8";
 
 // LiteRT calls everything that it says an error.
@@ -39,7 +41,9 @@ async function open({ file, accelerator }) {
   const gives = model.getOutputDetails().map(text);
   const [, height, width] = model.getInputDetails()[0].shape;
   const fits = takes.length === 1 && takes[0] === `${INPUT} uint8 [1,${height},${width},3]`;
-  if (!fits || !gives.includes(`${OUTPUT} uint8 [1,${height},${width}]`)) {
+  const labels = gives.includes(`${OUTPUT} uint8 [1,${height},${width}]`);
+  const scores = gives.length === 1 && gives[0].startsWith(`${SCORES} float32 [1,`);
+  if (!fits || !(labels || scores)) {
     throw new Error(
       `${file} takes ${takes.join(", ")} and gives ${gives.join(", ")}, not a uint8 photo and ${OUTPUT}: ` +
         `make it with "${MAKE}".`,
@@ -49,6 +53,13 @@ async function open({ file, accelerator }) {
     throw new Error(`${file} does not run wholly on this GPU: choose a file that runs on the CPU.`);
   }
   return { size: [height, width], threads: model.options.cpuOptions.numThreads };
+}
+
+// The labels that a file returns, or those of its scores.
+async function read(outputs, height, width) {
+  if (OUTPUT in outputs) return (await outputs[OUTPUT].data()).slice();
+  const [{ shape }] = model.getOutputDetails();
+  return alignedLabels(await outputs[SCORES].data(), [...shape].slice(1), height, width);
 }
 
 // What the signature says of an input or output.
@@ -63,7 +74,7 @@ async function parse(photo) {
   const start = performance.now();
   const input = new Tensor(resized, shape);
   const outputs = await model.run({ [INPUT]: input });
-  const data = (await outputs[OUTPUT].data()).slice();
+  const data = await read(outputs, height, width);
   const milliseconds = performance.now() - start;
   input.delete();
   for (const output of Object.values(outputs)) output.delete();
