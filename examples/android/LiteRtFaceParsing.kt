@@ -23,18 +23,9 @@ class LiteRtFaceParsing(context: Context, gpu: Boolean = false) : AutoCloseable 
      * antialiasing.
      */
     fun labels(photo: Bitmap): ByteArray {
-        val pixels = IntArray(SIDE * SIDE)
-        val square = Bitmap.createScaledBitmap(photo, SIDE, SIDE, true)
-        square.getPixels(pixels, 0, SIDE, 0, 0, SIDE, SIDE)
-        val rgb = ByteArray(3 * pixels.size)
-        pixels.forEachIndexed { index, pixel ->
-            rgb[3 * index] = (pixel shr 16).toByte()
-            rgb[3 * index + 1] = (pixel shr 8).toByte()
-            rgb[3 * index + 2] = pixel.toByte()
-        }
         // The model has one input, `image`, and one output, `labels`: their places are known without their names.
         // Both are uint8, which Kotlin's buffers call Int8: the bytes are the same.
-        inputs[0].writeInt8(rgb)
+        inputs[0].writeInt8(rgb(photo, SIDE))
         model.run(inputs, outputs)
         return outputs[0].readInt8()
     }
@@ -50,4 +41,17 @@ class LiteRtFaceParsing(context: Context, gpu: Boolean = false) : AutoCloseable 
         const val SIDE = 512
         const val HAIR = 17
     }
+}
+
+/** The pixels that a model takes: [side] rows of [side] times red, green and blue. */
+internal fun rgb(photo: Bitmap, side: Int): ByteArray {
+    val pixels = IntArray(side * side)
+    Bitmap.createScaledBitmap(photo, side, side, true).getPixels(pixels, 0, side, 0, 0, side, side)
+    val rgb = ByteArray(3 * pixels.size)
+    pixels.forEachIndexed { index, pixel ->
+        rgb[3 * index] = (pixel shr 16).toByte()
+        rgb[3 * index + 1] = (pixel shr 8).toByte()
+        rgb[3 * index + 2] = pixel.toByte()
+    }
+    return rgb
 }

@@ -13,26 +13,30 @@ final class LiteRtFaceParsing {
     private let interpreter: Interpreter
 
     init(threads: Int = 2) throws {
-        guard let path = Bundle.main.path(forResource: Self.model, ofType: nil) else {
-            throw CocoaError(.fileNoSuchFile)
-        }
+        interpreter = try Self.interpreter(of: Self.model, threads: threads)
+    }
+
+    /// A model of the app's bundle, ready to run.
+    static func interpreter(of model: String, threads: Int) throws -> Interpreter {
+        guard let path = Bundle.main.path(forResource: model, ofType: nil) else { throw CocoaError(.fileNoSuchFile) }
         var options = Interpreter.Options()
         options.threadCount = threads
         options.isXNNPackEnabled = true
-        interpreter = try Interpreter(modelPath: path, options: options)
+        let interpreter = try Interpreter(modelPath: path, options: options)
         try interpreter.allocateTensors()
+        return interpreter
     }
 
     /// The class of each pixel, `side` rows of `side`. The photo is squeezed to a square.
     func labels(of photo: UIImage) throws -> [UInt8] {
         // The model has one input, `image`, and one output, `labels`: their places are known without their names.
-        try interpreter.copy(Self.rgb(of: photo), toInputAt: 0)
+        try interpreter.copy(Self.rgb(of: photo, side: Self.side), toInputAt: 0)
         try interpreter.invoke()
         return [UInt8](try interpreter.output(at: 0).data)
     }
 
     /// The pixels that the model takes: `side` rows of `side` times red, green and blue.
-    private static func rgb(of photo: UIImage) throws -> Data {
+    static func rgb(of photo: UIImage, side: Int) throws -> Data {
         let format = UIGraphicsImageRendererFormat()
         format.scale = 1
         format.preferredRange = .standard

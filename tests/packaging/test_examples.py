@@ -18,7 +18,7 @@ from support.paths import DEFAULT_CHECKPOINT, ROOT
 from support.refusals import check_refused
 
 from keras_bisenet import LABELS, BiSeNet, FaceParser, classes
-from keras_bisenet.export import convert, options, pipeline
+from keras_bisenet.export import convert, deployment, options, pipeline
 from keras_bisenet.inference import face_parser
 from keras_bisenet.tflite import flatbuffer, metadata
 from keras_bisenet.utils import images
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = ROOT / "examples"
 MOBILE = ("android/FaceParsing.kt", "ios/FaceParsing.swift")
 LITERT = ("android/LiteRtFaceParsing.kt", "ios/LiteRtFaceParsing.swift")
+NPU = ("android/NpuFaceParsing.kt", "ios/NpuFaceParsing.swift")
 
 
 def shipped():
@@ -210,6 +211,18 @@ def test_litert_code_fits_the_file(name):
     tensors = [(tensor["dtype"], tensor["shape"]) for tensor in (*file["inputs"], *file["outputs"])]
     assert tensors == [("uint8", [1, side, side, 3]), ("uint8", [1, side, side])]
     assert LABELS[int(found["hair"])] == "hair"
+
+
+@pytest.mark.parametrize("name", NPU)
+def test_npu_code_fits_the_file(name):
+    target, found = options.resolve("npu", (512, 512)), constants(name)
+    side, grid, count = (int(found[key]) for key in ("side", "grid", "classes"))
+    deployed = deployment.deploy(BiSeNet(len(LABELS)), target.image_size, target.input_type, target.output)
+    assert deployed.input.shape == (1, side, side, 3)
+    assert deployed.output["scores"].shape == (1, grid, grid, count)
+    assert LABELS[int(found["hair"])] == "hair"
+    assert found["model"] == pipeline.tflite_name(*target.precisions)
+    assert "--target npu" in text_of(f"{name.split('/')[0]}/README.md")
 
 
 @pytest.mark.parametrize("name", MOBILE + LITERT)
