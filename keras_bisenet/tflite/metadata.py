@@ -143,7 +143,7 @@ def add_post_processing(model, image_size):
 def is_aligned(model):
     """Whether the scores that a file returns are resized with their corners aligned, see `add_post_processing`."""
     # An entry of that name in a third-party file may be anything.
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
+    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
         return _post_processing(model)["resize"] == _ALIGNED
     return False
 

@@ -100,6 +100,8 @@ def aligned_labels(scores, size):
     if np.issubdtype(scores.dtype, np.integer):
         # Of 8-bit scores the results are below 2**8 times both wholes.
         scores = scores.astype(np.int32 if scores.itemsize == 1 and whole_down * whole_right < 2**23 else np.int64)
+    else:
+        scores = scores.astype(np.result_type(scores, np.float32), copy=False)
     pixels = scores.reshape(-1, classes)
 
     # First all rows at the columns of the scores, then all columns.

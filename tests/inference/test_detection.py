@@ -392,6 +392,11 @@ def test_a_parser_that_finds_no_faces_says_so(portrait):
     assert "faces" in repr(FaceParser(detect=True))
 
 
+def test_there_are_no_logits_where_there_is_no_face(finding_parser, portrait):
+    with refused(ImageError, "detect"):
+        finding_parser.logits(portrait)
+
+
 def test_missing_packages_are_named(monkeypatch):
     for name in ("tensorflow", "mtcnn"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -58,6 +58,13 @@ def test_the_default_says_what_pytorch_says(parser, photo, expected):
     assert (parser(images.resize(photo, (512, 512))) == expected.argmax(-1)).mean() > 0.997
 
 
+def test_logits_are_those_of_pytorch(parser, photo, expected):
+    logits = parser.logits(images.resize(photo, (512, 512)))
+    assert (logits.dtype, logits.shape) == (np.float32, (512, 512, 19))
+    assert np.abs(logits - expected).mean() < 0.04
+    assert parser.logits([photo])[0].shape == (*photo.shape[:2], 19)
+
+
 def test_probabilities_are_those_of_pytorch(parser, photo, expected):
     probabilities = parser.probabilities(images.resize(photo, (512, 512)))
     softmax = np.exp(expected - expected.max(-1, keepdims=True))
@@ -369,6 +376,11 @@ def test_any_output(photo, tmp_path, head):
             parser.probabilities(image)
     else:
         np.testing.assert_allclose(parser.probabilities(image), ops.convert_to_numpy(ops.softmax(logits)), atol=1e-5)
+    if head is ops.softmax or parser.num_classes is None:
+        with refused(ModelError, tmp_path / "a.tflite"):
+            parser.logits(image)
+    else:
+        np.testing.assert_allclose(parser.logits(image), logits, atol=1e-4)
 
 
 def test_of_several_heads_the_largest_counts_and_of_two_the_one_that_is_named(photo, tmp_path):

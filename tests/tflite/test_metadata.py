@@ -205,7 +205,7 @@ def test_wrong_tables():
         metadata_schema.unpack(content, "ImageProperties", b"M001")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"[" * 10_000, b'{"resize": 3}'])
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b"[" * 10_000, b'{"resize": 3}'])
 def test_a_third_party_entry_of_that_name_says_nothing(plain, content):
     model = flatbuffer.unpack(plain(output="logits"))
     flatbuffer.add_metadata(model, "post_processing", content)

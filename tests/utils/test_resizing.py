@@ -91,6 +91,7 @@ def test_labels_of_integer_scores_are_exact(shape, size, kind):
 def test_labels_of_float_scores_are_those_of_the_resized_scores():
     scores = np.random.default_rng(0).normal(size=(9, 13, 19)).astype(np.float32)
     labels = resizing.aligned_labels(scores, (70, 101))
+    np.testing.assert_array_equal(resizing.aligned_labels(scores > 0, (9, 13)), (scores > 0).argmax(-1))
     np.testing.assert_array_equal(labels, resizing.resize_aligned(scores.astype(np.float64), (70, 101)).argmax(-1))
 
 
