@@ -203,7 +203,7 @@ class FaceParser:
         return detection.place_probabilities(predict, self.crop_size, self.num_classes, photo, self._find(photo))
 
     def _logits(self, photo):
-        return resizing.resize_scores(self._run(self._network.logits, photo), photo.shape[:2])
+        return resizing.resize_scores(self._run("logits", photo), photo.shape[:2])
 
     def _probabilities_of_close_up(self, photo):
         return resizing.resize_scores(self._run("probabilities", photo), photo.shape[:2])

@@ -79,6 +79,10 @@ class IsolatedNetwork:
         """See `TFLiteNetwork.probabilities`."""
         return self._run("probabilities", image)
 
+    def logits(self, image):
+        """See `TFLiteNetwork.logits`."""
+        return self._run("logits", image)
+
     def close(self):
         """Ends the process."""
         self._worker.end()

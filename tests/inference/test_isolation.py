@@ -61,9 +61,10 @@ def test_it_says_the_same_and_loads_little(photo, marker):
         for name in ("image_size", "num_classes", "class_names", "palette"):
             assert getattr(parser, name) == getattr(plain, name)
         for one in (photo, np.resize(photo, (512, 512, 3))[:, ::-1]):
-            labels, probabilities = parser(one), parser.probabilities(one)
+            labels = parser(one)
             np.testing.assert_array_equal(labels, plain(one))
-            np.testing.assert_array_equal(probabilities, plain.probabilities(one))
+            for method in ("probabilities", "logits"):
+                np.testing.assert_array_equal(getattr(parser, method)(one), getattr(plain, method)(one))
         before = labels.copy()
         parser(255 - photo)
         np.testing.assert_array_equal(labels, before)
