@@ -45,7 +45,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("labels", None, "Label map of the photo, a grayscale PNG of class ids, instead of a network's.")
 flags.DEFINE_bool("detect", False, "Find the faces first, and make up each of them.")
-flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least height or width of a face to find, pixels of the photo.")
+flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least size of a face to find, the root of its area, in pixels.")
 flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
 flags.DEFINE_bool("before_after", False, "Write the photo as it was on the left of the result.")
 

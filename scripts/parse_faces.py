@@ -32,7 +32,7 @@ flags.DEFINE_string(
     "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
 )
 flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are no close-up of one face.")
-flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least height or width of a face to find, pixels of the photo.")
+flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least size of a face to find, the root of its area, in pixels.")
 flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
 flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one a core.", lower_bound=1)
 flags.DEFINE_bool("isolated", False, "Run a stranger's .tflite in processes of its own: a photo that crashes it fails.")

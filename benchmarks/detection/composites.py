@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_bisenet.inference.detection import size_of
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import images
 
@@ -27,11 +28,6 @@ class Scene:
 
     photo: np.ndarray
     boxes: list[list[float]]
-
-
-def size_of(box):
-    """The size of a face: the root of the area of its box, pixels."""
-    return float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
 
 
 def scenes(portraits, count, seed=0):

@@ -15,6 +15,7 @@ from absl import flags
 
 from benchmarks.common import experiment, reporting
 from benchmarks.detection import composites
+from keras_bisenet.inference.detection import size_of
 
 # Rows of the table, pixels.
 BOUNDS = (composites.SMALLEST, 40, 60, 100, 200, composites.LARGEST)
@@ -59,9 +60,9 @@ def measure(options):
         matched = match(scene.boxes, [face.box for face in found])
         for box, number in zip(scene.boxes, matched, strict=True):
             confidence = None if number is None else found[number].confidence
-            results["faces"].append({"size": composites.size_of(box), "confidence": confidence})
+            results["faces"].append({"size": size_of(box), "confidence": confidence})
         others = [face for number, face in enumerate(found) if number not in matched]
-        results["false"] += [[composites.size_of(face.box), face.confidence] for face in others]
+        results["false"] += [[size_of(face.box), face.confidence] for face in others]
     return results
 
 
@@ -82,7 +83,7 @@ def match(boxes, found):
 def _overlap(box, other):
     """The area that is in both boxes, by the area that is in one of them."""
     both = np.prod(np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None))
-    return both / (composites.size_of(box) ** 2 + composites.size_of(other) ** 2 - both)
+    return both / (size_of(box) ** 2 + composites.size_of(other) ** 2 - both)
 
 
 def _counts(results, smallest, largest=np.inf):

@@ -15,7 +15,7 @@ from keras_bisenet.inference.crops import Square
 from keras_bisenet.utils import extras, images
 from keras_bisenet.utils.errors import ImageError
 
-# The least height or width of a face, pixels of the photo, and the least confidence: what `Detector` has by default.
+# The least size of a face, pixels of the photo, and the least confidence: what `Detector` has by default.
 MIN_FACE = 24
 MIN_CONFIDENCE = 0.9
 # The smallest face that the detector knows, pixels; its own default.
@@ -30,6 +30,8 @@ _MOST_PIXELS = 24e6
 _DOUBT = 0.5
 # Two boxes that share more than this of the smaller one are one face.
 _SAME = 0.5
+# Faces of fewer pixels need more confidence: the smaller they are, the more places of a photo could hold one.
+_SMALL = 100
 # Sides of the crops in one of which a face has to be found again, pixels: the face is about 0.4 of them wide.
 _CLOSE_UPS = (96, 224)
 
@@ -49,6 +51,11 @@ class Face:
     box: tuple[float, float, float, float]
     confidence: float
     landmarks: dict[str, tuple[float, float]]
+
+    @property
+    def size(self) -> float:
+        """The root of the area of the box, pixels."""
+        return size_of(self.box)
 
     @property
     def square(self) -> Square:
@@ -93,9 +100,9 @@ class Detector:
     the landmarks. The confidence is the lower one of the two.
 
     Args:
-        min_face: least height or width of a face, pixels of the photo, at least 10. Half of it takes four times as
+        min_face: least size of a face, see `Face`, pixels of the photo, at least 10. Half of it takes four times as
             long. Photos of more than 24 million pixels are searched at so many.
-        min_confidence: 0..1; faces of less are left out.
+        min_confidence: 0..1; faces of less than `required_confidence` are left out.
 
     Raises:
         ImageError: a number is out of range; or see `check`.
@@ -116,7 +123,7 @@ class Detector:
             if not any(_shared(face.box, other.box) > _SAME for other in candidates):
                 candidates.append(face)
         seen_again = (face for candidate in candidates for face in self._look_again(photo, candidate))
-        faces = [face for face in seen_again if face.confidence >= self._min_confidence]
+        faces = [face for face in seen_again if face.confidence >= required_confidence(face.size, self._min_confidence)]
         return sorted(faces, key=lambda face: -face.square.side)
 
     def _search(self, photo: np.ndarray) -> Iterator[Face]:
@@ -128,9 +135,9 @@ class Detector:
             is_whole = max(small.shape[:2]) <= _TILE
             for left, top in _corners(small.shape[:2]):
                 for face in self._detect(small[top : top + _TILE, left : left + _TILE]):
-                    if is_whole or _size(face.box) <= _OVERLAP:
+                    if is_whole or max(face.box[2] - face.box[0], face.box[3] - face.box[1]) <= _OVERLAP:
                         face = _moved(face, np.array([[1, 0, left], [0, 1, top]]) / scale)
-                        if face.confidence >= self._min_confidence and _size(face.box) >= self._min_face:
+                        if face.confidence >= self._min_confidence and face.size >= self._min_face:
                             yield face
             scale /= 2
 
@@ -164,6 +171,15 @@ def check_options(min_face: float, min_confidence: float) -> None:
         raise ImageError(f"min_confidence is {min_confidence}; expected a number from 0 to 1")
 
 
+def required_confidence(size: float, min_confidence: float) -> float:
+    """The least confidence of a face of so many pixels: `min_confidence` from 100 on.
+
+    A face may be in about `1 / size ** 2` places of a photo. So that false ones of every size are equally rare, what
+    the confidence may lack to 1 shrinks with the square of the size.
+    """
+    return 1 - (1 - min_confidence) * min(1, size / _SMALL) ** 2
+
+
 def _corners(size):
     """(left, top) of the pieces that a picture is searched in."""
     height, width = size
@@ -180,8 +196,9 @@ def _moved(face, matrix):
     return Face(low + high, face.confidence, dict(zip(face.landmarks, landmarks, strict=True)))
 
 
-def _size(box):
-    return max(box[2] - box[0], box[3] - box[1])
+def size_of(box: Sequence[float]) -> float:
+    """The size of a face: the root of the area of its box (left, top, right, bottom)."""
+    return float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
 
 
 def _shared(box, other):

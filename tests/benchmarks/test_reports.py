@@ -19,6 +19,7 @@ from benchmarks.training import run as training
 from benchmarks.training import run_parity
 from benchmarks.web import run as web
 from keras_bisenet import LABELS
+from keras_bisenet.inference.detection import size_of
 
 pytestmark = pytest.mark.slow
 
@@ -181,7 +182,7 @@ def test_scenes_hold_the_faces_where_they_say():
         assert scene.boxes == same.boxes
         assert 1 <= len(scene.boxes) <= 6
         for box in scene.boxes:
-            assert 20 < composites.size_of(box) < 410
+            assert 20 < size_of(box) < 410
             left, top, right, bottom = np.rint(box).astype(int)
             green = (np.abs(scene.photo[top:bottom, left:right].astype(int) - (0, 255, 0)).max(-1) < 60).mean()
             assert green > 0.5

@@ -270,8 +270,13 @@ def test_faces_beside_each_other_and_half_outside(detector, portrait):
 def test_how_small_a_face_may_be(portrait):
     scene = np.full((300, 400, 3), 120, np.uint8)
     scene[30:110, 30:110] = images.resize(portrait, (80, 80))  # a face of 30 x 40 pixels
-    scene[130:290, 130:290] = images.resize(portrait, (160, 160))  # of 60 x 80
-    assert [len(detection.Detector(min_face)(scene)) for min_face in (20, 60, 150)] == [2, 1, 0]
+    scene[130:290, 130:290] = images.resize(portrait, (160, 160))  # of 60 x 80, the box found: 57 x 69
+    assert [len(detection.Detector(min_face)(scene)) for min_face in (20, 60, 65, 150)] == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("size", "confidence"), [(400, 0.9), (100, 0.9), (50, 0.975), (25, 0.99375)])
+def test_small_faces_need_more_confidence(size, confidence):
+    assert detection.required_confidence(size, 0.9) == pytest.approx(confidence)
 
 
 def test_how_sure_the_detector_has_to_be(detector, portrait):
