@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from keras_bisenet.inference import soft_masks
+from keras_bisenet.inference import irises, soft_masks
 from keras_bisenet.inference.opencv import cv2, ximgproc
 from keras_bisenet.inference.soft_masks import box_of, check_size, unit
 from keras_bisenet.utils.errors import MakeupError
@@ -120,13 +120,13 @@ def apply_to_faces(photo, faces, look):
             raise MakeupError(f"no {part} found in the photo; give another one, or leave {option} out")
     left = []
     if look.eyes is not None:
-        found = [soft_masks.irises(photo[place], masks["eyes"], masks["glasses"]) for place, masks in faces]
+        found = [irises.find(photo[place], masks["eyes"], masks["glasses"]) for place, masks in faces]
         left = [reason for _, reasons in found for reason in reasons]
-        if not any(irises.any() for irises, _ in found):
+        if not any(mask.any() for mask, _ in found):
             raise MakeupError(
                 f"no eyes can be made up: {', '.join(dict.fromkeys(left))}; give another photo, or leave eyes out"
             )
-        faces = [(place, masks | {"eyes": irises}) for (place, masks), (irises, _) in zip(faces, found, strict=True)]
+        faces = [(place, masks | {"eyes": mask}) for (place, masks), (mask, _) in zip(faces, found, strict=True)]
     result = photo.copy()
     for place, masks in faces:
         result[place] = _apply(result[place], masks, look)

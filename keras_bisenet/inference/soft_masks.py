@@ -4,8 +4,6 @@ The fit is the guided filter: K. He, J. Sun, X. Tang, "Guided Image Filtering", 
 leaves as it is.
 """
 
-import math
-
 import numpy as np
 
 from keras_bisenet.inference import crops
@@ -27,13 +25,6 @@ _FACE = ("skin", "nose", "l_brow", "r_brow", "l_eye", "r_eye", "mouth", "u_lip",
 # Probabilities up to this are taken as 0, and those from 1 minus this as 1.
 _DOUBT = 0.3
 
-# An iris is 11.7 mm wide, the opening of an eye about 29 mm, and its mask may end too early or too late: bounds of the
-# share.
-_IRIS = (0.34, 0.6)
-# How much lighter than the iris the white of the eye has to be on both sides, in L* 0..100.
-_LIMBUS = 8.0
-# Share of what is around an eye from which on glasses are before it.
-_GLASSES = 0.05
 # Distance of two colors, RGB 0..255, that hair and what is beside it need to tell how much of each is in a pixel.
 _DISTINCT = 25.0
 # Variance of RGB 0..255 below which the guided filter sees no edge. (On 0..1 OpenCV's takes all colors for one.)
@@ -185,87 +176,6 @@ def _mean_nearby(colors, weights, reach):
     total = cv2.blur(weights, side)
     mean = cv2.blur(colors * weights[..., np.newaxis], side) / np.maximum(total, 1e-4)[..., np.newaxis]
     return mean, total > 1e-3
-
-
-def irises(photo, mask, glasses):
-    """Where the irises are: a disc in each eye whose border is that of dark and white on both sides.
-
-    Args:
-        photo: `[H, W, 3]` uint8 RGB.
-        mask: `[H, W]` float, 0..1, of all eyes.
-        glasses: `[H, W]` float, 0..1.
-
-    Returns:
-        `[H, W]` float32, 0..1, nowhere above `mask`: each iris whole, as far as the lids show it, or nothing of it; and
-        for each eye without one why, a list of str.
-
-    Raises:
-        MakeupError: the sizes differ.
-    """
-    check_size(photo, mask)
-    check_size(photo, glasses)
-    result, reasons = np.zeros(mask.shape, np.float32), []
-    box = box_of(mask)
-    pixels, inside = photo[box], mask[box]
-    if not inside.size:
-        return result, reasons
-    light = cv2.cvtColor(unit(pixels), cv2.COLOR_RGB2Lab)[..., 0]
-    count, eyes = cv2.connectedComponents((inside >= 0.5).astype(np.uint8))
-    rows, columns = np.indices(inside.shape, np.float32)
-    for eye in range(1, count):
-        here = eyes == eye
-        _, sides, _ = cv2.minAreaRect(np.argwhere(here).astype(np.float32))
-        width = max(sides) + 1
-        whole = np.zeros(mask.shape, np.uint8)
-        whole[box] = here
-        around = cv2.dilate(whole, np.ones((2 * round(width / 2) + 1,) * 2, np.uint8)) > 0
-        if (glasses[around] >= 0.5).mean() > _GLASSES:
-            reasons.append("behind glasses")
-            continue
-        contrast, row, column, radius = _limbus(light, here, width)
-        if contrast < _LIMBUS:
-            reasons.append("no iris to be seen")
-            continue
-        # Over a fifth of the radius the edge goes from 1 to 0, as the border of an iris does.
-        edge = (radius - np.hypot(rows - row, columns - column)) / max(radius / 5, 1) + 0.5
-        result[box] = np.maximum(result[box], edge.clip(0, 1) * inside * here)
-    return result, reasons
-
-
-def _limbus(light, here, width):
-    """A dark disc in an eye: how much darker than both sides, its row, column and radius."""
-    # Glints are no lighter than the white of the eye.
-    light = np.minimum(light, np.quantile(light[here], 0.9)).astype(np.float32)
-    points = np.argwhere(here) - np.argwhere(here).mean(0)
-    along = np.linalg.eigh(points.T @ points)[1][:, -1]
-    here = here.astype(np.float32)
-
-    def mean_and_area(kernel):
-        kernel = kernel.astype(np.float32)
-        area = cv2.filter2D(here, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-        total = cv2.filter2D(here * light, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-        return total / np.maximum(area, 0.5), area / max(kernel.sum(), 1)
-
-    best = (-math.inf, -math.inf, 0, 0, 1)
-    for radius in np.linspace(*_IRIS, 7) * width / 2:
-        reach = math.ceil(1.5 * radius)
-        rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-        distance = np.hypot(rows, columns)
-        across = (rows * along[0] + columns * along[1]) / np.maximum(distance, 1e-6)
-        inside, seen = mean_and_area(distance <= radius)
-        outside, _ = mean_and_area((distance > radius) & (distance <= 1.5 * radius))
-        steps = []
-        for side in (across > 0.75, across < -0.75):
-            within, _ = mean_and_area(side & (distance > 0.5 * radius) & (distance <= 0.95 * radius))
-            beyond, visible = mean_and_area(side & (distance > 1.05 * radius) & (distance <= 1.45 * radius))
-            steps.append(np.where(visible > 0.2, beyond - within, np.nan))
-        lower = np.fmin(*steps)
-        # An iris in the corner of an eye shows one side. Lashes look like that, too.
-        contrast = np.where(np.isnan(steps[0]) | np.isnan(steps[1]), 0.6 * lower, lower)
-        score = np.where((here > 0) & (seen > 0.45) & ~np.isnan(contrast), contrast + outside - inside, -math.inf)
-        row, column = np.unravel_index(score.argmax(), score.shape)
-        best = max(best, (score[row, column], contrast[row, column], row, column, max(radius, 1)))
-    return best[1:]
 
 
 def unit(pixels):

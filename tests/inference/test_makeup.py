@@ -15,7 +15,7 @@ from support.paths import ROOT
 from support.refusals import check_bad_flags, check_refused, refused
 
 from keras_bisenet import LABELS, FaceParser
-from keras_bisenet.inference import makeup, soft_masks
+from keras_bisenet.inference import irises, makeup, soft_masks
 from keras_bisenet.inference.makeup import Look
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import MakeupError
@@ -290,52 +290,6 @@ def test_only_pieces_near_the_face_are_kept():
     np.testing.assert_allclose(soft_masks.near(mask, np.zeros_like(face), 3), mask)
 
 
-def draw_eye(photo, mask, row, column, width, gaze, share):
-    """An almond of white with an iris of a share of its width, a pupil, a glint, and dark lashes at one corner."""
-    rows, columns = np.indices(mask.shape)
-    almond = np.hypot((rows - row) / (0.23 * width), (columns - column) / (width / 2)) <= 1
-    mask[almond] = 1
-    photo[almond] = (225, 220, 215)
-    photo[almond & (columns < column - 0.36 * width)] = (15, 10, 10)
-    distance = np.hypot(rows - row, columns - column - gaze)
-    photo[almond & (distance <= share * width / 2)] = (130, 110, 90)
-    photo[almond & (distance <= 0.08 * width)] = (10, 8, 8)
-    photo[row - 2 : row, column + gaze : column + gaze + 2] = 255
-    return almond & (distance <= share * width / 2)
-
-
-@pytest.mark.parametrize("turn", [0, 1])
-@pytest.mark.parametrize("gaze", [-4, 0, 9])
-def test_irises_are_found_in_each_eye(gaze, turn):
-    photo, mask = flat((200, 150, 130), (70, 160)), np.zeros((70, 160), np.float32)
-    truth = draw_eye(photo, mask, 30, 42, 56, gaze, 0.4) | draw_eye(photo, mask, 36, 120, 50, gaze, 0.5)
-    photo, mask, truth = (np.ascontiguousarray(np.rot90(array, turn)) for array in (photo, mask, truth))
-    found, reasons = soft_masks.irises(photo, mask, np.zeros_like(mask))
-    assert reasons == []
-    assert (found <= mask).all()
-    both, either = np.minimum(found, truth).sum(), np.maximum(found, truth).sum()
-    assert both / either > 0.8
-
-
-def test_eyes_behind_glasses_and_without_an_iris_are_left():
-    photo, mask, glasses = flat((200, 150, 130), (70, 160)), *np.zeros((2, 70, 160), np.float32)
-    draw_eye(photo, mask, 30, 42, 56, 0, 0.45)
-    glasses[5:55, 2:14] = 1  # the frame, beside the eye
-    draw_eye(photo, mask, 36, 120, 50, 0, 0.45)
-    photo[:, 80:][mask[:, 80:] > 0] = (40, 30, 30)
-    found, reasons = soft_masks.irises(photo, mask, glasses)
-    assert not found.any()
-    assert reasons == ["behind glasses", "no iris to be seen"]
-    masks = {"eyes": mask, "glasses": glasses, "face": np.ones_like(mask)}
-    with refused(MakeupError, "eyes", "behind glasses"):
-        makeup.apply(photo, masks, Look(eyes=BLUE))
-    one = soft_masks.irises(photo, mask, np.zeros_like(mask))
-    assert (one[0][:, :80].any(), one[0][:, 80:].any(), len(one[1])) == (True, False, 1)
-    result, left = makeup.apply_to_faces(photo, [(np.s_[:, :], masks | {"glasses": 0 * mask})], Look(eyes=BLUE))
-    assert left == ["no iris to be seen"]
-    assert ((result != photo).any(-1) <= (one[0] > 0)).all()
-
-
 @pytest.mark.parametrize("color", [RED_BROWN, (0, 0, 0)])
 def test_dark_dye_covers_light_hair_and_keeps_its_texture(color):
     """Blond strands, L* about 60 to 85."""
@@ -415,7 +369,7 @@ def test_any_photo_and_mask(given_arrays, color, strength, lightness, radius):
     for soft in (
         soft_masks.fit(photo, mask, radius),
         soft_masks.strands(photo, mask, radius),
-        soft_masks.irises(photo, mask, np.zeros_like(mask))[0],
+        irises.find(photo, mask, np.zeros_like(mask))[0],
         soft_masks.near(mask, mask, radius),
     ):
         assert (soft.shape, soft.dtype) == (mask.shape, np.float32)
@@ -430,7 +384,7 @@ def test_any_labels(given_arrays, color, amount, strength):
     masks = soft_masks.part_masks(labels)
     asked = {part: color for part in makeup.LIGHTNESS if masks[part].any()}
     look = Look(**asked, smooth=amount if masks["skin"].any() else 0.0, strength=strength)
-    if "eyes" in asked and not soft_masks.irises(photo, masks["eyes"], masks["glasses"])[0].any():
+    if "eyes" in asked and not irises.find(photo, masks["eyes"], masks["glasses"])[0].any():
         with refused(MakeupError, "eyes"):
             makeup.apply(photo, masks, look)
     elif asked or look.smooth:
@@ -473,7 +427,7 @@ def test_sizes_that_differ():
         (makeup.smooth, mask, 1.0, 2),
         (soft_masks.fit, mask, 2),
         (soft_masks.strands, mask, 2),
-        (soft_masks.irises, mask, mask),
+        (irises.find, mask, mask),
         (makeup.apply, soft_masks.part_masks(mask.astype(int) * 17), Look(hair=RED)),
     ):
         with refused(MakeupError, "9x8", "8x9"):
