@@ -19,8 +19,8 @@ from keras_bisenet.utils.errors import MakeupError
 
 # Those that take a color -> how far their mean lightness goes to that of the color. Dye covers; dark eyes would glow.
 LIGHTNESS = {"hair": 1.0, "lips": 0.8, "eyes": 0.25, "brows": 1.0}
-# Above this exponent of the tone curve highlights would stand out as they do on no dark hair.
-_MOST_CONTRAST = 2.0
+# Above this exponent of the tone curve highlights would stand out as they do on no dark hair, and look pink in red.
+_MOST_CONTRAST = 1.3
 # Fractions of the size of the face: how far the edge of a mask may move to that of the photo (that of hair further, for
 # its curls), half the width of the spots that smoothing removes, and how far from the face hair may begin.
 _FEATHER = 0.012
@@ -156,6 +156,8 @@ def _apply(photo, masks, look):
         elif part == "hair":
             mask = soft_masks.near(masks[part], masks["face"], pixels(_NEAR))
             mask = soft_masks.strands(photo, mask, pixels(_STRANDS))
+            # Thin and dark like strands, and beside the hair.
+            mask *= 1 - np.max([masks[other] for other in ("brows", "eyes", "glasses")], axis=0)
         else:
             mask = soft_masks.fit(photo, masks[part], pixels(_FEATHER))
         result = recolor(result, mask, color, look.strength, LIGHTNESS[part])
@@ -166,8 +168,8 @@ def recolor(photo, mask, color, strength=1.0, lightness=0.5):
     """Moves a part to a color and keeps its light and shade.
 
     In Lab, with the color's `L*, a*, b*`: the lightness of the part goes through the curve `100 (L / 100)^g`, which
-    keeps black and white and moves the part's mean to `mean + lightness (L* - mean)`. Where this takes a `g` above 2,
-    as from blond to black, it is 2, and `L + 16` is scaled for the rest, as by less light. The chroma becomes that of
+    keeps black and white and moves the part's mean to `mean + lightness (L* - mean)`. Where this takes a `g` above 1.3,
+    as from blond to brown, it is 1.3, and `L + 16` is scaled for the rest, as by less light. The chroma becomes that of
     the color: `f (a*, b*)`, where `f = min(1, (L + 16) / (L* + 16), 1.4 (100 - L) / (100 - L*))` of the new lightness.
     In shade this is what less light does to the color (X, Y and Z times k are L + 16, a and b times the cube root of
     k), and towards white it makes room for highlights.

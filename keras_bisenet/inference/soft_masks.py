@@ -26,7 +26,10 @@ _FACE = ("skin", "nose", "l_brow", "r_brow", "l_eye", "r_eye", "mouth", "u_lip",
 _DOUBT = 0.3
 
 # Distance of two colors, RGB 0..255, that hair and what is beside it need to tell how much of each is in a pixel.
-_DISTINCT = 25.0
+_DISTINCT = 15.0
+# How far loose strands are followed, in widths of that band, and the share of hair from which a pixel is of a strand.
+_REACH = 3
+_LINE = 0.2
 # Variance of RGB 0..255 below which the guided filter sees no edge. (On 0..1 OpenCV's takes all colors for one.)
 _EDGE = 3.0**2
 
@@ -139,14 +142,15 @@ def near(mask, face, radius):
 def strands(photo, mask, radius):
     """A mask of hair that follows its strands: how much of each pixel near the edge is hair, by its color.
 
-    It is that of `fit`, less what is not hair: in a band along the edge and outside of it, a color `I` lies between the
-    mean color `F` of the hair beyond the band and that of what else is near, `B`. The part of hair in it is
-    `(I - B) (F - B) / |F - B|^2`, which counts as far as the two colors differ.
+    In a band along the edge and outside of it, a color `I` lies between the mean color `F` of the hair beyond the band
+    and that of what else is near, `B`. The part of hair in it is `(I - B) (F - B) / |F - B|^2`, which counts as far as
+    the two colors differ. By this the mask of `fit` is less what is not hair, and more the loose strands: thin lines of
+    hair's color that begin at the hair.
 
     Args:
         photo: `[H, W, 3]` uint8 RGB.
         mask: `[H, W]` float, 0..1.
-        radius: pixels; half the width of the band.
+        radius: pixels; half the width of the band. Strands are followed as far as three times that, and are less wide.
 
     Returns:
         `[H, W]` float32, 0..1.
@@ -155,7 +159,7 @@ def strands(photo, mask, radius):
         MakeupError: the sizes differ.
     """
     result = fit(photo, mask, radius)
-    box = box_of(result)
+    box = box_of(result, _REACH * radius)
     if not mask[box].size:
         return result
     colors, hair = photo[box].astype(np.float32), (mask[box] >= 0.5).astype(np.float32)
@@ -166,8 +170,26 @@ def strands(photo, mask, radius):
     amount = (((colors - beside) * way).sum(-1) / np.maximum(length, 1)).clip(0, 1)
     certain = np.where(seen & seen_beside, length / (length + _DISTINCT**2), 0)
     band = (beyond[0] == 0) & (beyond[1] == 0)
-    result[box] *= np.where(band | (hair == 0), 1 - certain * (1 - amount), 1)
+    edge = result[box] * np.where(band | (hair == 0), 1 - certain * (1 - amount), 1)
+    result[box] = np.maximum(edge, _lines(np.where(hair > 0, 1, certain * amount), edge, hair, radius))
     return result
+
+
+def _lines(amount, edge, hair, radius):
+    """The thin lines in `amount` that begin at the hair: `[h, w]` float32, 0..1."""
+    # An opening keeps what is wide, as a background of the color of the hair.
+    lines = 1.5 * cv2.morphologyEx(amount.astype(np.float32), cv2.MORPH_TOPHAT, _disc(max(1, round(0.6 * radius))))
+    lines *= cv2.dilate(hair, _disc(_REACH * radius))
+    count, pieces = cv2.connectedComponents((np.maximum(lines, edge) > _LINE).astype(np.uint8))
+    begins = np.zeros(count, np.float32)
+    begins[pieces[hair > 0]] = 1
+    begins[0] = 0
+    # Their soft sides are below the threshold.
+    return (lines * cv2.dilate(begins[pieces], _disc(1))).clip(0, 1)
+
+
+def _disc(radius):
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 
 
 def _mean_nearby(colors, weights, reach):
