@@ -95,7 +95,12 @@ def find_parts(path, photo, options):
         return [soft_masks.part_masks_of_face(photo, face, parser) for face in faces]
     scale = min(1, LONGEST_SIDE / max(size))
     small = images.resize(photo, tuple(max(1, round(side * scale)) for side in size))
-    return [(np.s_[:, :], soft_masks.part_masks(parser.probabilities(small), size, parser.class_names))]
+    masks = soft_masks.part_masks(parser.probabilities(small), size, parser.class_names)
+    if not soft_masks.has_face(masks):
+        raise MakeupError(
+            f"{path}: no face found; expected a close-up of one; give another photo, or --detect for small faces"
+        )
+    return [(np.s_[:, :], masks)]
 
 
 def run(options):

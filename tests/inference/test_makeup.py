@@ -200,6 +200,7 @@ def test_masks_hold_the_classes_of_each_part():
         "brows": ["l_brow", "r_brow"],
         "skin": ["skin", "nose", "neck"],
         "face": ["skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "u_lip", "l_lip"],
+        "nose": ["nose"],
         "glasses": ["eye_g"],
     }
     assert {mask.dtype for mask in masks.values()} == {np.dtype(np.float32)}
@@ -586,6 +587,7 @@ def given(tmp_path, labels_file):
         ("colors.png", np.zeros((240, 240, 3), np.uint8)),
         ("wall.png", flat((200, 200, 190), (300, 200))),
         ("long.png", flat(9, (2, 8192))),
+        ("suit.png", images.read(images.BUNDLED)[170:]),
     ):
         Image.fromarray(photo).save(tmp_path / name)
     (tmp_path / "file").write_text("no folder")
@@ -606,7 +608,9 @@ def given(tmp_path, labels_file):
         ("--hair red --model none.h5", "none.h5"),
         ("--hair red --labels small.png", "small.png: is 10x20, the photo 240x240"),
         ("--hair red --labels colors.png", "colors.png: label is a RGB PNG"),
-        ("--hair red --image wall.png --output mine.png", "no hair found"),
+        ("--hair red --image wall.png --output mine.png", "wall.png: no face found"),
+        ("--hair red --image suit.png", "suit.png: no face found"),
+        ("--hair red --image suit.png --detect", "suit.png: no face found"),
         ("--hair red --image wall.png --output mine.png --detect", "wall.png: no face found"),
         ("--hair red --labels labels.png --detect", "--labels"),
         ("--hair red --detect --min_confidence 2", "min_confidence is 2"),
