@@ -29,6 +29,8 @@ _DOUBT = 0.3
 _NOSE = 0.005
 # Distance of two colors, RGB 0..255, that hair and what is beside it need to tell how much of each is in a pixel.
 _DISTINCT = 15.0
+# The same for strands, since blond hair and lit skin are hardly distinct.
+_CLEAR = 50.0
 # How far loose strands are followed, in widths of that band, and the share of hair from which a pixel is of a strand.
 _REACH = 3
 _LINE = 0.2
@@ -175,10 +177,10 @@ def strands(photo, mask, radius):
     way = of_hair - beside
     length = (way**2).sum(-1)
     amount = (((colors - beside) * way).sum(-1) / np.maximum(length, 1)).clip(0, 1)
-    certain = np.where(seen & seen_beside, length / (length + _DISTINCT**2), 0)
+    certain, clear = (np.where(seen & seen_beside, length / (length + least**2), 0) for least in (_DISTINCT, _CLEAR))
     band = (beyond[0] == 0) & (beyond[1] == 0)
     edge = result[box] * np.where(band | (hair == 0), 1 - certain * (1 - amount), 1)
-    result[box] = np.maximum(edge, _lines(np.where(hair > 0, 1, certain * amount), edge, hair, radius))
+    result[box] = np.maximum(edge, _lines(np.where(hair > 0, 1, clear * amount), edge, hair, radius))
     return result
 
 
@@ -200,10 +202,13 @@ def _disc(radius):
 
 
 def _mean_nearby(colors, weights, reach):
-    """Mean colors of the pixels within reach of each, by weights `[H, W]`; and where there are any."""
-    side = (2 * reach + 1,) * 2
-    total = cv2.blur(weights, side)
-    mean = cv2.blur(colors * weights[..., np.newaxis], side) / np.maximum(total, 1e-4)[..., np.newaxis]
+    """Mean colors of the pixels within reach of each, by weights `[H, W]` and a Gaussian; and where there are any."""
+
+    def blurred(array):
+        return cv2.GaussianBlur(array, (4 * reach + 1,) * 2, reach / 2, borderType=cv2.BORDER_REFLECT)
+
+    total = blurred(weights)
+    mean = blurred(colors * weights[..., np.newaxis]) / np.maximum(total, 1e-4)[..., np.newaxis]
     return mean, total > 1e-3
 
 

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.common.processes import ROOT
 from benchmarks.detection import composites
 from benchmarks.detection import run as detection
+from benchmarks.makeup import run as makeup
 from benchmarks.networks import run as networks
 from benchmarks.passes import run as passes
 from benchmarks.quantization import run as quantization
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 RECORDS = {
     "detection/detection.json": detection,
+    "makeup/makeup.json": makeup,
     "passes/passes.json": passes,
     "quantization/quantization.json": quantization,
     "quantization/quantize_aware.json": run_aware,
@@ -89,6 +91,15 @@ def all_but(*wrong, count=6):
 SECONDS = {"keras": [0.9, 9.0], "torch": [1.0, 10.0], "pipeline": [0.3, 3.0], "pipeline_uncached": [0.4, 4.0]}
 SMALL = dict.fromkeys((*run_parity.VALUES, "path"), 1e-9)
 STEPS = [dict.fromkeys(("float64", "float32"), found) for found in (SMALL | {"statistics": 0.02}, SMALL)]
+
+
+def makeup_of(partly, rim, strands):
+    """20 irises, and two portraits, one without strands, beside whose guided filter leaves a rim of 6 and takes 0.1."""
+    hair = {"rim": [rim - 1, rim + 1], "strands": [strands, None], "between": [0.0, 0.0]}
+    guided = {"rim": [6.0, 6.0], "strands": [0.1, None], "between": [0.0, 0.0]}
+    return {"irises": {"partly": partly, "whole": 20 - partly}, "hair": {makeup.OURS: hair, makeup.GUIDED: guided}}
+
+
 CASES = {
     "throughput": (throughput, folder(), [True] * 3),
     "throughput of int8": (throughput, folder(int8=11.1), [False, True, True]),
@@ -111,6 +122,10 @@ CASES = {
     "faces": (detection, faces(19, 1, small=9), [True, True]),
     "faces that are missed": (detection, faces(18, 1), [False, True]),
     "faces that are none": (detection, faces(false=[[50.0, 0.91]]), [True, False]),
+    "makeup": (makeup, makeup_of(3, rim=4.0, strands=0.2), [True, True, True]),
+    "irises in part": (makeup, makeup_of(4, rim=4.0, strands=0.2), [False, True, True]),
+    "a rim": (makeup, makeup_of(3, rim=6.1, strands=0.2), [True, False, True]),
+    "strands that are left": (makeup, makeup_of(3, rim=4.0, strands=0.09), [True, True, False]),
     "training": (training, {"size": 256, "batch_size": 10, "seconds": SECONDS}, [True, True, False]),
     # In float64 every step counts, in float32 the last.
     "a first step that differs": (run_parity, {"steps": STEPS}, [False, True]),
