@@ -36,6 +36,7 @@ def refuses(script, flags, name):
         (("--image_size", "wide"), "wide"),
         (("--precisions", "int4"), "int4"),
         (("--target", "mediapipe", "--output", "labels"), "labels"),
+        (("--target", "npu", "--precisions", "float32"), "float32"),
         (("--calibration_count", "3"), "int8"),
         (("--checkpoint", "missing.pth"), "missing.pth"),
         (("--checkpoint", "missing.keras"), "missing.keras"),

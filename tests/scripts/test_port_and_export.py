@@ -213,6 +213,21 @@ def test_mediapipe_gets_scores_and_says_how_to_read_them(tmp_path):
 
 
 @pytest.mark.slow
+def test_npu_gets_whole_numbers_and_says_what_is_left_to_do(tmp_path):
+    process = command("--output_dir", tmp_path, "--target", "npu", "--checkpoint", "fast", "--image_size", "96x160")
+    assert process.returncode == 0, process.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [check["name"] for check in report["comparisons"]][-1] == "int8"
+    file = report["files"]["face_parsing_int8.tflite"]
+    assert file["outputs"] == [{"name": "scores", "shape": [1, 12, 20, 19], "dtype": "int8"}]
+    assert (file["kind"], file["float_ops"]) == ("int8 weights, int8 activations", {})
+    assert file["metadata"]["post_processing"]["size"] == [96, 160]
+    assert file["refused"]["Coral Edge TPU"] == {}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "post_processing: scale" in page and "Coral Edge TPU" in page
+
+
+@pytest.mark.slow
 def test_other_layout_backbone_classes_photos_and_output(tmp_path):
     checkpoint, photos = tmp_path / "c.pt", tmp_path / "photos"
     state = {f"module.{key}": torch.tensor(array) for key, array in random_state("resnet34", "yakhyo", 5).items()}
@@ -308,11 +323,12 @@ def test_no_space_left(tmp_path, megabytes):
         (["--image_size", "31"], ["'31'", "HEIGHTxWIDTH", "32"]),
         (["--precisions", "float32,float8"], ["'float8'", "float32, float16, dynamic, int8"]),
         (["--precisions", ""], ["float32, float16, dynamic, int8"]),
-        (["--output", "mask"], ["--output=mask", "labels|logits|probabilities|all_heads"]),
+        (["--output", "mask"], ["--output=mask", "labels|logits|probabilities|scores|all_heads"]),
         (["--input", "int8"], ["--input=int8", "uint8|float32"]),
-        (["--target", "tfjs"], ["--target=tfjs", "litert|mediapipe|saved_model"]),
+        (["--target", "tfjs"], ["--target=tfjs", "litert|mediapipe|npu|saved_model"]),
         (["--calibration_count", "0"], ["--calibration_count=0"]),
         (["--target", "mediapipe", "--input", "float32"], ["mediapipe", "'float32'", "uint8"]),
+        (["--target", "npu", "--precisions", "float16"], ["npu", "'float16'", "int8"]),
         (["stray", "more"], ["unexpected arguments: stray more"]),
     ],
 )
