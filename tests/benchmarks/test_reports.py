@@ -10,6 +10,7 @@ from benchmarks.detection import composites
 from benchmarks.detection import run as detection
 from benchmarks.makeup import run as makeup
 from benchmarks.networks import run as networks
+from benchmarks.npu import run as npu
 from benchmarks.passes import run as passes
 from benchmarks.quantization import run as quantization
 from benchmarks.quantization import run_aware
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.slow
 RECORDS = {
     "detection/detection.json": detection,
     "makeup/makeup.json": makeup,
+    "npu/npu.json": npu,
     "passes/passes.json": passes,
     "quantization/quantization.json": quantization,
     "quantization/quantize_aware.json": run_aware,
@@ -88,6 +90,12 @@ def all_but(*wrong, count=6):
     return [number not in wrong for number in range(count)]
 
 
+def npu_file(same=0.996, milliseconds=10.5):
+    """A file for NPUs beside an int8 file of 10 ms."""
+    files = {"npu": {"same_labels": {"mean": same}, "milliseconds": [milliseconds] * 3}}
+    return {"files": files | {"int8": {"milliseconds": [10.0] * 3}}}
+
+
 SECONDS = {"keras": [0.9, 9.0], "torch": [1.0, 10.0], "pipeline": [0.3, 3.0], "pipeline_uncached": [0.4, 4.0]}
 SMALL = dict.fromkeys((*run_parity.VALUES, "path"), 1e-9)
 STEPS = [dict.fromkeys(("float64", "float32"), found) for found in (SMALL | {"statistics": 0.02}, SMALL)]
@@ -119,6 +127,9 @@ CASES = {
     "a thread more": (soak, long_runs(extra=3), all_but(3)),
     "labels that change": (soak, long_runs(changed=1), all_but(4)),
     "a loss that stays": (soak, long_runs(losses=(2.0, 2.0)), all_but(5)),
+    "a file for NPUs": (npu, npu_file(), [True, True]),
+    "a file for NPUs with other labels": (npu, npu_file(same=0.9959), [False, True]),
+    "a file for NPUs that takes long": (npu, npu_file(milliseconds=10.51), [True, False]),
     "faces": (detection, faces(19, 1, small=9), [True, True]),
     "faces that are missed": (detection, faces(18, 1), [False, True]),
     "faces that are none": (detection, faces(false=[[50.0, 0.91]]), [True, False]),
