@@ -46,6 +46,9 @@ class FaceParser:
         isolated: whether a `.tflite` runs in a process of its own, for files from strangers: a crash, a hang or a lack
             of memory is a `CrashError`, and the next photo gets another process. `isolation.Limits` in place of True
             says how much time and memory it may take. `close`, or `with`, ends the process.
+        accelerator: what runs a `.tflite`: `"cpu"`, `"gpu"`, `"npu"`, or `"auto"` for the fastest. An accelerator that
+            is missing, or whose labels of a portrait are not those of the CPU, leaves the file to the CPU, with a
+            warning (with `"auto"` without). See `ops`.
 
     Attributes:
         image_size: (height, width), or None if each photo is taken as it is.
@@ -56,7 +59,7 @@ class FaceParser:
 
     Raises:
         ModelError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
-            several of one size and no such name.
+            several of one size and no such name; or the accelerator is none.
         ImageError: faces are to be found, and what finds them is not installed or a number is out of range.
 
     Example:
@@ -83,9 +86,15 @@ class FaceParser:
         min_face: float = detection.MIN_FACE,
         min_confidence: float = detection.MIN_CONFIDENCE,
         isolated: bool | isolation.Limits = False,
+        accelerator: str = "cpu",
     ) -> None:
         self._detector = detection.Detector(min_face, min_confidence) if detect else None
-        options = {"num_threads": num_threads, "normalization": normalization, "output": output}
+        options = {
+            "num_threads": num_threads,
+            "normalization": normalization,
+            "output": output,
+            "accelerator": accelerator,
+        }
         self._network = _open(locate(model), image_size, isolated, options)
         self._name = pathlib.Path(model).name if isinstance(model, str | os.PathLike) else type(model).__name__
         self._locks: dict[int, threading.Lock] = {}
@@ -99,7 +108,16 @@ class FaceParser:
     def __repr__(self) -> str:
         size = "photos of any size" if self.image_size is None else "x".join(map(str, self.image_size))
         faces = ", faces found first" if self._detector else ""
-        return f"FaceParser({self._name}: {size}, {self.num_classes or 'an unknown number of'} classes{faces})"
+        ops = "".join(f", {count} ops on the {name.upper()}" for name, count in self.ops.items())
+        return f"FaceParser({self._name}: {size}, {self.num_classes or 'an unknown number of'} classes{ops}{faces})"
+
+    @property
+    def ops(self) -> dict[str, int]:
+        """Number of the ops of a `.tflite` that `"cpu"`, `"gpu"` and `"npu"` run, where it is not 0; else empty.
+
+        It changes if an accelerator fails: the CPU goes on, with a warning.
+        """
+        return getattr(self._network, "ops", {})
 
     def __enter__(self) -> "FaceParser":
         return self
@@ -245,8 +263,9 @@ def _open(model, image_size, isolated, options):
     if suffix not in (None, ".keras"):
         names = ", ".join(NAMES)
         raise ModelError(f"{model}: unknown kind of model; expected a .tflite or .keras file, or one of {names}")
-    if isolated:
-        raise ModelError(f"{model}: isolated is for .tflite files; nothing of a .keras file is run but its numbers")
+    if isolated or options["accelerator"] != "cpu":
+        option = "isolated" if isolated else "accelerator"
+        raise ModelError(f"{model}: {option} is for .tflite files; leave it out")
     if hasattr(model, "labels"):
         return model
     if suffix is None:

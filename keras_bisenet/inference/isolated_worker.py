@@ -2,10 +2,11 @@
 
 It reads requests from its standard input and writes a reply to each to its standard output:
 
-    {"path", "seconds", "memory", and other options} -> {"image_size", "num_classes", "classes", "warnings"}
+    {"path", "seconds", "memory", and other options} -> {"image_size", "num_classes", "classes"}
     {"method"} of the photo in the shared memory     -> {"shape", "dtype"} of the result there
 
-A `ModelError` is replied as {"error": message}. Any other error ends the process, and so does the end of its input.
+Each reply also has the "ops" of the network, and the "warnings" of the request. A `ModelError` is replied as
+{"error": message}. Any other error ends the process, and so does the end of its input.
 """
 
 import contextlib
@@ -33,14 +34,11 @@ class _Server:
         self._key, self._network, self._memory = key, None, None
 
     def open(self, options):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            network = self._network = predictors.TFLiteNetwork(**options)
+        network = self._network = predictors.TFLiteNetwork(**options)
         return {
             "image_size": network.image_size,
             "num_classes": network.num_classes,
             "classes": network.classes and dataclasses.asdict(network.classes),
-            "warnings": [str(warning.message) for warning in caught],
         }
 
     def run(self, method):
@@ -54,6 +52,16 @@ class _Server:
             raise ModelError(f"returns {list(result.shape)} for photos of {list(network.image_size)}; expected no more")
         np.ndarray(result.shape, result.dtype, self._memory, begin)[:] = result
         return {"shape": result.shape, "dtype": result.dtype.name}
+
+    def reply(self, function, argument):
+        """What one of the two gives, or a `ModelError`; with what each of them may change and warn of."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                reply = function(argument)
+            except ModelError as error:
+                return {"error": str(error)}
+        return reply | {"ops": self._network.ops, "warnings": [str(warning.message) for warning in caught]}
 
 
 def main(key):
@@ -72,9 +80,12 @@ def main(key):
         options = isolation.receive(requests)
         seconds = options.pop("seconds")
         _limit_memory(options.pop("memory"))
-        isolation.send(replies, _reply(seconds, server.open, options))
+        function, argument = server.open, options
         while True:
-            isolation.send(replies, _reply(seconds, server.run, isolation.receive(requests)["method"]))
+            with _time_limit(seconds):
+                reply = server.reply(function, argument)
+            isolation.send(replies, reply)
+            function, argument = server.run, isolation.receive(requests)["method"]
 
 
 def _limit_memory(size):
@@ -83,14 +94,6 @@ def _limit_memory(size):
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
-
-
-def _reply(seconds, function, argument):
-    with _time_limit(seconds):
-        try:
-            return function(argument)
-        except ModelError as error:
-            return {"error": str(error)}
 
 
 @contextlib.contextmanager

@@ -66,10 +66,13 @@ class IsolatedNetwork:
         self._options = {"path": os.fspath(path), **options}
         self._worker = self._start()
         self._about = about = self._worker.about
-        for warning in about["warnings"]:
-            warnings.warn(warning, stacklevel=2)
         self.image_size, self.num_classes = self._worker.image_size, about["num_classes"]
         self.classes = about["classes"] and Classes(**{name: _tuple(each) for name, each in about["classes"].items()})
+
+    @property
+    def ops(self):
+        """See `TFLiteNetwork`."""
+        return self._worker.ops
 
     def labels(self, image):
         """See `TFLiteNetwork.labels`."""
@@ -106,6 +109,7 @@ class _Worker:
     Attributes:
         about: what it replied then, see `isolated_worker`.
         image_size: (height, width).
+        ops: see `TFLiteNetwork`.
     """
 
     def __init__(self, path, limits, folder, options):
@@ -168,6 +172,9 @@ class _Worker:
             send(self._process.stdin, request)
             reply = receive(self._process.stdout)
             if "error" not in reply:
+                for warning in reply.pop("warnings"):
+                    warnings.warn(warning, stacklevel=2)
+                self.ops = reply.pop("ops")
                 return read(reply)
         except (EOFError, LookupError, OSError, OverflowError, TypeError, ValueError) as error:
             self.end()

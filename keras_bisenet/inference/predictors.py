@@ -6,19 +6,23 @@ All have the attributes `image_size` ((height, width), or None for any), `num_cl
 """
 
 import os
+import time
+import warnings
 
 import numpy as np
 
 from keras_bisenet import classes
 from keras_bisenet.inference import model_io
-from keras_bisenet.tflite import flatbuffer
+from keras_bisenet.tflite import accelerators, flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
-from keras_bisenet.utils import resizing
+from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ModelError
 from keras_bisenet.utils.text_files import shown
 
 # What the runner calls the inner tensor with the scores.
 _SCORES = "scores"
+# Share of labels of a portrait that an accelerator has to have in common with the CPU. It may compute in 16 bits.
+_LEAST_AGREEMENT = 0.99
 # Most bytes of tensors that are held at a time for their sake. Ours need 0.2 GB at 512x512, and 3.3 GB at 2048x2048.
 _MAX_PRESERVED = 2**32
 
@@ -32,20 +36,80 @@ class TFLiteNetwork:
         image_size: (height, width) or None; for a file that takes any size.
         normalization: see `model_io.read`.
         output: name of the output that counts; see `model_io.read`.
+        accelerator: one of `accelerators.ACCELERATORS`. An accelerator has to say on a portrait, twice, what the CPU
+            says, or the CPU runs the file, with a warning; and so it does once the accelerator fails. `"auto"` takes
+            the fastest one without a warning. Scores behind labels are computed on the CPU.
+
+    Attributes:
+        ops: dict, accelerator -> number of the file's ops that it runs.
 
     Raises:
         ModelError: the file is missing, damaged, no segmentation model, of another size, or LiteRT cannot run it; or
             it has no such output, or several and nothing tells which one counts.
     """
 
-    def __init__(self, path, num_threads=None, image_size=None, normalization=None, output=None):
+    def __init__(self, path, num_threads=None, image_size=None, normalization=None, output=None, accelerator="cpu"):
+        if accelerator not in accelerators.ACCELERATORS:
+            known = ", ".join(accelerators.ACCELERATORS)
+            raise ModelError(f"accelerator is {accelerator!r}; expected one of {known}")
         self._path, self._threads = path, num_threads
         self._content, self._model = flatbuffer.load(path)
         self._io = model_io.read(path, self._content, image_size, normalization, self._model, output)
         self._runner = self._open()
         self._scores_runner = None
+        self.ops = {"cpu": len(self._model.subgraphs[0].operators)}
         self.image_size, self.num_classes = self._io.image_size, self._io.num_classes
         self.classes = self._io.classes or (self.num_classes and classes.of_count(self.num_classes)) or None
+
+        if accelerator != "cpu":
+            self._accelerate(accelerator)
+
+    def _accelerate(self, accelerator):
+        problem = None
+        for name in ("npu", "gpu") if accelerator == "auto" else [accelerator]:
+            try:
+                runner = self._checked(name, is_to_win=accelerator == "auto")
+            except accelerators.UnavailableError as error:
+                problem = f"the {name.upper()} does not run it: {error}; the CPU does"
+                continue
+            self._runner, self.ops = runner, runner.ops
+            if "cpu" not in runner.ops:
+                return
+            problem = f"the {name.upper()} runs {runner.ops[name]} of its ops, the CPU the other {runner.ops['cpu']}"
+            break
+        if accelerator != "auto":
+            warnings.warn(f"{self._path}: {problem}", stacklevel=2)
+
+    def _checked(self, accelerator, is_to_win):
+        """An `AcceleratedRunner` that says what the CPU says.
+
+        GPUs were seen that compute nothing and report no error, and others whose first results alone are right.
+
+        Args:
+            accelerator: its name.
+            is_to_win: whether it has to be faster, too.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        runner = accelerators.AcceleratedRunner(self._content, self._model, accelerator, self._threads)
+        if is_to_win and runner.is_software:
+            raise accelerators.UnavailableError("it is a program on the CPU")
+        image = images.resize(images.read(images.BUNDLED), self.image_size)
+        with accelerators.log_captured():
+            (expected, _), seconds_of_cpu = self._timed(self._runner, image)
+            labels, seconds = self._timed(runner, image)
+        agreement = min((each == expected).mean() for each in labels)
+        if agreement < _LEAST_AGREEMENT:
+            raise accelerators.UnavailableError(f"{agreement:.1%} of its labels of a portrait are the CPU's")
+        if is_to_win and seconds > seconds_of_cpu:
+            raise accelerators.UnavailableError("it is slower")
+        return runner
+
+    def _timed(self, runner, image):
+        """The labels of two runs, and the seconds of the second."""
+        first, start = self._labels(runner, image), time.perf_counter()
+        return (first, self._labels(runner, image)), time.perf_counter() - start
 
     def _open(self, inner=None):
         try:
@@ -97,17 +161,29 @@ class TFLiteNetwork:
 
     def labels(self, image):
         """Class ids `[*image_size]`, integers, of an image `[*image_size, 3]` uint8 RGB."""
+        return self._or_on_cpu(self._labels, image)
+
+    def _or_on_cpu(self, function, image):
+        try:
+            return function(self._runner, image)
+        except accelerators.UnavailableError as error:
+            name = next(iter(self.ops)).upper()
+            warnings.warn(f"{self._path}: the {name} runs it no longer: {error}; the CPU does", stacklevel=2)
+        self._runner, self.ops = self._open(), {"cpu": sum(self.ops.values())}
+        return function(self._runner, image)
+
+    def _labels(self, runner, image):
         io = self._io
         if io.returns_labels:
-            result = self._run(self._runner, image, io.output)
+            result = self._run(runner, image, io.output)
             same = result.size == np.prod(io.image_size)
             return result.reshape(io.image_size) if same else self._of_rank(result.squeeze(), 2)
-        scores = self._run_scores(self._runner, image, io.output)
+        scores = self._run_scores(runner, image, io.output)
         if io.aligned and not io.one_score:
             return resizing.aligned_labels(scores, io.image_size)
         # A network without its last resize: between coarse scores lie finer borders than between coarse labels. Of one
         # score a pixel, class 1 is where a probability is above 0.5, or a logit above 0.
-        return self._resize(self._real(self._runner, scores, io.output)).argmax(-1)
+        return self._resize(self._real(runner, scores, io.output)).argmax(-1)
 
     def _resize(self, scores):
         resize = resizing.resize_aligned if self._io.aligned else resizing.resize_scores
@@ -117,7 +193,7 @@ class TFLiteNetwork:
         """The scores that the file returns, or that its labels are made of, `[h, w, C]` float32."""
         io = self._io
         if not io.returns_labels:
-            return self._real(self._runner, self._run_scores(self._runner, image, io.output), io.output)
+            return self._or_on_cpu(self._returned_scores, image)
         if io.scores is None:
             raise ModelError(
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
@@ -126,6 +202,10 @@ class TFLiteNetwork:
             self._check_memory()
             self._scores_runner = self._open({_SCORES: io.scores})
         return self._real(self._scores_runner, self._run_scores(self._scores_runner, image, _SCORES), _SCORES)
+
+    def _returned_scores(self, runner, image):
+        output = self._io.output
+        return self._real(runner, self._run_scores(runner, image, output), output)
 
     def logits(self, image):
         """Logits `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB; see `probabilities`.

@@ -11,6 +11,7 @@ from benchmarks.detection import run as detection
 from benchmarks.makeup import run as makeup
 from benchmarks.networks import run as networks
 from benchmarks.npu import run as npu
+from benchmarks.parsers import run as parsers
 from benchmarks.passes import run as passes
 from benchmarks.quantization import run as quantization
 from benchmarks.quantization import run_aware
@@ -29,6 +30,7 @@ RECORDS = {
     "detection/detection.json": detection,
     "makeup/makeup.json": makeup,
     "npu/npu.json": npu,
+    "parsers/parsers.json": parsers,
     "passes/passes.json": passes,
     "quantization/quantization.json": quantization,
     "quantization/quantize_aware.json": run_aware,

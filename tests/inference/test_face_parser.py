@@ -220,7 +220,8 @@ print(time.process_time())
 
 
 def test_it_says_what_it_is(parser):
-    assert repr(parser) == "FaceParser(default: 512x512, 19 classes)"
+    (count,) = parser.ops.values()
+    assert repr(parser) == f"FaceParser(default: 512x512, 19 classes, {count} ops on the CPU)"
 
 
 def test_none_is_what_opencv_gives_for_a_file_that_it_cannot_read(parser):
