@@ -125,6 +125,7 @@ def run(options):
     colors = {part: makeup.parse_color(text) for part, text in colors.items()}
     look = makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
     look.check()
+    detection.check_options(options.min_face, options.min_confidence, options.detect)
     if options.detect and options.labels is not None:
         raise MakeupError(
             "--detect and --labels are both given; expected one of them: the labels name the parts already"

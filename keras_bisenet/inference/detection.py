@@ -163,8 +163,16 @@ class Detector:
             yield Face(tuple(map(float, face["box"])), float(face["confidence"]), points)
 
 
-def check_options(min_face: float, min_confidence: float) -> None:
-    """Raises `ImageError` if a number is out of range, see `Detector`."""
+def check_options(min_face: float, min_confidence: float, detect: bool = True) -> None:
+    """Raises `ImageError` if a number is out of range, see `Detector`, or is given where no faces are to be found."""
+    for name, found, default in (
+        ("min_face", min_face, MIN_FACE),
+        ("min_confidence", min_confidence, MIN_CONFIDENCE),
+    ):
+        if not detect and found != default:
+            raise ImageError(
+                f"{name} is {found}, which counts only where faces are found first; add detect, or leave it out"
+            )
     if not min_face >= 10:
         raise ImageError(f"min_face is {min_face}; expected at least 10 pixels")
     if not 0 <= min_confidence <= 1:

@@ -60,7 +60,8 @@ class FaceParser:
     Raises:
         ModelError: the file is missing, damaged, no such model, or takes another size; or it has no such output, or
             several of one size and no such name; or the accelerator is none.
-        ImageError: faces are to be found, and what finds them is not installed or a number is out of range.
+        ImageError: faces are to be found, and what finds them is not installed or a number is out of range; or no
+            faces are to be found, and there is such a number.
 
     Example:
         >>> parser = FaceParser()
@@ -88,6 +89,7 @@ class FaceParser:
         isolated: bool | isolation.Limits = False,
         accelerator: str = "cpu",
     ) -> None:
+        detection.check_options(min_face, min_confidence, detect)
         self._detector = detection.Detector(min_face, min_confidence) if detect else None
         options = {
             "num_threads": num_threads,

@@ -302,6 +302,12 @@ def test_numbers_out_of_range(options, named):
         FaceParser(detect=True, **options)
 
 
+@pytest.mark.parametrize("options", [{"min_face": 50}, {"min_confidence": 0.5}])
+def test_numbers_that_count_for_nothing(options):
+    with refused(ImageError, *options):
+        FaceParser(**options)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (19, 400), (64, 48), (300, 300)])
 def test_where_no_face_is_none_is_found(detector, shape):
     for photo in (np.zeros((*shape, 3), np.uint8), np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)):

@@ -614,6 +614,8 @@ def given(tmp_path, labels_file):
         ("--hair red --image wall.png --output mine.png --detect", "wall.png: no face found"),
         ("--hair red --labels labels.png --detect", "--labels"),
         ("--hair red --detect --min_confidence 2", "min_confidence is 2"),
+        ("--hair red --min_confidence 0.5", "min_confidence is 0.5"),
+        ("--hair red --min_face 50", "min_face is 50"),
         ("--hair red --image long.png --output a.webp --before_after", "a.webp: would be 2x16384"),
         ("--hair red --labels labels.png --output file/a.png", "cannot write to file"),
     ],

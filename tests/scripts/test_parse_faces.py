@@ -869,10 +869,19 @@ def test_results_of_other_faces_are_not_mixed_in(found, tmp_path, flags):
     assert "3 photos again: which faces are found changed" in process.stdout.splitlines()
 
 
-@pytest.mark.parametrize("flags", [["--min_confidence", "2"], ["--min_face", "3"]])
-def test_numbers_of_faces_out_of_range(found, tmp_path, flags):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--min_confidence", "2", "--detect"],
+        ["--min_face", "3", "--detect"],
+        # They would be ignored.
+        ["--min_confidence", "0.5"],
+        ["--min_face", "50"],
+    ],
+)
+def test_numbers_of_faces_that_are_out_of_range_or_of_no_use(found, tmp_path, flags):
     folder, _ = found
-    process = parse(folder / "*.png", "--detect", "--output_dir", tmp_path / "out", *flags)
+    process = parse(folder / "*.png", "--output_dir", tmp_path / "out", *flags)
     check_refused(process, flags[0].strip("-"), flags[1])
     assert not (tmp_path / "out").exists()
 

@@ -51,11 +51,11 @@ class Job:
 
         Raises:
             ImageError: another process writes into the folder, it cannot be written to, or what finds faces is missing
-                or gets a number out of range.
+                or gets a number out of range; or there are such numbers and no faces to find.
         """
+        detection.check_options(self.min_face, self.min_confidence, self.detect)
         if self.detect:
             detection.check()
-            detection.check_options(self.min_face, self.min_confidence)
         with locks.held(self.output_dir, ImageError):
             with self.writing():
                 for kind in results.KINDS:
