@@ -119,7 +119,7 @@ def run(options):
                 checks.add("keras", image, head, logits, ops.convert_to_numpy(results[head]))
             results = runner(photo[np.newaxis])
             checks.add(precision, image, heads[0], expected[heads[0]], results[heads[0]], results["labels"])
-    print(f"\n{checks.table()}\n")
+    print(f"\n{checks.overview()}\n")
     return not checks.failed()
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from weight_port.files import shown
 
 # The edges of the bins of a histogram of absolute errors: ten a decade.
 EDGES = np.geomspace(1e-9, 1e2, 111)
+
+# More comparisons than these are summarized.
+MOST_ROWS = 24
 
 _EXACT = "keras_float64"
 _NO_FILES: Mapping[str, str] = types.MappingProxyType({})
@@ -131,19 +134,61 @@ class Verification:
         """Names of the results of which any comparison fails, in order."""
         return list(dict.fromkeys(check.name for check in self.checks if not check.holds))
 
-    def table(self) -> str:
-        """One line a comparison, with a head line. `relative` is the error as a fraction of the largest |logit|."""
+    def overview(self) -> str:
+        """The table; of many comparisons first their summary, and of the table those alone that fail."""
+        if len(self.checks) <= MOST_ROWS:
+            return self.table(self.checks)
+        failed = [check for check in self.checks if not check.holds]
+        return self.summary() + (f"\n\n{self.table(failed[:MOST_ROWS])}" if failed else "")
+
+    def summary(self) -> str:
+        """One line for each head of each result, with a head line: its errors over all photos, and the worst photo."""
+        head = (
+            "compared",
+            "head",
+            "photos",
+            "worst |error|",
+            "mean |error|",
+            "same labels",
+            "worst",
+            "worst photo",
+            "",
+        )
+        rows: list[tuple[str, ...]] = [head]
+        for name, part in dict.fromkeys((check.name, check.head) for check in self.checks):
+            checks = [check for check in self.checks if (check.name, check.head) == (name, part)]
+            failed = sum(not check.holds for check in checks)
+            worst = max(checks, key=_severity)
+            differences = [check.difference for check in checks]
+            agreements = [difference.agreement for difference in differences]
+            rows.append(
+                (
+                    *(name, part, str(len(checks))),
+                    f"{np.max([difference.max_abs for difference in differences]):.2e}",
+                    f"{np.mean([difference.mean_abs for difference in differences]):.2e}",
+                    *(f"{np.mean(agreements):.4%}", f"{min(agreements):.4%}"),
+                    shown(worst.image),
+                    f"{failed} FAILED" if failed else "ok",
+                )
+            )
+        return _columns(rows)
+
+    def table(self, checks: Sequence[Check] | None = None) -> str:
+        """One line a comparison, with a head line. `relative` is the error as a fraction of the largest |logit|.
+
+        Args:
+            checks: some of the comparisons; None for all.
+        """
         head = ("compared", "image", "head", "max |error|", "relative", "mean |error|", "same labels", "")
         rows: list[tuple[str, ...]] = [head]
-        for check in self.checks:
+        for check in self.checks if checks is None else checks:
             difference = check.difference
             failure = check.tolerance.failure(difference)
             errors = (difference.max_abs, difference.relative, difference.mean_abs)
             statistics = (*(f"{error:.2e}" for error in errors), f"{difference.agreement:.4%}")
             verdict = "ok" if failure is None else f"FAILED: {failure}"
             rows.append((check.name, shown(check.image), check.head, *statistics, verdict))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return _columns(rows)
 
     def explain(self, files: Mapping[str, str] = _NO_FILES) -> list[str]:
         """What the failed comparisons mean: one sentence for each failed result, about the worst of its comparisons.
@@ -175,8 +220,14 @@ class Verification:
         return f"{proof}{file} differs on {where}: {worst.tolerance.failure(worst.difference)}"
 
 
+def _columns(rows):
+    """Text of rows of cells, one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
 def _severity(check):
-    """Sorts failed comparisons of one result: by the error where it is bounded, then by the labels; NaN is worst."""
+    """Sorts comparisons of one result: by the error where it is bounded, then by the labels; NaN is worst."""
     error = 0.0 if check.tolerance.relative is None else check.difference.relative
     return (float("inf") if np.isnan(error) else error), 1 - check.difference.agreement
 

@@ -4,6 +4,7 @@
 //   "width", "scheme": "light" or "dark",
 //   "overflow": pixels by which the page is wider than the window,
 //   "background": [red, green, blue] of the body,
+//   "hints": how many tables are said to scroll sideways,
 //   "broken": how many pictures cannot be shown,
 //   "requests": what was loaded but the page itself and data: URIs,
 //   "problems": errors and warnings of the console
@@ -27,6 +28,7 @@ const results = await open(executable, { "/": dirname(file) }, `/${basename(file
       const seen = await page.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
         background: getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number),
+        hints: [...document.querySelectorAll(".sideways")].filter((hint) => hint.checkVisibility()).length,
         broken: [...document.images].filter((image) => !(image.complete && image.naturalWidth)).length,
       }));
       const loaded = requests.splice(0).filter((url) => url !== page.url() && !url.startsWith("data:"));

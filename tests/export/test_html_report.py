@@ -387,5 +387,6 @@ def test_in_a_browser(failed_export):
         assert view["problems"] == []
         assert view["requests"] == []
         assert view["broken"] == 0
+        assert view["hints"] == (2 if view["width"] <= 375 else 0)
         assert view["overflow"] == 0, view
         assert (max(view["background"]) < 60) if view["scheme"] == "dark" else (min(view["background"]) > 200)

@@ -178,3 +178,19 @@ def test_what_is_compared_is_left_as_it_is():
 def test_an_unknown_name_is_an_error():
     with pytest.raises(KeyError, match="float8"):
         Verification().add("float8", "a.png", "logits", REFERENCE, REFERENCE)
+
+
+def test_many_comparisons_are_summarized():
+    checks = Verification()
+    for number in range(20):
+        checks.add("float32", f"{number}.png", "logits", REFERENCE, REFERENCE + (0 if number != 7 else 2e-3))
+        checks.add("float16", f"{number}.png", "logits", MANY, ALMOST if number == 3 else MANY)
+    head, *rows, _, titles, failed = (line.split() for line in checks.overview().splitlines())
+    assert rows == [
+        ["float32", "logits", "20", "2.00e-03", "1.00e-04", "100.0000%", "100.0000%", "7.png", "1", "FAILED"],
+        ["float16", "logits", "20", "1.00e+00", "1.00e-04", "99.9900%", "99.8000%", "3.png", "ok"],
+    ]
+    assert (head[0], titles[0], failed[:2], failed[7]) == ("compared", "compared", ["float32", "7.png"], "FAILED:")
+    few = Verification()
+    few.add("float32", "a.png", "logits", REFERENCE, REFERENCE)
+    assert few.overview() == few.table()
