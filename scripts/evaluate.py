@@ -15,11 +15,15 @@ Examples:
 
 import json
 import pathlib
+import sys
 
 import command
 from absl import flags
 
 from keras_bisenet.utils.errors import DataError, ModelError, UserError
+
+# Photos whose sides are compared with --image_size.
+LOOKED_AT = 100
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -52,6 +56,7 @@ def open_model(model, image_size):
     import weight_port
     from keras_bisenet import FaceParser
     from keras_bisenet.inference import predictors
+    from keras_bisenet.models.architecture import live_values
     from weight_port import manifest
     from weight_port.reference import torch_network
 
@@ -64,7 +69,9 @@ def open_model(model, image_size):
     state = weight_port.load(path)
     architecture = weight_port.recognize(state)
     reference = torch_network.Reference(state, architecture)
-    network = predictors.LogitsNetwork(lambda image: reference(image)[0], architecture.num_classes, image_size)
+    num_classes = architecture.num_classes
+    values = live_values(num_classes, architecture.backbone, architecture.width)
+    network = predictors.LogitsNetwork(lambda image: reference(image)[0], num_classes, image_size, values=values)
     return path, "pytorch", FaceParser(network)
 
 
@@ -77,15 +84,15 @@ def run(options):
     Raises:
         UserError: of either package.
     """
-    from tqdm import tqdm
-
     from keras_bisenet.data import folder, label_order
     from keras_bisenet.training import chart, evaluation
-    from keras_bisenet.utils import atomic, images
+    from keras_bisenet.utils import atomic, images, progress
     from weight_port import manifest
 
     size = None if options.image_size is None else images.parse_size(options.image_size)
     examples = folder.read_split(options.data_dir, options.split)[: options.limit]
+    if size is not None and (swapped := images.swapped(size, [example.image for example in examples[:LOOKED_AT]])):
+        print(f"note: {swapped}", file=sys.stderr)
     with atomic.staged(options.output_dir) as scratch:
         path, kind, parser = open_model(options.model, size)
         if parser.num_classes is None:
@@ -94,9 +101,9 @@ def run(options):
         _, bad = folder.check(examples, parser.num_classes, skip_bad=True)
         if bad:
             raise DataError(f"{bad[0]} ({len(bad)} of {len(examples)} cannot be evaluated on)")
-        progress = tqdm(examples, "evaluating", unit="photo", disable=None)
+        shown = progress.shown(examples, "evaluate")
         try:
-            evaluated = evaluation.evaluate(parser, progress, parser.num_classes)
+            evaluated = evaluation.evaluate(parser, shown, parser.num_classes)
         except UserError:
             raise
         except ValueError as error:  # a third-party file may predict anything

@@ -65,7 +65,7 @@ def run(options):
             name, photo = images.BUNDLED.name, images.read(images.BUNDLED, SIZE)
             reference = torch_network.Reference(state, architecture)
             pipeline.verify_port(network, name, photo, reference, checks)
-            pipeline.verify(network, {name: photo}, reference, checks)
+            pipeline.verify(network, [(name, photo)], reference, checks)
         print(f"\n{checks.table()}\n")
         if checks.failed():
             raise ExportError(

@@ -11,6 +11,7 @@ Examples:
   python scripts/port_and_export.py --target npu --calibration_images photos
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -66,14 +67,18 @@ def run(options):
     """
     # What needs no TensorFlow is looked at before it is started, which takes seconds.
     from keras_bisenet import classes
+    from keras_bisenet.export import memory
     from keras_bisenet.export.options import resolve
-    from keras_bisenet.utils import atomic, images
+    from keras_bisenet.utils import atomic, images, progress
     from keras_bisenet.utils.steps import Steps
     from weight_port import manifest, verification
 
+    # TensorFlow keeps what it has freed, unless it takes its memory from the system.
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     calibrated = options.calibration_images is not None or options.calibration_count is not None
     size = images.parse_size(options.image_size)
     export_options = resolve(options.target, size, options.input, options.output, options.precisions, calibrated)
+    memory.check_size(size)
     steps = Steps()
     checks = verification.Verification(options.tolerance)
     obsolete = []
@@ -83,15 +88,19 @@ def run(options):
             if options.labels is not None:
                 classes.read(options.labels)
             files = images.find(options.verify_images or images.BUNDLED)
-            photos = {file.name: images.read(file, size) for file in files}
-            if options.calibration_images is not None:
-                images.find(options.calibration_images)
+            calibrating = [] if options.calibration_images is None else images.find(options.calibration_images)
             with native_output.captured():
                 state, architecture, model = read(checkpoint.path)
+            network = architecture.num_classes, architecture.backbone, architecture.width
+            memory.check(*network, sum(tensor.size for tensor in state.values()), size)
+            for file in files:
+                images.read(file)  # one that cannot be read is named before the work begins
             if options.labels is None:
                 of_network = classes.beside(checkpoint.path, architecture.num_classes)
             else:
                 of_network = classes.check(options.labels, architecture.num_classes)
+        if swapped := images.swapped(size, [*files, *calibrating]):
+            print(f"note: {swapped}", file=sys.stderr)
         with steps("start TensorFlow and PyTorch"):
             with native_output.captured():
                 import keras_bisenet.models.bisenet
@@ -108,10 +117,10 @@ def run(options):
             examples = calibration.choose(size, options.calibration_images, options.calibration_count)
         if model is None:
             with steps(f"port {architecture}"):
-                model = keras_bisenet.BiSeNet(architecture.num_classes, architecture.backbone, architecture.width)
+                model = keras_bisenet.BiSeNet(*network)
                 weight_port.apply(state, model.variables, architecture)
-        image, photo = next(iter(photos.items()))
-        with steps("verify the port in float64"):
+        image, photo = files[0].name, images.read(files[0], size)
+        with steps("verify the Keras model in float64"):
             reference = torch_network.Reference(state, architecture)
             pipeline.verify_port(model, image, photo, reference, checks)
         info = metadata.ModelInfo(
@@ -124,6 +133,7 @@ def run(options):
             model, folder, export_options, info, examples.images, steps, pathlib.Path(options.output_dir)
         )
         with steps("verify against PyTorch"):
+            photos = ((file.name, images.read(file, size)) for file in progress.shown(files, "verify"))
             expected, labels = pipeline.verify(model, photos, reference, checks, written, folder, export_options)
         with steps("draw preview.png"):
             of_files = {name: found for name, found in labels.items() if name != "keras"}
@@ -144,7 +154,7 @@ def run(options):
         )
         summary.write(folder, figures, evidence)
 
-    print(f"\n{checks.table()}\n\n{summary.summary(figures)}")
+    print(f"\n{checks.overview()}\n\n{summary.summary(figures)}")
     if examples.images:
         print(f"int8 was calibrated on {examples}")
     print(f"everything is in {command.one_line(options.output_dir)}; begin with report.html")

@@ -1,5 +1,6 @@
 """How TFLiteConverter is called: a Keras model in, the bytes of a `.tflite` file out."""
 
+import functools
 import gc
 import warnings
 from collections.abc import Sequence
@@ -13,10 +14,8 @@ from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize
 from keras_bisenet.models.bisenet import BiSeNet
 from keras_bisenet.tflite import flatbuffer, metadata
-from keras_bisenet.utils import native_output
+from keras_bisenet.utils import images, native_output
 from keras_bisenet.utils.errors import ConversionError, ExportError
-
-# What `--precisions` offers.
 
 
 def check_backend() -> None:
@@ -106,7 +105,8 @@ def optimize(deployed: keras.Model, precision: str, photos: Sequence[np.ndarray]
         return optimized
     if photos is None:
         photos = calibration.variations(deployed.input.shape[1:3]).images
-    statistics = calibration.measure(optimized, [deployment.encode(photo, deployed) for photo in photos])
+    inputs = images.Lazy(functools.partial(deployment.encode, model=deployed), photos)
+    statistics = calibration.measure(optimized, inputs)
     return quantize.quantize(*equalization.equalize(optimized, statistics))
 
 

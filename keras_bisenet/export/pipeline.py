@@ -140,17 +140,18 @@ def verify_port(model, image, photo, reference, verification):
     inputs = ops.convert_to_numpy(normalize(photo[np.newaxis], "float64"))
     results = run(inputs)
     for head, expected in zip(HEADS, reference(inputs), strict=True):
-        verification.add("keras_float64", image, head, expected, results[head])
+        verification.add("keras_float64", image, head, expected, results.pop(head))
 
 
 def verify(model, photos, reference, verification, files=types.MappingProxyType({}), folder=None, options=None):
     """Compares the Keras model, all heads, and every file with the reference, which runs once a photo.
 
-    A file that returns labels or probabilities is run with its logits as one more result.
+    A file that returns labels or probabilities is run with its logits as one more result. One photo, and one file that
+    runs, are held in memory at a time.
 
     Args:
         model: a `BiSeNet`, float32.
-        photos: dict, name -> `[H, W, 3]` uint8 RGB.
+        photos: iterable of pairs (name, `[H, W, 3]` uint8 RGB), at least one.
         reference: called with normalized `[1, H, W, 3]` float32 or float64, gives the logits of `HEADS` in that
             precision, each `[1, H, W, classes]`.
         verification: gets each comparison: `verification.add(name, image, head, reference, result, labels)`.
@@ -162,21 +163,22 @@ def verify(model, photos, reference, verification, files=types.MappingProxyType(
         The labels `[H, W]` of the first photo: the reference's, and dict `"keras"`, precision or `"saved_model"` -> its
         own.
     """
-    runners = {precision: file.runner(scores=True) for precision, file in files.items()}
+    runners = {precision: functools.partial(file.runner, scores=True) for precision, file in files.items()}
     if options is not None and options.target == saved_model.NAME:
-        runners[saved_model.NAME] = saved_model.Runner(folder)
+        runners[saved_model.NAME] = functools.cache(functools.partial(saved_model.Runner, folder))
     run = _compiled(model)
     first, labels = None, {}
-    for image, photo in photos.items():
+    for image, photo in photos:
         inputs = ops.convert_to_numpy(normalize(photo[np.newaxis]))
         expected = dict(zip(HEADS, reference(inputs), strict=True))
         if first is None:
             first = expected[HEADS[0]][0].argmax(-1)
         results = run(inputs)
-        for head in HEADS:
-            verification.add("keras", image, head, expected[head], results[head])
         labels.setdefault("keras", results[HEADS[0]][0].argmax(-1))
-        for name, runner in runners.items():
+        for head in HEADS:
+            verification.add("keras", image, head, expected[head], results.pop(head))
+        for name, open_runner in runners.items():
+            runner = open_runner()
             results = runner(photo[np.newaxis] if options.input_type == "uint8" else inputs)
             for head in HEADS if options.output == "all_heads" else HEADS[:1]:
                 predicted = deployment.read_labels(results, options.output, options.image_size, head)

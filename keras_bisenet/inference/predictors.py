@@ -5,6 +5,7 @@ All have the attributes `image_size` ((height, width), or None for any), `num_cl
 `logits`. None is thread-safe.
 """
 
+import math
 import os
 import time
 import warnings
@@ -15,8 +16,8 @@ from keras_bisenet import classes
 from keras_bisenet.inference import model_io
 from keras_bisenet.tflite import accelerators, flatbuffer
 from keras_bisenet.tflite.interpreter import TFLiteRunner
-from keras_bisenet.utils import images, resizing
-from keras_bisenet.utils.errors import ModelError
+from keras_bisenet.utils import images, memory, resizing
+from keras_bisenet.utils.errors import ImageError, ModelError
 from keras_bisenet.utils.text_files import shown
 
 # What the runner calls the inner tensor with the scores.
@@ -25,6 +26,8 @@ _SCORES = "scores"
 _LEAST_AGREEMENT = 0.99
 # Most bytes of tensors that are held at a time for their sake. Ours need 0.2 GB at 512x512, and 3.3 GB at 2048x2048.
 _MAX_PRESERVED = 2**32
+# What a photo may take without a look at how much memory there is, which takes a millisecond.
+_UNCHECKED = 2**28
 
 
 class TFLiteNetwork:
@@ -249,10 +252,12 @@ class LogitsNetwork:
         image_size: (height, width), or None to take each image as it is.
         dtype: of what the function takes.
         of_network: `Classes`; None to go by their number.
+        values: numbers that it holds at a time for each pixel, see `architecture.live_values`; photos that take more
+            memory than there is are then refused. None where that is not known.
     """
 
-    def __init__(self, function, num_classes, image_size=None, dtype="float32", of_network=None):
-        self._function, self._dtype = function, dtype
+    def __init__(self, function, num_classes, image_size=None, dtype="float32", of_network=None, values=None):
+        self._function, self._dtype, self._values = function, dtype, values
         self.image_size, self.num_classes = image_size, num_classes
         self.classes = of_network or classes.of_count(num_classes)
 
@@ -270,8 +275,19 @@ class LogitsNetwork:
 
         from keras_bisenet.preprocessing import normalize
 
+        self._check_memory(image.shape[:2])
         inputs = ops.convert_to_numpy(normalize(image[np.newaxis], self._dtype))
         return ops.convert_to_numpy(self._function(inputs))[0]
+
+    def _check_memory(self, size):
+        needed = math.prod(size) * (self._values or 0) * np.dtype(self._dtype).itemsize
+        room = memory.free() if needed > _UNCHECKED else None
+        if room is not None and needed > room:
+            side = math.isqrt(int(room * math.prod(size) / needed))
+            raise ImageError(
+                f"a photo of {size[0]}x{size[1]} takes {memory.gigabytes(needed)} of memory in this network, "
+                f"{memory.gigabytes(room)} are free; give an image size of at most {side}x{side}, or a smaller photo"
+            )
 
 
 class KerasNetwork(LogitsNetwork):
@@ -292,7 +308,7 @@ class KerasNetwork(LogitsNetwork):
         import keras
 
         from keras_bisenet.inference.loading import load_model
-        from keras_bisenet.models.architecture import HEADS
+        from keras_bisenet.models.architecture import HEADS, live_values
         from keras_bisenet.models.bisenet import BiSeNet
 
         path, of_network = "the model", None
@@ -307,7 +323,9 @@ class KerasNetwork(LogitsNetwork):
             image_size = fixed
         # Without the auxiliary heads.
         network = keras.Model(model.input, model.output[HEADS[0]])
-        super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype, of_network)
+        # Twice, as TensorFlow keeps what it has freed.
+        values = 2 * live_values(model.num_classes, model.backbone, model.width, heads=1)
+        super().__init__(network.predict_on_batch, model.num_classes, image_size, model.input.dtype, of_network, values)
         self._path, self._process = path, os.getpid()
 
     def logits(self, image):

@@ -7,6 +7,8 @@ import math
 HEADS = ("logits", "logits16", "logits32")
 # Number of basic blocks in each of the four stages of a backbone.
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+# Channels at width 1 and stride of each stage.
+STAGES = ((64, 4), (128, 8), (256, 16), (512, 32))
 MAXIMUM_WIDTH = 2.0
 
 _MULTIPLE = 8
@@ -24,6 +26,41 @@ def channels(count: int, width: float) -> int:
         arXiv:1704.04861; kernels of CPUs and NPUs compute 8 channels at a time.)
     """
     return math.floor(count * width / _MULTIPLE + 0.5) * _MULTIPLE
+
+
+def feature_maps(num_classes: int, backbone: str, width: float) -> list[tuple[int, int]]:
+    """How large a network is inside, for what must be known before Keras has started.
+
+    Args:
+        num_classes, backbone, width: see `BiSeNet`.
+
+    Returns:
+        (channels, stride) of the output of each convolution but those of a single pixel. At height H it has
+        ceil(H / stride) rows.
+    """
+    maps = [(64, 2)]
+    for (count, stride), blocks in zip(STAGES, BLOCKS[backbone], strict=True):
+        # Two in each block, and one on the shortcut around a stride.
+        maps += [(count, stride)] * (2 * blocks + (stride > STAGES[0][1]))
+    # Attention refinement, the context behind it, fusion, and the three heads.
+    maps += [(128, 32), (128, 16), (128, 16), (128, 8), (256, 8), (256, 8), (64, 8), (64, 16)]
+    logits = [(num_classes, 8), (num_classes, 8), (num_classes, 16)]
+    return [(channels(count, width), stride) for count, stride in maps] + logits
+
+
+def live_values(num_classes: int, backbone: str, width: float, heads: int = len(HEADS)) -> float:
+    """Float values that are in memory at a time while a network runs, for each pixel of the photo.
+
+    Args:
+        num_classes, backbone, width: see `BiSeNet`.
+        heads: number of heads that are computed.
+
+    Returns:
+        float: the photo, and its two largest feature maps, one made of the other; or the heads at full size and a copy
+        of one.
+    """
+    largest = max(count / stride**2 for count, stride in feature_maps(num_classes, backbone, width))
+    return 3 + max(2 * largest, (heads + 1) * num_classes)
 
 
 def check(num_classes: int, backbone: str, width: float) -> None:

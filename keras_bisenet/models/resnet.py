@@ -4,9 +4,7 @@ import keras
 from keras import ops
 
 from keras_bisenet.models import layers
-from keras_bisenet.models.architecture import BLOCKS, channels
-
-STAGE_CHANNELS = (64, 128, 256, 512)
+from keras_bisenet.models.architecture import BLOCKS, STAGES, channels
 
 
 def features(x: keras.KerasTensor, backbone: str = "resnet18", width: float = 1.0) -> list[keras.KerasTensor]:
@@ -24,7 +22,7 @@ def features(x: keras.KerasTensor, backbone: str = "resnet18", width: float = 1.
     x = layers.conv(x, channels(64, width), 7, strides=2, name="backbone_conv1")
     x = layers.max_pool(ops.relu(layers.batch_norm(x, name="backbone_bn1")))
     stages = []
-    for stage, (count, blocks) in enumerate(zip(STAGE_CHANNELS, BLOCKS[backbone], strict=True), start=1):
+    for stage, ((count, _), blocks) in enumerate(zip(STAGES, BLOCKS[backbone], strict=True), start=1):
         for block in range(blocks):
             strides = 2 if stage > 1 and block == 0 else 1
             x = _basic_block(x, channels(count, width), strides, name=f"backbone_layer{stage}_{block}")

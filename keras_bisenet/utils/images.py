@@ -1,5 +1,6 @@
 """Reads photos as a person sees them."""
 
+import collections.abc
 import os
 import pathlib
 import re
@@ -17,6 +18,9 @@ BUNDLED = pathlib.Path(__file__).parents[1] / "assets" / "astronaut_face.png"
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Whatever a file is called, it is read as one of these. Pillow knows more, and would run Ghostscript on one of them.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+# The EXIF note that tells how a photo is turned; from 5 on height and width are exchanged.
+_ORIENTATION = 0x0112
 
 # Pillow warns of damage that no reader can mend, and of sizes that are within the limit. Appended, so that a filter of
 # the caller's comes first.
@@ -39,6 +43,43 @@ def parse_size(text):
     )
 
 
+def swapped(size, paths):
+    """What to tell of a size that is higher than wide where most photos are wider than high, or the other way around.
+
+    Args:
+        size: (height, width) that photos are resized to.
+        paths: image files; those that cannot be read do not count.
+
+    Returns:
+        A sentence; None if the size suits the photos.
+    """
+    height, width = size
+    if height == width:
+        return None
+    higher = [sides[0] > sides[1] for sides in map(_sides, paths) if sides and sides[0] != sides[1]]
+    others = higher.count(width > height)
+    if 2 * others <= len(higher):
+        return None
+    found, expected = ("higher than wide", "wider than high")[:: 1 if height > width else -1]
+    return (
+        f"the image size {height}x{width} is {found}, but {others} of {len(higher)} photos are {expected}; it is "
+        f"HEIGHTxWIDTH: is {width}x{height} meant?"
+    )
+
+
+def _sides(path):
+    """(height, width) of a photo, upright, from its header; None if that cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+    except Exception:  # Pillow trusts the file, and a damaged one fails in any way
+        return None
+    return (width, height) if turned else (height, width)
+
+
 def find(path):
     """The photos of a folder, sorted by name; or the one photo that `path` is.
 
@@ -54,6 +95,24 @@ def find(path):
     if not photos:
         raise ImageError(f"{path}: holds no photo; expected files ending in {', '.join(SUFFIXES)}")
     return photos
+
+
+class Lazy(collections.abc.Sequence):
+    """Photos that are made each time they are asked for: many take no more memory than one.
+
+    Args:
+        make: function of an item, gives the photo.
+        items: sequence.
+    """
+
+    def __init__(self, make, items):
+        self._make, self._items = make, items
+
+    def __len__(self):
+        return len(self._items)
+
+    def __getitem__(self, index):
+        return self._make(self._items[index])
 
 
 def read(path, size=None):

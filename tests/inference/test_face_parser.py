@@ -25,7 +25,7 @@ from keras_bisenet.export.convert import to_tflite
 from keras_bisenet.inference import model_io
 from keras_bisenet.inference.face_parser import BUNDLED, NAMES
 from keras_bisenet.tflite import flatbuffer, metadata
-from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils import images, memory, resizing
 from keras_bisenet.utils.errors import ImageError, ModelError
 from weight_port import manifest
 from weight_port.reference import torch_network
@@ -664,3 +664,12 @@ for name in ("FaceParser", "BiSeNet"):
 
         keras_bisenet.bogus  # noqa: B018
     assert {"BiSeNet", "FaceParser", "LABELS"} <= set(dir(keras_bisenet))
+
+
+def test_photos_that_take_more_memory_than_there_is(monkeypatch):
+    """Of a network whose size is known; small photos are not asked about."""
+    parser = FaceParser(BiSeNet(3, width=0.25), image_size=(2048, 2048))
+    monkeypatch.setattr(memory, "free", lambda: 2**20)
+    with refused(ImageError, "2048x2048"):
+        parser(np.zeros((64, 64, 3), np.uint8))
+    assert FaceParser(BiSeNet(3, width=0.25), image_size=(64, 64))(np.zeros((64, 64, 3), np.uint8)).shape == (64, 64)

@@ -1,5 +1,7 @@
 """The Keras network against PyTorch, in float64 and float32. Runs on every backend (models/test_backends.py)."""
 
+import collections
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from support.paths import DEFAULT_CHECKPOINT
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
+from keras_bisenet.models import architecture
 from weight_port import parity
 from weight_port.reference import torch_network
 
@@ -16,11 +19,19 @@ from weight_port.reference import torch_network
 SIZES = [(64, 160), (133, 97), (161, 65), (513, 385)]
 
 
+@pytest.mark.parametrize(("classes", "backbone", "width"), [(19, "resnet18", 1.0), (5, "resnet34", 0.375)])
+def test_feature_maps_are_those_of_the_network(classes, backbone, width):
+    model = BiSeNet(classes, backbone, width, (256, 512, 3))
+    sides = (layer.output.shape for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    found = collections.Counter((shape[3], 256 // shape[1]) for shape in sides if shape[1] > 1)
+    assert found == collections.Counter(architecture.feature_maps(classes, backbone, width))
+
+
 def ported(state, dtype="float32"):
-    architecture = weight_port.recognize(state)
-    model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, dtype=dtype)
-    weight_port.apply(state, model.variables, architecture)
-    return model, torch_network.Reference(state, architecture)
+    found = weight_port.recognize(state)
+    model = BiSeNet(found.num_classes, found.backbone, found.width, dtype=dtype)
+    weight_port.apply(state, model.variables, found)
+    return model, torch_network.Reference(state, found)
 
 
 def differences(model, reference, images):

@@ -34,6 +34,7 @@ def refuses(script, flags, name):
     [
         (("--image_size", "16"), "16"),
         (("--image_size", "wide"), "wide"),
+        (("--image_size", "99999"), "99999"),
         (("--precisions", "int4"), "int4"),
         (("--target", "mediapipe", "--output", "labels"), "labels"),
         (("--target", "npu", "--precisions", "float32"), "float32"),

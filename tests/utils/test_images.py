@@ -119,3 +119,24 @@ def test_parse_size_is_height_first(text, size):
 def test_sizes_that_are_none(text):
     with refused(ImageError, repr(text), "HEIGHTxWIDTH", "32"):
         images.parse_size(text)
+
+
+def write_photo(path, height, width, orientation=None):
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    Image.new("RGB", (width, height)).save(path, exif=exif)
+    return path
+
+
+def test_a_size_that_lies_across_the_photos(tmp_path):
+    high, square = write_photo(tmp_path / "a.jpg", 90, 60), write_photo(tmp_path / "b.png", 50, 50)
+    turned = write_photo(tmp_path / "c.jpg", 60, 90, orientation=6)
+    wide, broken = write_photo(tmp_path / "d.jpg", 60, 90), tmp_path / "e.jpg"
+    broken.write_bytes(b"")
+    assert "640x360" in images.swapped((360, 640), [high, square, turned, wide, broken])
+    assert images.swapped((640, 360), [high, square, turned, wide, broken]) is None
+    assert "360x640" in images.swapped((640, 360), [wide])
+    for paths in ([], [square], [broken], [high, wide]):
+        assert images.swapped((360, 640), paths) is None
+    assert images.swapped((512, 512), [high]) is None

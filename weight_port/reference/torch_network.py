@@ -241,4 +241,6 @@ class Reference:
         if dtype not in self._networks:
             self._networks[dtype] = copy.deepcopy(self.network).to(getattr(torch, dtype))
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        return tuple(head.permute(0, 2, 3, 1).contiguous().numpy() for head in self._networks[dtype](x))
+        heads = [*self._networks[dtype](x)]
+        # Each is freed when it has been turned.
+        return tuple(heads.pop(0).permute(0, 2, 3, 1).contiguous().numpy() for _ in range(len(heads)))

@@ -1,16 +1,17 @@
 """Sees on photos which values each activation of a network takes."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 from PIL import Image, ImageEnhance
 
 from keras_bisenet.export.passes import rewriting
 from keras_bisenet.export.quantization import quantize
-from keras_bisenet.utils import images
+from keras_bisenet.utils import images, progress
 from keras_bisenet.utils.errors import ImageError
 from keras_bisenet.utils.text_files import shown
 
@@ -21,7 +22,7 @@ COUNT = 32
 # none and 1e-4 of the sampled pixels the result is the same, the extremes of all pixels are worse.
 TAIL = 1e-4
 
-# Pixels of each activation that are kept, over all photos.
+# Pixels of each activation that are looked at, over all photos.
 _PIXELS = 32_768
 
 
@@ -48,12 +49,12 @@ class Photos:
     """Photos to calibrate on.
 
     Attributes:
-        images: `[H, W, 3]` uint8 RGB each.
+        images: `[H, W, 3]` uint8 RGB each; a sequence that may make them when they are asked for.
         source: where they come from, in words.
         skipped: names of files that cannot be read.
     """
 
-    images: tuple[np.ndarray, ...] = ()
+    images: Sequence[np.ndarray] = ()
     source: str = ""
     skipped: tuple[str, ...] = ()
 
@@ -83,18 +84,34 @@ def variations(size, count=COUNT, seed=0):
     """
     random = np.random.default_rng(seed)
     photo = Image.fromarray(images.read(images.BUNDLED))
-    made = []
+    choices = []
     for _ in range(count):
         part = random.uniform(0.6, 1.0)
         width, height = (int(side * part) for side in photo.size)
         left, top = random.integers(0, photo.width - width + 1), random.integers(0, photo.height - height + 1)
-        crop = photo.resize(size[::-1], Image.Resampling.BILINEAR, (left, top, left + width, top + height))
-        if random.random() < 0.5:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            crop = enhance(crop).enhance(random.uniform(0.6, 1.4))
-        made.append(np.asarray(crop))
-    return Photos(tuple(made), "crops and color variations of the bundled photo")
+        mirrored = random.random() < 0.5
+        choices.append(((left, top, left + width, top + height), mirrored, random.uniform(0.6, 1.4, 3)))
+    make = functools.partial(_variation, photo, size)
+    return Photos(images.Lazy(make, choices), "crops and color variations of the bundled photo")
+
+
+def _variation(photo, size, choice):
+    """`[*size, 3]` uint8 RGB: a part of a photo.
+
+    Args:
+        photo: `PIL.Image.Image`.
+        size: (height, width).
+        choice: box of the part, whether it is mirrored, and factors of brightness, contrast and color.
+    """
+    box, mirrored, factors = choice
+    crop = photo.resize(size[::-1], Image.Resampling.BILINEAR, box)
+    if mirrored:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for enhance, factor in zip(
+        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
+    ):
+        crop = enhance(crop).enhance(factor)
+    return np.asarray(crop)
 
 
 def from_folder(folder, size, count=COUNT, seed=0):
@@ -113,14 +130,16 @@ def from_folder(folder, size, count=COUNT, seed=0):
     chosen, skipped = [], []
     for index in np.random.default_rng(seed).permutation(len(files)):
         try:
-            chosen.append(images.read(files[index], size))
+            images.read(files[index])
+            chosen.append(files[index])
         except ImageError:
             skipped.append(files[index].name)
         if len(chosen) == count:
             break
     if not chosen:
         raise ImageError(f"{folder}: none of its {len(files)} photos can be read; expected photos of faces")
-    return Photos(tuple(chosen), str(folder), tuple(sorted(skipped)))
+    photos = images.Lazy(functools.partial(images.read, size=size), chosen)
+    return Photos(photos, str(folder), tuple(sorted(skipped)))
 
 
 def measure(model, images):
@@ -128,7 +147,7 @@ def measure(model, images):
 
     Args:
         model: functional Keras model whose convolutions are `FixedConv2D`, on TensorFlow.
-        images: list of its inputs, `[1, H, W, 3]` each.
+        images: sequence of its inputs, `[1, H, W, 3]` each; one is held at a time.
 
     Returns:
         dict, name of a node -> `Statistic`.
@@ -155,17 +174,45 @@ def measure(model, images):
         return results
 
     random = np.random.default_rng(0)
-    means, pixels = [np.zeros(()) for _ in names], [[] for _ in names]
-    for image in tqdm.tqdm(images, "calibrate", unit=" photos", leave=False, disable=None):
+    means, extents = [np.zeros(()) for _ in names], [_Extent(share * len(images)) for _ in names]
+    for image in progress.shown(images, "calibrate"):
         for number, (mean, seen) in enumerate(look(image, random.random(share, np.float32))):
             means[number] = means[number] + mean.numpy().astype(np.float64)
-            pixels[number].append(seen.numpy())
+            extents[number].add(seen.numpy())
     return {
-        name: Statistic(*_extent(np.concatenate(seen, axis=1)), mean / len(images))
-        for name, seen, mean in zip(names, pixels, means, strict=True)
+        name: Statistic(*extent.range(), mean / len(images))
+        for name, extent, mean in zip(names, extents, means, strict=True)
     }
 
 
-def _extent(values):
-    """Range of all but a part of `TAIL` at either end of each row."""
-    return np.quantile(values, (TAIL, 1 - TAIL), axis=1)
+class _Extent:
+    """The range of all but a part of `TAIL` at either end of the values of each channel.
+
+    It is `numpy.quantile` of them, and keeps no more values than it needs at the end.
+
+    Args:
+        most: number of values of a channel that may come.
+    """
+
+    def __init__(self, most):
+        self._kept = int(TAIL * most) + 2
+        self._count, self._low, self._high = 0, None, None
+
+    def add(self, values):
+        """Takes in more values of each channel, `[C, n]`."""
+        self._count += values.shape[1]
+        self._low = self._smallest(self._low, values)
+        self._high = self._smallest(self._high, -values)
+
+    def _smallest(self, before, values):
+        values = values if before is None else np.concatenate([before, values], axis=1)
+        kept = min(self._kept, values.shape[1])
+        return np.partition(values, kept - 1, axis=1)[:, :kept]
+
+    def range(self):
+        """Both ends, `[C]` each."""
+        place = TAIL * (self._count - 1)
+        first, part = int(place), place % 1
+        low, high = (np.sort(kept.astype(np.float64), axis=1) for kept in (self._low, self._high))
+        second = min(first + 1, self._count - 1)
+        return low[:, first] * (1 - part) + low[:, second] * part, -high[:, first] * (1 - part) - high[:, second] * part

@@ -1,0 +1,93 @@
+"""The memory that an export takes, from the architecture of the network alone (imports no TensorFlow)."""
+
+import math
+
+from keras_bisenet.models import architecture
+from keras_bisenet.models.architecture import HEADS
+from keras_bisenet.preprocessing import MINIMUM_SIZE
+from keras_bisenet.utils import memory
+from keras_bisenet.utils.errors import ExportError
+
+# Measured, see docs/EXPORT.md: bytes of Python with TensorFlow, PyTorch and LiteRT in it, behind their first run; how
+# often the float32 weights are in memory while TFLiteConverter runs, and while the networks are compared.
+_LIBRARIES = 1170 << 20
+_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 26, 10
+# LiteRT keeps all tensors of a file whose inner logits are compared: so many of the size of each convolution's output.
+_TENSORS_A_CONVOLUTION = 4
+_FLOAT32, _FLOAT64 = 4, 8
+# Suggested sizes are multiples of this.
+_STEP = 32
+# Classes, backbone, width and number of values: of the smallest network that there is, and of the published one.
+_SMALLEST = 1, "resnet18", 1 / 16, 0
+_PUBLISHED = 19, "resnet18", 1.0, 13_300_416
+
+
+def estimate(num_classes, backbone, width, weights, image_size):
+    """The most memory that an export holds at a time.
+
+    Args:
+        num_classes, backbone, width: see `BiSeNet`.
+        weights: number of values of the network.
+        image_size: (height, width).
+
+    Returns:
+        Bytes of the whole process.
+    """
+    conversion, comparison, pixel = _parts(num_classes, backbone, width, weights)
+    return max(conversion, comparison + math.prod(image_size) * pixel)
+
+
+def check(num_classes, backbone, width, weights, image_size, room=None):
+    """Raises `ExportError` if an export takes more memory than there is.
+
+    Args:
+        num_classes, backbone, width, weights, image_size: see `estimate`.
+        room: bytes that there are for this process; None for what the system tells, if it does.
+    """
+    room = memory.total() if room is None else room
+    needed = estimate(num_classes, backbone, width, weights, image_size)
+    if room is None or needed <= room:
+        return
+    network = num_classes, backbone, width, weights
+    largest = _largest(network, image_size, room)
+    expected = f"expected at most {_text(largest)}" if largest else "no size fits; close other programs"
+    raise ExportError(
+        f"the image size {_text(image_size)} takes {memory.gigabytes(needed)} of memory, "
+        f"{memory.gigabytes(room)} are free; {expected}"
+    )
+
+
+def check_size(image_size, room=None):
+    """Raises `ExportError` if an image size takes more memory than there is, whatever the network; see `check`."""
+    room = memory.total() if room is None else room
+    if room is not None and estimate(*_SMALLEST, image_size) > room:
+        check(*_PUBLISHED, image_size, room)
+
+
+def _parts(num_classes, backbone, width, weights):
+    """Bytes of a process that converts, of one that compares, and what is added to that for each pixel of a photo."""
+    network = num_classes, backbone, width
+    values = sum(channels / stride**2 for channels, stride in architecture.feature_maps(*network))
+    heads = len(HEADS) * num_classes
+    # The heads of Keras while PyTorch runs, and the error of one.
+    exact = _FLOAT64 * (heads + architecture.live_values(*network) + num_classes)
+    # The heads of PyTorch, LiteRT's tensors, and its logits with a copy.
+    rounded = _FLOAT32 * (3 + heads + _TENSORS_A_CONVOLUTION * values + 2 * num_classes)
+    conversion, comparison = (
+        _LIBRARIES + copies * weights * _FLOAT32 for copies in (_COPIES_TO_CONVERT, _COPIES_TO_COMPARE)
+    )
+    return conversion, comparison, max(exact, rounded)
+
+
+def _largest(network, image_size, room):
+    """The largest (height, width) of about the same proportions that fits; None if none does."""
+    conversion, comparison, pixel = _parts(*network)
+    if conversion > room:
+        return None
+    scale = math.sqrt(max(0, room - comparison) / pixel / math.prod(image_size))
+    largest = tuple(int(side * scale) // _STEP * _STEP for side in image_size)
+    return largest if min(largest) >= MINIMUM_SIZE else None
+
+
+def _text(size):
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
