@@ -138,7 +138,7 @@ def run(options):
         with steps("draw preview.png"):
             of_files = {name: found for name, found in labels.items() if name != "keras"}
             preview.save_preview(folder / "preview.png", photo, expected, of_files, of_network)
-        names, others = pipeline.reject(folder, of_files, checks.failed())
+        names, others = pipeline.reject(folder, of_files, checks.failed(), export_options.target)
         names = {"keras": pipeline.file_name("keras"), **names}
         obsolete += others
         with steps("measure the latency"):

@@ -27,10 +27,10 @@ import java.nio.ByteOrder
 import kotlin.math.roundToInt
 
 /** For the CPU: 8-bit kernels. */
-const val CPU_MODEL = "face_parsing_int8.tflite"
+const val CPU_MODEL = "face_parsing_mediapipe_int8.tflite"
 
 /** For the GPU: weights in half precision, which is what a GPU computes in. */
-const val GPU_MODEL = "face_parsing_float16.tflite"
+const val GPU_MODEL = "face_parsing_mediapipe_float16.tflite"
 
 /** Height and width that a model takes. MediaPipe resizes every picture to it. */
 const val SIDE = 512

@@ -6,9 +6,9 @@ import UIKit
 
 enum FaceModel {
     /// For the CPU: 8-bit kernels.
-    static let cpuModel = "face_parsing_int8.tflite"
+    static let cpuModel = "face_parsing_mediapipe_int8.tflite"
     /// For the GPU: weights in half precision, which is what a GPU computes in.
-    static let gpuModel = "face_parsing_float16.tflite"
+    static let gpuModel = "face_parsing_mediapipe_float16.tflite"
     /// Height and width that a model takes. MediaPipe resizes every picture to it.
     static let side = 512
     /// The classes in the order of the masks. Left and right are the person's.

@@ -30,14 +30,14 @@ _KERAS = "bisenet.keras"
 _SECONDS, _RUNS = 0.7, 3
 
 
-def tflite_name(precision):
-    """File name of a precision."""
-    return f"face_parsing_{precision}.tflite"
+def tflite_name(precision, target="litert"):
+    """File name of a precision. Files for MediaPipe return scores, others labels: they are not to be confused."""
+    return f"face_parsing_{'' if target == 'litert' else f'{target}_'}{precision}.tflite"
 
 
-def file_name(result):
+def file_name(result, target="litert"):
     """Name of the file, or folder, that a result comes from: `"keras"`, `"saved_model"` or a precision."""
-    return {"keras": _KERAS, saved_model.NAME: saved_model.NAME}.get(result) or tflite_name(result)
+    return {"keras": _KERAS, saved_model.NAME: saved_model.NAME}.get(result) or tflite_name(result, target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def write_files(model, folder, options, info, photos, steps, log_folder):
     files = {}
     for precision in options.precisions:
         with steps(f"convert to {precision} TFLite"):
-            path = folder / tflite_name(precision)
+            path = folder / tflite_name(precision, options.target)
             arguments = options.input_type, options.output, photos, info
             try:
                 path.write_bytes(convert.to_tflite(model, options.image_size, precision, *arguments))
@@ -207,13 +207,14 @@ def _compiled(model):
     return lambda inputs: {head: ops.convert_to_numpy(logits) for head, logits in run(inputs).items()}
 
 
-def reject(folder, results, failed):
+def reject(folder, results, failed, target="litert"):
     """Renames what failed.
 
     Args:
         folder: `pathlib.Path` of the files.
         results: names of what was verified: precisions, or `"saved_model"`.
         failed: names of what failed; others are passed over.
+        target: see `ExportOptions`.
 
     Returns:
         dict: result -> the name that its file has now; and a list of the names that it has not, under which an earlier
@@ -221,13 +222,13 @@ def reject(folder, results, failed):
     """
     names, others = {}, []
     for result in results:
-        name = file_name(result)
+        name = file_name(result, target)
         rejected = f"{name}.failed"
         if result in failed:
             (folder / name).rename(folder / rejected)
             name, rejected = rejected, name
         names[result] = name
-        others += [rejected, f"{file_name(result)}.log"]
+        others += [rejected, f"{file_name(result, target)}.log"]
     return names, others
 
 

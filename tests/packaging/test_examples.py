@@ -236,10 +236,14 @@ def test_code_names_files_that_the_command_of_its_readme_writes(name):
         if flags.get("--target", "litert") == target:
             precisions = flags["--precisions"].split(",")
             files |= {
-                pipeline.tflite_name(p) for p in options.resolve(target, (512, 512), precisions=precisions).precisions
+                pipeline.tflite_name(p, target)
+                for p in options.resolve(target, (512, 512), precisions=precisions).precisions
             }
     models = {key: value for key, value in constants(name).items() if key.endswith("model")}
-    expected = {"cpumodel": "face_parsing_int8.tflite", "gpumodel": "face_parsing_float16.tflite"}
+    expected = {
+        key: pipeline.tflite_name(precision, target)
+        for key, precision in (("cpumodel", "int8"), ("gpumodel", "float16"))
+    }
     assert models in (expected, {"model": expected["cpumodel"]})
     assert set(models.values()) == files
 

@@ -206,7 +206,7 @@ def test_mediapipe_gets_scores_and_says_how_to_read_them(tmp_path):
     flags = ["--target", "mediapipe", "--precisions", "float16", "--image_size", "96x160"]
     process = command("--output_dir", tmp_path, *flags)
     assert process.returncode == 0, process.stderr
-    file = json.loads((tmp_path / "report.json").read_text())["files"]["face_parsing_float16.tflite"]
+    file = json.loads((tmp_path / "report.json").read_text())["files"]["face_parsing_mediapipe_float16.tflite"]
     assert file["inputs"] == [{"name": "image", "shape": [1, 96, 160, 3], "dtype": "uint8"}]
     assert file["outputs"] == [{"name": "logits", "shape": [1, 96, 160, 19], "dtype": "float32"}]
     assert file["metadata"]["activation"] == "SOFTMAX"
