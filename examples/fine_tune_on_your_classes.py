@@ -12,8 +12,8 @@ Without --data_dir a small folder is made of the bundled photo, with three class
 That network has seen one person alone: its figures say that the training works, not how good it is on others.
 
 Examples:
-  python examples/fine_tune_on_your_classes.py
-  python examples/fine_tune_on_your_classes.py --data_dir mine --steps 2000
+  .venv/bin/python examples/fine_tune_on_your_classes.py
+  .venv/bin/python examples/fine_tune_on_your_classes.py --data_dir mine --steps 2000
 """
 
 import dataclasses
@@ -21,7 +21,13 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+try:
+    from absl import app, flags, logging
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: this Python ({sys.executable}) has no {error.name}; 'make export' installs what the examples need "
+        "into .venv: run them by .venv/bin/python"
+    )
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

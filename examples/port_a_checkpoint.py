@@ -4,15 +4,21 @@ This is `scripts/port_and_export.py` without its flags, files and report: the tw
 beginning of a tool of your own. Every step prints a figure that can be checked.
 
 Examples:
-  python examples/port_a_checkpoint.py
-  python examples/port_a_checkpoint.py --checkpoint 79999_iter.pth --photo me.jpg --output_dir build/mine
+  .venv/bin/python examples/port_a_checkpoint.py
+  .venv/bin/python examples/port_a_checkpoint.py --checkpoint 79999_iter.pth --photo me.jpg --output_dir build/mine
 """
 
 import os
 import pathlib
 import sys
 
-from absl import app, flags
+try:
+    from absl import app, flags
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: this Python ({sys.executable}) has no {error.name}; 'make export' installs what the examples need "
+        "into .venv: run them by .venv/bin/python"
+    )
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -1,9 +1,13 @@
 """The examples: both scripts run as a reader runs them, and what the Kotlin and Swift files say of ours is true."""
 
 import io
+import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -92,6 +96,34 @@ def test_port_gives_back_the_checkpoint(port):
     assert before.keys() == again.keys()
     assert all(torch.equal(before[key].to(again[key].dtype), again[key]) for key in before)
     assert f"{len(before)} of {len(before)} tensors equal" in port[0]
+
+
+def test_notebook(tmp_path):
+    """Its code cells, one after another, beside another checkout's checkpoints."""
+    cells = json.loads((EXAMPLES / "port_export_parse_plot.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(cells) == 10
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    script, folder = tmp_path / "cells.py", tmp_path / "checkout" / "examples"
+    script.write_text("\n".join("".join(cell["source"]) for cell in code), encoding="utf-8")
+    folder.mkdir(parents=True)
+    (folder.parent / "checkpoints").symlink_to(DEFAULT_CHECKPOINT.parent)
+    process = script_runner.run_alone(script, cwd=folder, env={**os.environ, "MPLBACKEND": "agg"})
+    assert process.returncode == 0, process.stderr
+    output = folder.parent / "build" / "notebook"
+    assert names(output) == ["face_parsing_float16.tflite", "labels.png"]
+    assert len(re.findall(r"^logits\d*: .* same labels (?:100|99\.99\d*)", process.stdout, re.MULTILINE)) == 3
+    assert re.search(r"^hair +\d", process.stdout, re.MULTILINE)
+    assert "191 of 191 tensors equal" in process.stdout
+    assert Image.open(output / "labels.png").width > 1000
+
+
+@pytest.mark.parametrize("script", ["port_a_checkpoint.py", "fine_tune_on_your_classes.py"])
+def test_another_python(script):
+    """One that lacks what `make export` installs."""
+    code = "import runpy, sys; sys.modules['absl'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    process = subprocess.run([sys.executable, "-c", code, EXAMPLES / script], capture_output=True, text=True)
+    check_refused(process, sys.executable, "absl", ".venv/bin/python")
 
 
 def test_port_refuses_what_is_no_checkpoint(tmp_path):
@@ -262,7 +294,7 @@ def test_compiled_model_takes_and_gives_bytes_as_the_kotlin_code_does():
 def test_table_names_every_example():
     table = re.findall(r"\]\(([\w/.]+)\)", text_of("README.md"))
     assert all((EXAMPLES / name).exists() for name in table)
-    examples = {path.name for path in EXAMPLES.glob("*.py")} | {
+    examples = {path.name for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb"))} | {
         path.name for path in EXAMPLES.iterdir() if path.is_dir()
     }
     assert {name.split("/")[0] for name in table} == examples - {"__pycache__"}
