@@ -77,12 +77,12 @@ fuzz: $(VENV)/dev.stamp
 # those of build/face_parsing, and the int8 one that the package ships where there is none:
 #   make web PORT=8001
 web: $(VENV)/export.stamp
-	npm ci --prefix web
-	PYTHON=$(abspath $(BIN))/python npm run build --prefix web
+	npm ci --prefix web --no-audit --no-fund --loglevel=error
+	PYTHON=$(abspath $(BIN))/python npm run build --prefix web --silent
 	$(BIN)/python scripts/serve_web.py --port $(PORT)
 
 # Everything is installed as constraints.txt has locked it, by its hash; see docs/SUPPLY_CHAIN.md.
-INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --only-binary :all:
+INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check --constraint constraints.txt --only-binary :all:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:3]; sys.exit(0 if (3, 11) <= v < (3, 14) else "error: Python %d.%d.%d is too %s, one of 3.11 to 3.13 is needed: make PYTHON=python3.12" % (v + ("old" if v < (3, 11) else "new",)))'
@@ -94,14 +94,14 @@ $(VENV)/pip.txt: constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check --require-hashes --requirement $@
 
 $(VENV)/export.stamp: setup.cfg pyproject.toml $(VENV)/pip.txt
-	$(BIN)/python -m pip install --no-index --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 	$(INSTALL) 'keras-bisenet[port,export,train]'
 	touch $@
 
 # facexlib ships the published PyTorch code that the tests compare with; what it depends on is not needed.
 $(VENV)/dev.stamp: tests/facexlib.txt $(VENV)/export.stamp
 	$(INSTALL) 'keras-bisenet[port,export,train,onnx,makeup,detect,video,ray,dev,fuzz]'
-	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes --requirement tests/facexlib.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) --disable-pip-version-check --no-deps --require-hashes --requirement tests/facexlib.txt
 	touch $@
 
 .DELETE_ON_ERROR:

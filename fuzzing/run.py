@@ -5,8 +5,8 @@ it crash, hang, or hold too much memory: that file is put into fuzzing/found/<re
 Writes RESULTS.md and results.json; what they tell of other readers stays. Exit status 0 only if every limit holds.
 
 Examples:
-  python fuzzing/run.py --seconds 600
-  python fuzzing/run.py --reader pth,keras --seconds 120 --jobs 2
+  .venv/bin/python fuzzing/run.py --seconds 600
+  .venv/bin/python fuzzing/run.py --reader pth,keras --seconds 120 --jobs 2
 """
 
 import concurrent.futures

@@ -5,8 +5,8 @@ self-contained file, input `image`: normalized float32 RGB [1, 3, H, W]; with --
 compared. Exit status 0 only if every comparison holds.
 
 Examples:
-  python scripts/check_onnx.py --checkpoint 79999_iter.pth
-  python scripts/check_onnx.py --checkpoint 79999_iter.pth --onnx model.onnx --tflite face_parsing_float32.tflite
+  .venv/bin/python scripts/check_onnx.py --checkpoint 79999_iter.pth
+  .venv/bin/python scripts/check_onnx.py --onnx model.onnx --tflite face_parsing_float32.tflite
 """
 
 import contextlib
@@ -23,7 +23,7 @@ flags.DEFINE_string(
     "checkpoint", "default", "A .pth, .pt or .safetensors file, or a name in checkpoints/manifest.json."
 )
 flags.DEFINE_string("onnx", None, "An ONNX file of this checkpoint to check. Default: one is exported.")
-flags.DEFINE_string("output", "build/face_parsing/bisenet.onnx", "The file to export to; nothing is with --onnx.")
+flags.DEFINE_string("output", "build/face_parsing/bisenet.onnx", "The file to export to; unused with --onnx.")
 flags.DEFINE_string(
     "tflite", None, "A file by port_and_export.py with uint8 input and labels. Default: one is converted in memory."
 )

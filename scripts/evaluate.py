@@ -8,9 +8,9 @@ The labels are compared at the size of the photo. Where a model takes another si
 asks for it), the photo is resized to that (bilinear, antialiased) and the predicted labels back (nearest neighbors).
 
 Examples:
-  python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/bisenet.keras
-  python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/face_parsing_int8.tflite
-  python scripts/evaluate.py --data_dir celebamask --model 79999_iter.pth --split val --image_size 256
+  .venv/bin/python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/bisenet.keras
+  .venv/bin/python scripts/evaluate.py --data_dir celebamask --model build/face_parsing/face_parsing_int8.tflite
+  .venv/bin/python scripts/evaluate.py --data_dir celebamask --model 79999_iter.pth --split val --image_size 256
 """
 
 import json

@@ -5,8 +5,8 @@ gets its name. Its tensors are float32, as the published ones are. The parts of 
 reads (batch norm's step counters, the classifier in yakhyo's) are zero.
 
 Examples:
-  python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.pth
-  python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.safetensors --layout yakhyo
+  .venv/bin/python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.pth
+  .venv/bin/python scripts/export_pytorch.py --model fine_tuned.keras --output face_parsing.safetensors --layout yakhyo
 """
 
 import pathlib

@@ -1,13 +1,13 @@
 """Makes up a photo: recolors hair, lips, eyes and brows, and smooths the skin.
 
 The network finds the parts, unless --labels names a label map that is there already. --detect finds the faces first,
-for photos that are no close-up of one face, and makes up each. Colors are #rrggbb or CSS names.
+for photos that are not a close-up of one face, and makes up each. Colors are #rrggbb or CSS names.
 
 Examples:
-  python scripts/makeup.py --image photo.jpg --output out.png --hair '#7a2f1d' --lips crimson --smooth 0.5
-  python scripts/makeup.py --image photo.jpg --output out.jpg --eyes '#4d7086' --strength 0.5 --before_after
-  python scripts/makeup.py --image photo.jpg --output out.webp --hair black --labels labels.png
-  python scripts/makeup.py --image party.jpg --output out.png --lips crimson --detect
+  .venv/bin/python scripts/makeup.py --image photo.jpg --output out.png --hair '#7a2f1d' --lips crimson --smooth 0.5
+  .venv/bin/python scripts/makeup.py --image photo.jpg --output out.jpg --eyes '#4d7086' --strength 0.5 --before_after
+  .venv/bin/python scripts/makeup.py --image photo.jpg --output out.webp --hair black --labels labels.png
+  .venv/bin/python scripts/makeup.py --image party.jpg --output out.png --lips crimson --detect
 """
 
 import math

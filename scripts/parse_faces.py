@@ -6,10 +6,10 @@ stopped, and parses again what was made from another photo or model. Files that 
 failures.txt, and the exit status is then 1.
 
 Examples:
-  python scripts/parse_faces.py photos --output_dir build/parsed
-  python scripts/parse_faces.py party.jpg 'holidays/**/*.jpg' clip.mp4 --detect --outputs labels,overlay,json
-  python scripts/parse_faces.py photos --model build/face_parsing/face_parsing_float32.tflite --workers 4
-  python scripts/parse_faces.py /shared/photos --output_dir /shared/parsed --engine ray
+  .venv/bin/python scripts/parse_faces.py photos --output_dir build/parsed
+  .venv/bin/python scripts/parse_faces.py party.jpg 'holidays/**/*.jpg' clip.mp4 --detect --outputs labels,overlay,json
+  .venv/bin/python scripts/parse_faces.py photos --model build/face_parsing/face_parsing_float32.tflite --workers 4
+  .venv/bin/python scripts/parse_faces.py /shared/photos --output_dir /shared/parsed --engine ray
 """
 
 import collections
@@ -31,10 +31,10 @@ flags.DEFINE_list("outputs", "labels", "What is written of each photo: labels, o
 flags.DEFINE_string(
     "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
 )
-flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are no close-up of one face.")
+flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are not a close-up of one face.")
 flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least size of a face to find, the root of its area, in pixels.")
 flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
-flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one a core.", lower_bound=1)
+flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one per core.", lower_bound=1)
 flags.DEFINE_bool("isolated", False, "Run a stranger's .tflite in processes of its own: a photo that crashes it fails.")
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
 

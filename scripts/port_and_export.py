@@ -1,14 +1,13 @@
 """Ports a face-parsing checkpoint to Keras, exports it, and verifies every file against PyTorch.
 
 Writes bisenet.keras, labels.json, face_parsing_<precision>.tflite or saved_model/, report.html, report.json and
-preview.png. Exit
-status 0 only if every comparison holds; what fails is left as <name>.failed.
+preview.png. Exit status 0 only if every comparison holds; what fails is left as <name>.failed.
 
 Examples:
-  python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
-  python scripts/port_and_export.py --checkpoint build/run/best.keras --precisions int8 --calibration_images photos
-  python scripts/port_and_export.py --target mediapipe
-  python scripts/port_and_export.py --target npu --calibration_images photos
+  .venv/bin/python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
+  .venv/bin/python scripts/port_and_export.py --checkpoint best.keras --precisions int8 --calibration_images photos
+  .venv/bin/python scripts/port_and_export.py --target mediapipe
+  .venv/bin/python scripts/port_and_export.py --target npu --calibration_images photos
 """
 
 import os
@@ -32,7 +31,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("output_dir", "build/face_parsing", "Folder for everything that is written.")
 flags.DEFINE_string("image_size", "512", "Size of the photos that the .tflite files take: SIDE or HEIGHTxWIDTH.")
-flags.DEFINE_enum("target", "litert", ["litert", "mediapipe", "npu", "saved_model"], "What is to run the files.")
+flags.DEFINE_enum("target", "litert", ["litert", "mediapipe", "npu", "saved_model"], "What runs the files.")
 flags.DEFINE_list(
     "precisions", None, "The .tflite files: float32, float16, dynamic, int8. Default: float32,float16; int8 for npu."
 )
@@ -44,7 +43,7 @@ flags.DEFINE_enum(
     "What a file returns. Default: labels; logits for mediapipe; scores for npu.",
 )
 flags.DEFINE_string("calibration_images", None, "Photos for int8, a folder. Default: variations of the bundled photo.")
-flags.DEFINE_integer("calibration_count", None, "How many photos int8 is made with. Default: 32.", lower_bound=1)
+flags.DEFINE_integer("calibration_count", None, "How many photos to calibrate int8 on. Default: 32.", lower_bound=1)
 flags.DEFINE_string("author", "", "Author of the model, for the metadata of the .tflite files.")
 flags.DEFINE_string("license", None, "Its terms, for the same. Default: those in the manifest.")
 flags.DEFINE_string("verify_images", None, "Photo, or folder of photos, to verify with. Default: the bundled photo.")
@@ -157,7 +156,7 @@ def run(options):
     print(f"\n{checks.overview()}\n\n{summary.summary(figures)}")
     if examples.images:
         print(f"int8 was calibrated on {examples}")
-    print(f"everything is in {command.one_line(options.output_dir)}; begin with report.html")
+    print(f"everything is in {command.one_line(options.output_dir)}; open report.html first")
     for line in checks.explain(names):
         print(line)
     return checks.failed()

@@ -7,8 +7,8 @@ stopped. If list_eval_partition.txt of CelebA lies beside the photos, its split 
 The CelebAMask-HQ agreement allows non-commercial research only.
 
 Examples:
-  python scripts/prepare_celebamask.py --source CelebAMask-HQ --output_dir celebamask
-  python scripts/prepare_celebamask.py --source CelebAMask-HQ --output_dir celebamask --size 256 --val_count 500
+  .venv/bin/python scripts/prepare_celebamask.py --source CelebAMask-HQ --output_dir celebamask
+  .venv/bin/python scripts/prepare_celebamask.py --source CelebAMask-HQ --output_dir celebamask --size 256
 """
 
 import command
@@ -21,7 +21,7 @@ flags.DEFINE_integer("size", 512, "Side of the photos and label maps.", lower_bo
 flags.DEFINE_integer("val_count", 1000, "How many faces are drawn to validate with.", lower_bound=1)
 flags.DEFINE_integer("test_count", 1000, "How many faces are drawn to test with.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Seed of the draw.", lower_bound=0)
-flags.DEFINE_integer("workers", None, "Number of processes. Default: one a core.", lower_bound=1)
+flags.DEFINE_integer("workers", None, "Number of processes. Default: one per core.", lower_bound=1)
 
 
 def main(options):

@@ -4,8 +4,8 @@ Sends the headers of headers.json with every file: threads need the page isolate
 load nothing from elsewhere.
 
 Examples:
-  python scripts/serve_web.py
-  python scripts/serve_web.py --port 8001
+  .venv/bin/python scripts/serve_web.py
+  .venv/bin/python scripts/serve_web.py --port 8001
 """
 
 import functools

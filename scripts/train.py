@@ -1,12 +1,12 @@
 """Trains or fine-tunes a BiSeNet in TensorFlow on a folder of labeled photos.
 
-DATA holds images/<id>.jpg, labels/<id>.png (one class id a pixel), train.txt and val.txt. WORKDIR gets best.keras,
+DATA holds images/<id>.jpg, labels/<id>.png (one class id per pixel), train.txt and val.txt. WORKDIR gets best.keras,
 last.keras, the training state, logs and pictures; the same command resumes a run that was interrupted.
 
 Examples:
-  python scripts/train.py --data_dir DATA --workdir build/run --init resnet18-f37072fd.pth
-  python scripts/train.py --data_dir DATA --workdir build/run --config fine_tune --init default --freeze backbone
-  python scripts/train.py --data_dir DATA --workdir build/run --config original --set steps=2000 --set crop_size=256
+  .venv/bin/python scripts/train.py --data_dir DATA --workdir run --init resnet18-f37072fd.pth
+  .venv/bin/python scripts/train.py --data_dir DATA --workdir run --config fine_tune --init default --freeze backbone
+  .venv/bin/python scripts/train.py --data_dir DATA --workdir run --config original --set steps=2000 --set crop_size=256
 """
 
 import command

@@ -157,7 +157,7 @@ def _download(entry):
         return Checkpoint(path, found or _check(path, entry), entry.license)
     except OSError as error:
         raise CheckpointError(
-            f"cannot keep {path}: {error.strerror or error}; free that folder, or name another one in {CACHE_VARIABLE}"
+            f"cannot write {path}: {error.strerror or error}; {CACHE_VARIABLE} names another folder"
         ) from error
 
 

@@ -5,7 +5,7 @@ folder of labeled photos of one face each, as train.py takes it, whose val split
 DETECTION.md and detection.json.
 
 Example:
-  python -m benchmarks.detection.run --data celebamask
+  .venv/bin/python -m benchmarks.detection.run --data celebamask
 """
 
 import time

@@ -5,7 +5,7 @@ photos, as train.py takes it; train is for the calibration of int8, val for the 
 networks.json and networks.png.
 
 Example:
-  python -m benchmarks.networks.run --data celebamask
+  .venv/bin/python -m benchmarks.networks.run --data celebamask
 """
 
 import itertools

@@ -5,8 +5,8 @@ processes of its own, in alternating order. Writes PASSES.md and passes.json. Wi
 such as those of another commit, beside ours of the same precision.
 
 Examples:
-  python -m benchmarks.passes.run
-  python -m benchmarks.passes.run --files former/face_parsing_int8.tflite
+  .venv/bin/python -m benchmarks.passes.run
+  .venv/bin/python -m benchmarks.passes.run --files former/face_parsing_int8.tflite
 """
 
 import functools

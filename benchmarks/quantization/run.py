@@ -6,7 +6,7 @@ in int8 at a time. Writes QUANTIZATION.md and quantization.json. Exit status 0 o
 --data is a folder of labeled photos, as train.py takes it: train is for calibration, val for the comparison.
 
 Example:
-  python -m benchmarks.quantization.run --data celebamask
+  .venv/bin/python -m benchmarks.quantization.run --data celebamask
 """
 
 from absl import flags

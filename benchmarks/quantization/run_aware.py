@@ -4,8 +4,8 @@ Both int8 files are compared with the float32 network before the training. Write
 quantize_aware.json. Exit status 0 only if int8 has a higher mean IoU after the training than before.
 
 Example:
-  python scripts/train.py --data_dir DATA --workdir build/aware --config quantize_aware --init build/run/best.keras
-  python -m benchmarks.quantization.run_aware --data DATA --before build/run/best.keras --after build/aware/last.keras
+  .venv/bin/python scripts/train.py --data_dir DATA --workdir build/aware --config quantize_aware --init best.keras
+  .venv/bin/python -m benchmarks.quantization.run_aware --data DATA --before best.keras --after build/aware/last.keras
 """
 
 from absl import flags

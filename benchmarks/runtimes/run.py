@@ -6,7 +6,7 @@ ran and every threshold holds. Needs Linux or macOS, a C++ compiler for torch.co
 first run.
 
 Example:
-  python -m benchmarks.runtimes.run --threads 2
+  .venv/bin/python -m benchmarks.runtimes.run --threads 2
 """
 
 import os

@@ -4,7 +4,7 @@ Also whether the last result of a photo is the first one, bit by bit. Writes END
 endurance.png. Exit status 0 only if every threshold holds. (Linux only.)
 
 Example:
-  python -m benchmarks.soak.run
+  .venv/bin/python -m benchmarks.soak.run
 """
 
 import hashlib

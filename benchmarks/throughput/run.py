@@ -6,7 +6,7 @@ the workers hold from the 20th photo to the last (Linux only). Writes THROUGHPUT
 only if every threshold holds.
 
 Example:
-  python -m benchmarks.throughput.run --models build/face_parsing --rounds 3
+  .venv/bin/python -m benchmarks.throughput.run --models build/face_parsing --rounds 3
 """
 
 import itertools

@@ -5,7 +5,7 @@ forward, the losses of three heads with hard example mining, gradients, momentum
 training.json. Exit status 0 only if every threshold holds.
 
 Example:
-  python -m benchmarks.training.run --rounds 5
+  .venv/bin/python -m benchmarks.training.run --rounds 5
 """
 
 import functools

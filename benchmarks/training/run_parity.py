@@ -5,7 +5,7 @@ rate behind the context path) from the default checkpoint, in float64 and in flo
 training_parity.json and training_parity.png. Exit status 0 only if every threshold holds.
 
 Example:
-  python -m benchmarks.training.run_parity
+  .venv/bin/python -m benchmarks.training.run_parity
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ Needs Chromium, Node and the packages of web/ and tests/browser/ (`make web` and
 Writes WEB.md and web.json. Exit status 0 only if the threshold holds.
 
 Example:
-  python -m benchmarks.web.run
+  .venv/bin/python -m benchmarks.web.run
 """
 
 import contextlib

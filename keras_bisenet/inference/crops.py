@@ -1,6 +1,6 @@
 """Squares around faces, as the network knows them: cut out of a photo, and what was found in them put back.
 
-The network was trained on CelebAMask-HQ: one face a photo, upright, in the middle. `square_of` is how CelebA-HQ was
+The network was trained on CelebAMask-HQ: one face per photo, upright, in the middle. `square_of` is how CelebA-HQ was
 made (Karras et al., "Progressive Growing of GANs", 2018, appendix C).
 """
 

@@ -260,7 +260,7 @@ def _open(model, image_size, isolated, options):
         limits = isolation.Limits() if isolated is True else isolated
         return isolation.IsolatedNetwork(model, limits, image_size=image_size, **options)
     if suffix in (".pth", ".pt", ".safetensors"):
-        export = f"python scripts/port_and_export.py --checkpoint {model}"
+        export = f".venv/bin/python scripts/port_and_export.py --checkpoint {model}"
         raise ModelError(f"{model}: is a PyTorch checkpoint; export it first: {export}")
     if suffix not in (None, ".keras"):
         names = ", ".join(NAMES)

@@ -4,7 +4,7 @@ import importlib.util
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from keras_bisenet.labels import IGNORE, PALETTE
 from keras_bisenet.models.architecture import HEADS
@@ -15,6 +15,8 @@ from keras_bisenet.utils.painting import colorize
 # How many validation photos the picture shows, each beside its labels and what was predicted.
 PICTURED = 4
 PICTURE_HEIGHT = 256
+# Above each row, as high as this.
+HEADINGS, HEADING_HEIGHT = ("photo", "labels", "predicted"), 24
 
 
 class Reports:
@@ -68,7 +70,9 @@ class Reports:
 
 
 def contact_sheet(pictures, palette=PALETTE):
-    """Rows of photo, labels and predictions, `[H, W, 3]` uint8 RGB; pixels without a label are black in both.
+    """Rows of photo, labels and predictions under their headings, `[H, W, 3]` uint8 RGB.
+
+    Pixels without a label are black in labels and predictions.
 
     Args:
         pictures: list of `[h, w, 3]` uint8 RGB, `[h, w]` labels and `[h, w]` predictions.
@@ -83,6 +87,16 @@ def contact_sheet(pictures, palette=PALETTE):
         )
         row = np.concatenate(parts, axis=1)
         width = round(row.shape[1] * PICTURE_HEIGHT / row.shape[0])
-        rows.append(np.asarray(Image.fromarray(row).resize((width, PICTURE_HEIGHT))))
+        rows += [_headings(width), np.asarray(Image.fromarray(row).resize((width, PICTURE_HEIGHT)))]
     widest = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows])
+
+
+def _headings(width):
+    """The headings of a row so many pixels wide, white on black."""
+    band = Image.new("RGB", (width, HEADING_HEIGHT))
+    draw, font = ImageDraw.Draw(band), ImageFont.load_default(HEADING_HEIGHT * 0.6)
+    for number, heading in enumerate(HEADINGS):
+        middle = (2 * number + 1) * width // (2 * len(HEADINGS)), HEADING_HEIGHT // 2
+        draw.text(middle, heading, "white", font, anchor="mm")
+    return np.asarray(band)

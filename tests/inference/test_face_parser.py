@@ -65,6 +65,11 @@ def test_logits_are_those_of_pytorch(parser, photo, expected):
     assert parser.logits([photo])[0].shape == (*photo.shape[:2], 19)
 
 
+def test_a_photo_divided_by_255_is_background(parser, photo):
+    """What docs/TROUBLESHOOTING.md calls the sign of it."""
+    assert (parser(photo // 255) == 0).mean() > 0.98
+
+
 def test_probabilities_are_those_of_pytorch(parser, photo, expected):
     probabilities = parser.probabilities(images.resize(photo, (512, 512)))
     softmax = np.exp(expected - expected.max(-1, keepdims=True))

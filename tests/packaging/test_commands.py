@@ -35,6 +35,10 @@ def test_documented_flags_exist(file):
     assert process.stdout == ""
 
 
+def test_documents_and_scripts_name_the_same_python():
+    assert [command for command in COMMANDS if command[0].startswith("python")] == []
+
+
 def test_documented_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z_-]+):", makefile, re.MULTILINE))

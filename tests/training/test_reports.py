@@ -17,8 +17,15 @@ def picture(height, width, label):
     return np.full((height, width, 3), 200, np.uint8), np.full((height, width), label), np.full((height, width), 17)
 
 
+def without_headings(sheet):
+    """A sheet of one row without its first lines, in which something stands above each picture."""
+    headings, row = np.split(sheet, [reports.HEADING_HEIGHT])
+    assert all((part > 200).any() and (part == 0).any() for part in np.split(headings, 3, axis=1))
+    return row
+
+
 def test_a_row_is_photo_labels_and_predictions():
-    sheet = reports.contact_sheet([picture(256, 100, 1)])
+    sheet = without_headings(reports.contact_sheet([picture(256, 100, 1)]))
     assert sheet.shape == (256, 300, 3)
     for column, color in (
         (50, (200, 200, 200)),
@@ -29,12 +36,13 @@ def test_a_row_is_photo_labels_and_predictions():
 
 
 def test_pixels_without_a_label_are_black_in_both():
-    sheet = reports.contact_sheet([picture(256, 100, IGNORE)])
+    sheet = without_headings(reports.contact_sheet([picture(256, 100, IGNORE)]))
     assert not sheet[:, 100:].any()
 
 
 def test_photos_of_any_size_fit_into_one_sheet():
-    assert reports.contact_sheet([picture(64, 64, 1), picture(128, 256, 1)]).shape == (512, 1536, 3)
+    height = 2 * (256 + reports.HEADING_HEIGHT)
+    assert reports.contact_sheet([picture(64, 64, 1), picture(128, 256, 1)]).shape == (height, 1536, 3)
 
 
 @pytest.fixture(scope="module")
