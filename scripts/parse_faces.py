@@ -8,6 +8,7 @@ failures.txt, and the exit status is then 1.
 Examples:
   .venv/bin/python scripts/parse_faces.py photos --output_dir build/parsed
   .venv/bin/python scripts/parse_faces.py party.jpg 'holidays/**/*.jpg' clip.mp4 --detect --outputs labels,overlay,json
+  .venv/bin/python scripts/parse_faces.py clip.mp4 --outputs overlay --smooth 0.8 --output_dir build/steady
   .venv/bin/python scripts/parse_faces.py photos --model build/face_parsing/face_parsing_float32.tflite --workers 4
   .venv/bin/python scripts/parse_faces.py /shared/photos --output_dir /shared/parsed --engine ray
 """
@@ -34,6 +35,9 @@ flags.DEFINE_string(
 flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are not a close-up of one face.")
 flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least size of a face to find, the root of its area, in pixels.")
 flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
+flags.DEFINE_float(
+    "smooth", 0.0, "How much of the flicker of videos goes, 0 to less than 1; 0.8 is an average of 5 frames."
+)
 flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one per core.", lower_bound=1)
 flags.DEFINE_bool("isolated", False, "Run a stranger's .tflite in processes of its own: a photo that crashes it fails.")
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
@@ -61,9 +65,18 @@ def run(options, names):
     output_dir = pathlib.Path(options.output_dir)
     sources = inputs.find(names, output_dir)
     # A model that cannot be opened is told before any worker starts.
-    FaceParser(options.model, num_threads=1, isolated=options.isolated).close()
+    with FaceParser(options.model, num_threads=1, isolated=options.isolated) as parser:
+        image_size = parser.image_size
     of_faces = options.detect, options.min_face, options.min_confidence
-    job = parse_folder.Job(output_dir, tuple(options.outputs), options.model, *of_faces, isolated=options.isolated)
+    job = parse_folder.Job(
+        output_dir,
+        tuple(options.outputs),
+        options.model,
+        *of_faces,
+        options.smooth,
+        image_size,
+        isolated=options.isolated,
+    )
     engine = ray_cluster if options.engine == "ray" else parse_folder
     with job.claim():
         parsing = resume.Run(job, sources)

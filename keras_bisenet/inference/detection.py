@@ -29,7 +29,7 @@ _MOST_PIXELS = 24e6
 # What the detector is less sure of than this and than `min_confidence` is no face in a close-up either.
 _DOUBT = 0.5
 # Two boxes that share more than this of the smaller one are one face.
-_SAME = 0.5
+SAME = 0.5
 # Faces of fewer pixels need more confidence: the smaller they are, the more places of a photo could hold one.
 _SMALL = 100
 # Sides of the crops in one of which a face has to be found again, pixels: the face is about 0.4 of them wide.
@@ -120,7 +120,7 @@ class Detector:
         """The faces of a photo `[H, W, 3]` uint8 RGB, the largest first."""
         candidates: list[Face] = []
         for face in sorted(self._search(photo), key=lambda face: -face.confidence):
-            if not any(_shared(face.box, other.box) > _SAME for other in candidates):
+            if not any(shared(face.box, other.box) > SAME for other in candidates):
                 candidates.append(face)
         seen_again = (face for candidate in candidates for face in self._look_again(photo, candidate))
         faces = [face for face in seen_again if face.confidence >= required_confidence(face.size, self._min_confidence)]
@@ -136,7 +136,7 @@ class Detector:
             for left, top in _corners(small.shape[:2]):
                 for face in self._detect(small[top : top + _TILE, left : left + _TILE]):
                     if is_whole or max(face.box[2] - face.box[0], face.box[3] - face.box[1]) <= _OVERLAP:
-                        face = _moved(face, np.array([[1, 0, left], [0, 1, top]]) / scale)
+                        face = moved(face, np.array([[1, 0, left], [0, 1, top]]) / scale)
                         if face.confidence >= self._min_confidence and face.size >= self._min_face:
                             yield face
             scale /= 2
@@ -148,7 +148,7 @@ class Detector:
             close_up = self._detect(crops.cut_out(photo, square, size))
             middle = [face for face in close_up if max(face.box[:2]) < size / 2 < min(face.box[2:])]
             if middle:
-                seen.append(_moved(max(middle, key=lambda face: face.confidence), square.matrix(size)))
+                seen.append(moved(max(middle, key=lambda face: face.confidence), square.matrix(size)))
         if seen:
             height, width = photo.shape[:2]
             left, top, right, bottom = candidate.box
@@ -197,7 +197,7 @@ def _corners(size):
             yield left, top
 
 
-def _moved(face, matrix):
+def moved(face, matrix):
     """The face where an affine map `[2, 3]` moves it."""
     points = np.array([face.box[:2], face.box[2:], *face.landmarks.values()])
     low, high, *landmarks = map(tuple, (points @ matrix[:, :2].T + matrix[:, 2]).tolist())
@@ -209,7 +209,7 @@ def size_of(box: Sequence[float]) -> float:
     return float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
 
 
-def _shared(box, other):
+def shared(box, other):
     """The area that two boxes share, by that of the smaller one."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
     areas = [np.prod(np.subtract(one[2:], one[:2])) for one in (box, other)]
@@ -226,13 +226,27 @@ def parse_faces(
             upright and in the middle.
         crop_size: side of what the faces are cut out to, pixels.
         photo: `[H, W, 3]` uint8 RGB.
+        faces: see `place_labels`.
+
+    Returns:
+        See `place_labels`.
+    """
+    labels = [label(crops.cut_out(photo, face.square, crop_size)) for face in faces]
+    return place_labels(labels, photo.shape[:2], faces)
+
+
+def place_labels(labels: Sequence[np.ndarray], size: tuple[int, int], faces: Sequence[Face]) -> list[ParsedFace]:
+    """Puts the labels of faces where these are.
+
+    Args:
+        labels: of each face, what its square shows: `[crop_size, crop_size]` class ids.
+        size: (height, width) of the photo.
         faces: where two overlap, the smaller one counts, but for its background.
 
     Returns:
         The same faces in the same order. A pixel belongs to one of them at most.
     """
-    size = photo.shape[:2]
-    placed = [crops.put_back(label(crops.cut_out(photo, face.square, crop_size)), face.square, size) for face in faces]
+    placed = [crops.put_back(part, face.square, size) for part, face in zip(labels, faces, strict=True)]
     owner = np.full(size, -1, np.int32)
     for number in sorted(range(len(faces)), key=lambda number: -faces[number].square.side):
         part, place = placed[number]

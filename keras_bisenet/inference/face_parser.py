@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bisenet.inference import detection, isolation, model_io, predictors
+from keras_bisenet.inference import detection, isolation, model_io, predictors, smoothing
 from keras_bisenet.labels import PALETTE
 from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ImageError, ModelError
@@ -191,28 +191,35 @@ class FaceParser:
         Raises:
             ImageError: the photo cannot be read, or the parser was made without `detect`.
         """
-        if self._detector is None:
-            raise ImageError("the parser finds no faces; expected one made by FaceParser(detect=True)")
         return self._faces(images.as_photo(photo))
 
     def _faces(self, photo):
-        return detection.parse_faces(self._labels_of_close_up, self.crop_size, photo, self._find(photo))
+        return detection.parse_faces(self.labels_of_close_up, self.crop_size, photo, self.find(photo))
 
-    def _find(self, photo):
+    def find(self, photo: np.ndarray) -> list[detection.Face]:
+        """Finds the faces of a photo `[H, W, 3]` uint8 RGB, the largest first, and labels nothing.
+
+        Raises:
+            ImageError: the parser was made without `detect`.
+        """
+        if self._detector is None:
+            raise ImageError("the parser finds no faces; expected one made by FaceParser(detect=True)")
         with self._lock():
             return self._detector(photo)
 
     def _labels(self, photo):
         if self._detector is None:
-            return self._labels_of_close_up(photo)
-        return detection.compose(self._faces(photo), photo.shape[:2], self._dtype)
+            return self.labels_of_close_up(photo)
+        return detection.compose(self._faces(photo), photo.shape[:2], self.dtype)
 
-    def _labels_of_close_up(self, photo):
+    def labels_of_close_up(self, photo: np.ndarray) -> np.ndarray:
+        """Like a call with one photo `[H, W, 3]` uint8 RGB of a parser without `detect`."""
         labels = self._run("labels", photo)
-        return resizing.resize_labels(labels.astype(self._dtype, copy=False), photo.shape[:2])
+        return resizing.resize_labels(labels.astype(self.dtype, copy=False), photo.shape[:2])
 
     @property
-    def _dtype(self):
+    def dtype(self) -> Any:
+        """Of the labels."""
         return np.int32 if self.num_classes is not None and self.num_classes > 256 else np.uint8
 
     def _probabilities(self, photo):
@@ -220,7 +227,7 @@ class FaceParser:
         if self._detector is None or self.num_classes is None:
             return self._probabilities_of_close_up(photo)
         predict = self._probabilities_of_close_up
-        return detection.place_probabilities(predict, self.crop_size, self.num_classes, photo, self._find(photo))
+        return detection.place_probabilities(predict, self.crop_size, self.num_classes, photo, self.find(photo))
 
     def _logits(self, photo):
         return resizing.resize_scores(self._run("logits", photo), photo.shape[:2])
@@ -228,12 +235,22 @@ class FaceParser:
     def _probabilities_of_close_up(self, photo):
         return resizing.resize_scores(self._run("probabilities", photo), photo.shape[:2])
 
-    def _run(self, method, photo):
+    def coarse_probabilities(self, photo: np.ndarray) -> np.ndarray:
+        """The probabilities `[128, 128, C]` float32 of a close-up `[H, W, 3]` uint8 RGB, which are enough for a video.
+
+        They are those that `smoothing.TemporalSmoother` keeps, in a fraction of the time of `probabilities`.
+
+        Raises:
+            ModelError: see `probabilities`.
+        """
+        return self._run("coarse_probabilities", photo, (smoothing.GRID, smoothing.GRID))
+
+    def _run(self, method, photo, *arguments):
         image = photo if self.image_size is None else images.resize(photo, self.image_size)
         with self._lock():
             if self._network is None:
                 raise ModelError(f"{self._name}: the parser is closed; make another one")
-            return getattr(self._network, method)(image)
+            return getattr(self._network, method)(image, *arguments)
 
     def _lock(self):
         # One for each process: at a fork another thread may have that of this process, and the new process, which does

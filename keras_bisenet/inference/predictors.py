@@ -1,8 +1,8 @@
 """Files and models as networks that take an image of one size and tell what its pixels show.
 
 All have the attributes `image_size` ((height, width), or None for any), `num_classes` and `classes` (a
-`keras_bisenet.classes.Classes`; both None where a file does not tell), and the methods `labels`, `probabilities` and
-`logits`. None is thread-safe.
+`keras_bisenet.classes.Classes`; both None where a file does not tell), and the methods `labels`, `probabilities`,
+`logits` and `coarse_probabilities`. None is thread-safe.
 """
 
 import math
@@ -59,7 +59,7 @@ class TFLiteNetwork:
         self._content, self._model = flatbuffer.load(path)
         self._io = model_io.read(path, self._content, image_size, normalization, self._model, output)
         self._runner = self._open()
-        self._scores_runner = None
+        self._scores_runner = self._coarse_runner = None
         self.ops = {"cpu": len(self._model.subgraphs[0].operators)}
         self.image_size, self.num_classes = self._io.image_size, self._io.num_classes
         self.classes = self._io.classes or (self.num_classes and classes.of_count(self.num_classes)) or None
@@ -238,6 +238,30 @@ class TFLiteNetwork:
             scores = _probabilities(scores, self._runner.quantization.get(io.output, (0.0, 0))[0])
         return self._resize(scores)
 
+    def coarse_probabilities(self, image, size):
+        """Like `probabilities`, but `[*size, C]`, in less time if the network resizes its scores last, as ours do.
+
+        Args:
+            image: `[*image_size, 3]` uint8 RGB.
+            size: (height, width), coarser than the image.
+
+        Raises:
+            ModelError: see `probabilities`.
+        """
+        io = self._io
+        index = (
+            flatbuffer.find_coarse(self._model, io.scores)
+            if io.scores is not None and io.scores_channels_last
+            else None
+        )
+        if index is None:
+            return resizing.resize_scores(self.probabilities(image), size)
+        if self._coarse_runner is None:
+            self._check_memory()
+            self._coarse_runner = self._open({_SCORES: index})
+        scores = self._real(self._coarse_runner, self._run_scores(self._coarse_runner, image, _SCORES), _SCORES)
+        return _probabilities(resizing.resize_from_corners(scores, io.image_size, size))
+
     def _are_probabilities(self):
         io = self._io
         return not io.returns_labels and (io.activation == "SOFTMAX" or (io.one_score and io.activation == "LOGISTIC"))
@@ -268,6 +292,10 @@ class LogitsNetwork:
     def probabilities(self, image):
         """Probabilities `[H, W, C]` float32 of an image `[H, W, 3]` uint8 RGB."""
         return _probabilities(self.logits(image))
+
+    def coarse_probabilities(self, image, size):
+        """Like `probabilities`, but `[*size, C]`."""
+        return resizing.resize_scores(self.probabilities(image), size)
 
     def logits(self, image):
         """Logits `[H, W, C]` of an image `[H, W, 3]` uint8 RGB."""

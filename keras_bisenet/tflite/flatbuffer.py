@@ -214,6 +214,22 @@ def find_scores(model, index):
     return int(operator.inputs[0]) if operator and op_name(model, operator) in _SCORES_READERS else None
 
 
+def find_coarse(model, index):
+    """Finds the scores that a network has before it resizes them, corners to corners.
+
+    Args:
+        model: `schema.ModelT` with one subgraph.
+        index: tensor index of the scores.
+
+    Returns:
+        int tensor index; None if no such resize computes the scores.
+    """
+    operator = computed_by(model, index)
+    if operator is None or op_name(model, operator) != "RESIZE_BILINEAR" or not operator.builtinOptions.alignCorners:
+        return None
+    return int(operator.inputs[0])
+
+
 def computed_by(model, index):
     """Finds the op that computes the values of a tensor: alone, or with ops behind it that change only dtype or shape.
 

@@ -30,5 +30,11 @@ def overlay(photo, labels, opacity=0.5, palette=PALETTE):
     Returns:
         `[H, W, 3]` uint8 RGB.
     """
-    shares = np.where(labels == 0, 0, opacity).astype(np.float32)[..., np.newaxis]
-    return np.rint(photo * (1 - shares) + colorize(labels, palette) * shares).astype(np.uint8)
+    result = np.empty_like(photo)
+    # In parts of some 10^6 pixels: whole, a frame of 8K would be there in four versions of 400 MB.
+    rows = max(1, 2**20 // photo.shape[1])
+    for top in range(0, len(photo), rows):
+        part = np.s_[top : top + rows]
+        shares = np.where(labels[part] == 0, 0, opacity).astype(np.float32)[..., np.newaxis]
+        result[part] = np.rint(photo[part] * (1 - shares) + colorize(labels[part], palette) * shares)
+    return result

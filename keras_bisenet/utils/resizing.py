@@ -44,6 +44,26 @@ def resize_scores(scores, size):
     return scores
 
 
+def resize_from_corners(scores, image_size, size):
+    """Interpolates a coarse map whose first and last pixels are those of an image (`align_corners`).
+
+    Args:
+        scores: `[h, w, C]` float32.
+        image_size: (height, width) of the image.
+        size: (height, width) of the result, whose pixels are those of the image resized to it.
+
+    Returns:
+        `[*size, C]` float32.
+    """
+    for axis, (whole, side) in enumerate(zip(image_size, size, strict=True)):
+        old = scores.shape[axis]
+        centers = ((np.arange(side) + 0.5) * whole / side - 0.5) * (old - 1) / max(whole - 1, 1)
+        first = centers.clip(0, max(old - 2, 0)).astype(np.int64)
+        second = (centers - first).clip(0, 1).astype(np.float32)
+        scores = _apply(scores, axis, first, np.stack([1 - second, second], 1))
+    return scores
+
+
 def resize_labels(labels, size):
     """Resizes labels by nearest neighbors: a pixel takes the label under its center.
 
@@ -57,7 +77,7 @@ def resize_labels(labels, size):
     if labels.shape == tuple(size):
         return labels
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels.shape, size, strict=True))
-    return labels[np.ix_(rows, columns)]
+    return labels.take(columns, 1).take(rows, 0)
 
 
 def resize_aligned(scores, size):

@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import itertools
 import multiprocessing
 import os
 import signal
@@ -30,25 +29,35 @@ def pool(count, preload):
     return concurrent.futures.ProcessPoolExecutor(count or cores(), context, _start)
 
 
-def run(pool, function, tasks, ahead):
-    """Results of `function` on each task, in order; only `ahead` tasks are taken before their turn.
+def run(pool, function, tasks, ahead, weigh=None, most=0):
+    """Results of `function` on each task, in order; only so many tasks are taken before their turn.
 
     Args:
         pool: see above; shut down at the end, and what has not begun is left out.
         function: of a module, called with one task.
         tasks: iterable.
         ahead: number of tasks.
+        weigh: called with a task, gives its bytes; None if they do not matter.
+        most: bytes of those tasks, from which on none is taken.
 
     Raises:
         concurrent.futures.BrokenExecutor: a worker was killed.
     """
-    tasks, waiting = iter(tasks), collections.deque()
+    tasks, waiting, held = iter(tasks), collections.deque(), 0
     try:
         while True:
-            waiting.extend(pool.submit(function, task) for task in itertools.islice(tasks, ahead - len(waiting)))
+            while len(waiting) < ahead and not (waiting and weigh and held >= most):
+                task = next(tasks, waiting)  # a mark: no task is that
+                if task is waiting:
+                    break
+                weight = weigh(task) if weigh else 0
+                held += weight
+                waiting.append((pool.submit(function, task), weight))
             if not waiting:
                 return
-            yield waiting.popleft().result()
+            future, weight = waiting.popleft()
+            held -= weight
+            yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

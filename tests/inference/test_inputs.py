@@ -1,20 +1,15 @@
-"""What a person names is found, and videos give their pictures."""
+"""What a person names is found."""
 
 import contextlib
 import os
 import pathlib
-import sys
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from support import videos
 from support.refusals import refused
 
 from keras_bisenet.inference.batch import inputs, results
-from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
 
@@ -188,112 +183,3 @@ def test_a_folder_that_may_not_be_read(folder):
             found(folder)
     finally:
         closed.chmod(0o755)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    photo = images.read(images.BUNDLED)[60:180:2, ::2]
-    return [np.roll(photo, 10 * shift, axis=1) for shift in range(12)]
-
-
-@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mov", ".mp4"])
-def test_videos_give_their_pictures(tmp_path, pictures, suffix):
-    path = videos.write(tmp_path / f"a{suffix}", pictures)
-    frames = list(inputs.frames(path))
-    assert [number for number, _ in frames] == list(range(1, 13))
-    np.testing.assert_array_equal([frame for _, frame in frames], pictures)
-
-
-def test_the_wanted_pictures_of_a_video(tmp_path, pictures):
-    path = videos.write(tmp_path / "a.mp4", pictures)
-    frames = dict(inputs.frames(path, lambda number: number in (3, 11)))
-    assert list(frames) == [3, 11]
-    np.testing.assert_array_equal(frames[11], pictures[10])
-
-
-def test_pictures_of_a_camera_on_its_side_are_upright(tmp_path, pictures):
-    path = videos.write(tmp_path / "a.mp4", pictures)
-    videos.turn(path)
-    frames = [frame for _, frame in inputs.frames(path)]
-    np.testing.assert_array_equal(frames, [np.rot90(picture, -1) for picture in pictures])
-
-
-@pytest.mark.parametrize("suffix", [".mkv", ".mov", ".mp4"])
-def test_videos_that_begin_later(tmp_path, pictures, suffix):
-    """The length of a Matroska file counts from 0, that of others from the first picture."""
-    path = videos.write(tmp_path / f"a{suffix}", 3 * pictures, start=10)
-    np.testing.assert_array_equal([frame for _, frame in inputs.frames(path)], 3 * pictures)
-    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
-    with refused(ImageError, path):
-        list(inputs.frames(path))
-
-
-def test_a_webm_that_begins_later(tmp_path, pictures):
-    path = videos.write(tmp_path / "a.webm", 3 * pictures, codec=("libvpx", "yuv420p"), start=10)
-    assert len(list(inputs.frames(path))) == 36
-
-
-@pytest.mark.parametrize(("aspect", "width"), [("4/3", 160), ("8/9", 107), ("1", 120)])
-def test_pictures_have_square_pixels(tmp_path, pictures, aspect, width):
-    """Else faces were as wide as they are stored, not as they are shown."""
-    path = videos.write(tmp_path / "a.mov", pictures, aspect=aspect)
-    frames = [frame for _, frame in inputs.frames(path)]
-    expected = [Image.fromarray(picture).resize((width, 60), Image.Resampling.BILINEAR) for picture in pictures]
-    np.testing.assert_array_equal(frames, [np.asarray(picture) for picture in expected])
-    # Upright, it is the height that is stretched.
-    videos.turn(path)
-    assert {frame.shape for _, frame in inputs.frames(path)} == {(width, 60, 3)}
-
-
-def test_pixels_far_from_square_are_refused(tmp_path, pictures):
-    path = videos.write(tmp_path / "a.mp4", pictures, aspect="1/100")
-    with refused(ImageError, path, "1/100", "8"):
-        list(inputs.frames(path))
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_of_a_video_that_breaks_off_the_whole_pictures_come_first(tmp_path, pictures, suffix, share):
-    # As for the web: the index first.
-    path = videos.write(tmp_path / f"a{suffix}", 3 * pictures, {"movflags": "faststart"} if suffix == ".mp4" else None)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    frames = whole_pictures(path)
-    assert 36 * share - 4 < len(frames) < 36 * share + 1
-    np.testing.assert_array_equal(frames, (3 * pictures)[: len(frames)])
-
-
-def whole_pictures(path):
-    """The pictures of a video that breaks off."""
-    frames = []
-    with refused(ImageError, path, "breaks off") as error:
-        frames.extend(frame for _, frame in inputs.frames(path))
-    assert f"{len(frames)} of its pictures" in str(error.value)
-    return frames
-
-
-def test_a_picture_that_breaks_off_is_left_out(tmp_path, pictures):
-    """Most codecs give one, half of it gray."""
-    path = videos.write(tmp_path / "a.mp4", pictures, {"movflags": "faststart"}, ("mpeg4", "yuv420p"))
-    assert len(list(inputs.frames(path))) == 12
-    path.write_bytes(path.read_bytes()[:-20])
-    assert len(whole_pictures(path)) == 11
-
-
-@pytest.mark.parametrize("content", [b"", b"no video", "audio", "index missing"])
-def test_what_is_no_video(tmp_path, pictures, content):
-    path = tmp_path / "a.mp4"
-    if content == "audio":
-        content = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x08\0data\x08\0\0\0" + bytes(8)
-    elif content == "index missing":
-        content = videos.write(path, pictures).read_bytes()[:-2000]
-    path.write_bytes(content)
-    with refused(ImageError, f"{path}: cannot be read as a video"):
-        list(inputs.frames(path))
-
-
-def test_a_video_that_is_gone_and_without_pyav(tmp_path, monkeypatch):
-    with refused(ImageError, f"{tmp_path}/a.mp4: no such file"):
-        list(inputs.frames(tmp_path / "a.mp4"))
-    monkeypatch.setitem(sys.modules, "av", None)
-    with refused(ImageError, "pip install '.[video]'"):
-        list(inputs.frames(tmp_path / "a.mp4"))

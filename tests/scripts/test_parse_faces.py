@@ -923,6 +923,29 @@ def test_who_stops_early_waits_for_what_has_begun_alone():
     assert time.monotonic() - started < 6
 
 
+def test_a_smoothed_video_is_resumed_as_if_it_had_never_stopped(pictures, model, tmp_path):
+    """The frames before those that are left are looked at again."""
+    clip = videos.write(tmp_path / "clip.mp4", 2 * pictures)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+
+    def run(out, smooth=0.8):
+        job = parse_folder.Job(out, model=str(model), smooth=smooth)
+        with job.claim():
+            parsing = resume.Run(job, inputs.find([str(clip)]))
+            list(parsing.parse(parse_folder, 1))
+        return parsing.told()[0]
+
+    assert run(whole) == ["videos: 1 read; frames: 16 parsed"]
+    shutil.copytree(whole, resumed)
+    for number in range(12, 17):
+        (resumed / "labels" / "clip.mp4" / f"{number:06}.png").unlink()
+    told = ["5 frames again: results were missing", "videos: 1 read; frames: 5 parsed, 11 done before"]
+    assert run(resumed) == told
+    assert content(resumed) == content(whole)
+    assert run(resumed, 0.0)[0] == "16 frames again: how much is smoothed changed"
+    assert content(resumed) != content(whole)
+
+
 def test_a_video_is_read_as_it_is_parsed(pictures, model, tmp_path):
     """Not all at once: of 80 pictures, at most four a worker wait."""
     clip = videos.write(tmp_path / "clip.mp4", 10 * pictures)

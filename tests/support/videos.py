@@ -1,12 +1,13 @@
 """Writes small videos whose pictures come back bit for bit."""
 
 import fractions
+import itertools
 import struct
 
 import av
 
 
-def write(path, pictures, options=None, codec=None, start=0, aspect=1):
+def write(path, pictures, options=None, codec=None, start=0, aspect=1, numbers=None):
     """Writes pictures `[H, W, 3]` uint8 RGB, ten a second.
 
     Args:
@@ -16,6 +17,7 @@ def write(path, pictures, options=None, codec=None, start=0, aspect=1):
         codec: (name, pixel format); None for one without loss.
         start: time of the first picture, in seconds.
         aspect: width of a pixel to its height.
+        numbers: when each picture is shown, in tenths of a second; None for one after the other.
     """
     with av.open(str(path), "w", options=options or {}) as container:
         name, stream_format = codec or (("ffv1", "bgr0") if path.suffix == ".mkv" else ("png", "rgb24"))
@@ -23,7 +25,7 @@ def write(path, pictures, options=None, codec=None, start=0, aspect=1):
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = stream_format
         stream.codec_context.sample_aspect_ratio = fractions.Fraction(aspect)
-        for number, picture in enumerate(pictures, 10 * start):
+        for number, picture in zip(numbers or itertools.count(10 * start), pictures, strict=False):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, fractions.Fraction(1, 10)
             container.mux(stream.encode(frame))
@@ -37,4 +39,22 @@ def turn(path):
     # The matrix of the track header (ISO/IEC 14496-12, 8.3.2).
     start = content.index(b"tkhd") + 44
     content[start : start + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+
+
+def damage(path, number):
+    """Makes the picture of a number, from 0 on, unreadable, and leaves the others."""
+    with av.open(str(path)) as container:
+        packet = next(itertools.islice(container.demux(video=0), number, None))
+        content = bytes(packet)
+    path.write_bytes(path.read_bytes().replace(content, b"\xff" * len(content)))
+
+
+def empty(path):
+    """Takes the frames out of the index of an .mp4, as where a recording was stopped at once."""
+    content = bytearray(path.read_bytes())
+    # What says how many there are, of what size, when and where (ISO/IEC 14496-12, 8.6 and 8.7).
+    for name, offset in ((b"stts", 8), (b"stsz", 12), (b"stsc", 8), (b"stco", 8)):
+        start = content.index(name) + offset
+        content[start : start + 4] = bytes(4)
     path.write_bytes(content)

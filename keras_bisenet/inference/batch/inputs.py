@@ -7,16 +7,12 @@ import itertools
 import os
 import pathlib
 
-import numpy as np
-
+from keras_bisenet.inference import videos
 from keras_bisenet.inference.batch import results
-from keras_bisenet.utils import extras, images
+from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-_SUFFIXES = (*images.SUFFIXES, *VIDEO_SUFFIXES)
-# Of a pixel of a video, width to height or height to width. A hostile file could ask for pictures of any size.
-MAX_ASPECT_RATIO = 8
+_SUFFIXES = (*images.SUFFIXES, *videos.SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Source:
 
     @property
     def is_video(self):
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+        return self.path.suffix.lower() in videos.SUFFIXES
 
 
 def find(names, output_dir=None):
@@ -150,64 +146,3 @@ def _folders(path, is_left_out):
             name for name in folders if not name.startswith(".") and not is_left_out(pathlib.Path(folder, name))
         ]
         yield pathlib.Path(folder)
-
-
-def frames(path, is_wanted=None):
-    """The pictures of a video, in square pixels, as a player shows them.
-
-    Args:
-        path: video file.
-        is_wanted: called with the number of a picture, from 1 on; the others are passed over. None for all.
-
-    Yields:
-        (number, `[H, W, 3]` uint8 RGB, upright). Where the pixels of the file are no squares, W is that in squares.
-
-    Raises:
-        ImageError: PyAV is missing, the file cannot be read as a video, its pixels are far from square, or, behind its
-            last picture, it has damaged ones or breaks off.
-    """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ImageError(f"{path}: reading videos needs PyAV: {extras.command('video')}") from error
-    number, whole, end, is_complete = 0, 0, 0, True
-    try:
-        with av.open(os.fspath(path)) as container:
-            stream = container.streams.video[0]
-            ratio = stream.sample_aspect_ratio or 1  # 0 where it is not known
-            if not 1 / MAX_ASPECT_RATIO <= ratio <= MAX_ASPECT_RATIO:
-                raise ImageError(
-                    f"{path}: its pixels are {ratio} times as wide as high; expected at most {MAX_ASPECT_RATIO} times, "
-                    "either way; convert it to square pixels first"
-                )
-            for packet in container.demux(stream):
-                is_complete &= not packet.is_corrupt
-                for frame in packet.decode():
-                    number += 1
-                    end = max(end, (frame.pts or 0) + (frame.duration or 0))
-                    if frame.is_corrupt:
-                        continue
-                    whole += 1
-                    if is_wanted is None or is_wanted(number):
-                        picture = frame.to_ndarray(format="rgb24")
-                        picture = images.resize(picture, (frame.height, max(1, round(frame.width * ratio))))
-                        # The camera was turned.
-                        yield number, np.rot90(picture, round(frame.rotation / 90))
-            # Files that break off between two pictures end without an error.
-            is_complete &= end * stream.time_base > _end(container, stream) - 0.25
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file") from error
-    except (av.FFmpegError, IndexError) as error:
-        if not number:
-            raise ImageError(f"{path}: cannot be read as a video; expected {', '.join(VIDEO_SUFFIXES)}") from error
-        is_complete = False
-    if not is_complete or not whole:
-        raise ImageError(f"{path}: is damaged or breaks off; {whole} of its pictures could be read; copy it again")
-
-
-def _end(container, stream):
-    """When the last picture of a video ends by its own header, in seconds; 0 where the header has no length."""
-    if stream.duration:
-        return ((stream.start_time or 0) + stream.duration) * stream.time_base
-    # That of a Matroska file counts from 0, wherever its pictures begin. Other streams may be longer.
-    return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 
+from keras_bisenet.inference import videos
 from keras_bisenet.inference.batch import results
 from keras_bisenet.utils import atomic, text_files
 
@@ -19,6 +20,7 @@ class Origin:
         mtime_ns: when it was last changed, in nanoseconds of the system's clock.
         model: SHA-256 of the file of the network, in hexadecimal.
         min_face, min_confidence: of the faces that were found first, see `detection.Detector`; None where none were.
+        smooth: of a video, see `parse_folder.Job`; 0 for none.
     """
 
     path: str
@@ -27,6 +29,7 @@ class Origin:
     model: str
     min_face: float | None
     min_confidence: float | None
+    smooth: float = 0.0
 
     @classmethod
     def of(cls, path, model, job):
@@ -43,7 +46,8 @@ class Origin:
         path = path.resolve(strict=True)
         status = path.stat()
         of_faces = (job.min_face, job.min_confidence) if job.detect else (None, None)
-        return cls(str(path), status.st_size, status.st_mtime_ns, model, *of_faces)
+        smooth = job.smooth if path.suffix.lower() in videos.SUFFIXES else 0.0
+        return cls(str(path), status.st_size, status.st_mtime_ns, model, *of_faces, smooth)
 
     def change(self, before, noun):
         """Why a result of another origin does not hold for this one.
@@ -63,6 +67,8 @@ class Origin:
             return "the model changed"
         if (before.min_face, before.min_confidence) != (self.min_face, self.min_confidence):
             return "which faces are found changed"
+        if before.smooth != self.smooth:
+            return "how much is smoothed changed"
         return f"the {noun} changed"
 
 
