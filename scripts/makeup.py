@@ -1,4 +1,4 @@
-"""Makes up a photo: recolors hair, lips, eyes and brows, and smooths the skin.
+"""Makes up a photo or a video: recolors hair, lips, eyes and brows, and smooths the skin.
 
 The network finds the parts, unless --labels names a label map that is there already. --detect finds the faces first,
 for photos that are not a close-up of one face, and makes up each. Colors are #rrggbb or CSS names.
@@ -8,6 +8,8 @@ Examples:
   .venv/bin/python scripts/makeup.py --image photo.jpg --output out.jpg --eyes '#4d7086' --strength 0.5 --before_after
   .venv/bin/python scripts/makeup.py --image photo.jpg --output out.webp --hair black --labels labels.png
   .venv/bin/python scripts/makeup.py --image party.jpg --output out.png --lips crimson --detect
+  .venv/bin/python scripts/makeup.py --video clip.mp4 --output out.mp4 --hair black --lips crimson
+  .venv/bin/python scripts/makeup.py --video clip.mp4 --output labels.mp4 --overlay --detect
 """
 
 import math
@@ -33,7 +35,10 @@ LONGEST_SIDE = 1024
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image", None, "The photo. Default: the bundled one.")
-flags.DEFINE_string("output", None, f"Picture to write: {', '.join(FORMATS)}.", required=True)
+flags.DEFINE_string("video", None, "The video, instead of a photo; its sound and the times of its frames are kept.")
+flags.DEFINE_string(
+    "output", None, f"Picture to write: {', '.join(FORMATS)}; or video: .mkv, .mov, .mp4.", required=True
+)
 flags.DEFINE_string("hair", None, "Color of the hair.")
 flags.DEFINE_string("lips", None, "Color of the lips.")
 flags.DEFINE_string("eyes", None, "Color of the irises.")
@@ -48,6 +53,9 @@ flags.DEFINE_bool("detect", False, "Find the faces first, and make up each of th
 flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least size of a face to find, the root of its area, in pixels.")
 flags.DEFINE_float("min_confidence", detection.MIN_CONFIDENCE, "Least confidence of a face to find, 0 to 1.")
 flags.DEFINE_bool("before_after", False, "Write the photo as it was on the left of the result.")
+flags.DEFINE_bool("overlay", False, "Of a video: paint the labels over the frames instead of making them up.")
+flags.DEFINE_float("steady", 0.8, "Of a video: how much of the flicker goes, 0 to less than 1.")
+flags.DEFINE_bool("audio", True, "Of a video: copy its sound.")
 
 
 def find_parts(path, photo, options):
@@ -103,6 +111,40 @@ def find_parts(path, photo, options):
     return [(np.s_[:, :], masks)]
 
 
+def run_video(options):
+    """Makes up a video, or paints its labels over it.
+
+    Args:
+        options: the flags' values, as attributes.
+
+    Returns:
+        None, or what is wrong with the video: it is written without the frames that cannot be read.
+
+    Raises:
+        UserError: the video, the model, a color or the flags cannot be used.
+    """
+    from keras_bisenet.inference import makeup, video_makeup
+
+    for name in ("image", "labels", "before_after"):
+        if getattr(options, name):
+            raise MakeupError(f"--{name} and --video are both given; expected one of them: it is for photos alone")
+    colors = {part: getattr(options, part) for part in makeup.LIGHTNESS if getattr(options, part) is not None}
+    if options.overlay and (colors or options.smooth):
+        raise MakeupError("--overlay is given with what to make up; expected one of them; run it once for each")
+    colors = {part: makeup.parse_color(text) for part, text in colors.items()}
+    look = None if options.overlay else makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
+    detection.check_options(options.min_face, options.min_confidence, options.detect)
+    of_faces = (options.min_face, options.min_confidence) if options.detect else ()
+    absent, problem = video_makeup.write(
+        options.video, options.output, options.model, look, options.steady, of_faces, options.audio
+    )
+    made_up = ", ".join([*colors, *(["skin"] if options.smooth else [])])
+    print(f"{options.video}: {'labels painted' if look is None else f'{made_up} made up'}, in {options.output}")
+    for part in absent:
+        print(f"{part}: in none of the frames")
+    return problem
+
+
 def run(options):
     """Makes up a photo.
 
@@ -148,13 +190,12 @@ def run(options):
 
 def main(options):
     try:
-        run(options)
+        return run(options) if options.video is None else run_video(options)
     except ModuleNotFoundError:
         raise
     except ImportError as error:  # OpenCV or a part of it; the message says how to install it
         return str(error)
-    return None
 
 
 if __name__ == "__main__":
-    command.start(main)
+    command.start(main, interrupted="nothing was written; of a video, run it again to resume")

@@ -79,10 +79,10 @@ class TemporalSmoother:
         return self._kept if size == small.shape[:2] else probabilities + resizing.resize_scores(change, size)
 
 
-def check(strength: float) -> None:
-    """Raises `ImageError` if a strength is out of range, see `TemporalSmoother`."""
+def check(strength: float, name: str = "smooth") -> None:
+    """Raises `ImageError` if a strength of that name is out of range, see `TemporalSmoother`."""
     if not 0 <= strength < 1:
-        raise ImageError(f"smooth is {strength}; expected a number from 0, for none, to less than 1")
+        raise ImageError(f"{name} is {strength}; expected a number from 0, for none, to less than 1")
 
 
 def labels_of(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:

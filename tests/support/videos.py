@@ -5,6 +5,7 @@ import itertools
 import struct
 
 import av
+import numpy as np
 
 
 def write(path, pictures, options=None, codec=None, start=0, aspect=1, numbers=None):
@@ -31,6 +32,38 @@ def write(path, pictures, options=None, codec=None, start=0, aspect=1, numbers=N
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_with_sound(path, pictures, codec):
+    """Writes pictures, ten a second, and a second of a tone.
+
+    Args:
+        path: of the file.
+        pictures: list of `[H, W, 3]` uint8 RGB.
+        codec: of the sound.
+    """
+    with av.open(str(path), "w") as container:
+        stream, sound = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=8000)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+        tone = av.AudioFrame.from_ndarray(
+            (3000 * np.sin(np.arange(8000) / 9)).astype(np.int16)[np.newaxis], "s16", "mono"
+        )
+        tone.sample_rate, tone.pts = 8000, 0
+        resampler = av.AudioResampler(sound.codec_context.format, "mono", 8000, sound.codec_context.frame_size or None)
+        for part in (*resampler.resample(tone), *resampler.resample(None)):
+            container.mux(sound.encode(part))
+        container.mux(sound.encode())
+    return path
+
+
+def sound_of(path):
+    """The bytes of the sound of a video, as they are encoded."""
+    with av.open(str(path)) as container:
+        return b"".join(bytes(packet) for packet in container.demux(audio=0) if packet.size)
 
 
 def turn(path):
