@@ -25,9 +25,11 @@ _CUT = 0.5
 class TemporalSmoother:
     """Averages the probabilities of a video, frame after frame, along its motion.
 
-    `p' = p + k (p'_before - p)`, where `p'_before` is the last result, moved to where its pixels went, and `k` is
-    `strength` where the picture is the same there, and towards 0 the more it differs: what comes into view, and a
-    mouth that opens, leaves no trail. After a cut or a fast turn nothing before it counts.
+    `p' = p + n / (n + 1) (p'_before - p)`, where `p'_before` is the last result, moved to where its pixels went, and
+    `n` the number of frames behind it: a mean of all at first, and in the long run, as `n` is at most
+    `strength / (1 - strength)`, one of which `strength` is left from frame to frame. Where the picture is not the same
+    there, `n` is the smaller the more it differs: what comes into view, and a mouth that opens, leaves no trail. After
+    a cut or a fast turn nothing before it counts.
 
     Labels of the result are steadier, and mostly better, as each is a mean of several looks at one thing.
 
@@ -45,13 +47,14 @@ class TemporalSmoother:
 
     def __init__(self, strength: float = 0.8) -> None:
         check(strength)
-        self._strength = np.float32(strength)
+        self._most = np.float32(strength / (1 - strength))
         self.reset()
 
     def reset(self) -> None:
         """Forgets the frames before, as at the start of another video."""
         self._gray: np.ndarray | None = None
         self._kept: np.ndarray | None = None
+        self._counts = np.ones((GRID, GRID), np.float32)
 
     def __call__(self, frame: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """Smooths the probabilities of the next frame.
@@ -66,15 +69,17 @@ class TemporalSmoother:
         now = gray(frame, GRID)
         size = probabilities.shape[:2]
         small = resizing.resize_scores(probabilities, (GRID, GRID))
-        change = None
+        change, counts = None, np.zeros_like(self._counts)
         if self._gray is not None and self._kept is not None and self._kept.shape == small.shape:
             moved = motion(self._gray, now)
             same = sameness(self._gray, now, moved)
             if same.mean() >= _CUT:
-                kept = _sample(self._kept, np.indices(now.shape, np.float32) + moved)
-                change = self._strength * same[..., np.newaxis] * (kept - small)
+                places = np.indices(now.shape, np.float32) + moved
+                counts = np.minimum(same * _sample(self._counts, places), self._most)
+                change = (counts / (counts + 1))[..., np.newaxis] * (_sample(self._kept, places) - small)
+        self._counts = counts + 1
         self._gray, self._kept = now, small if change is None else small + change
-        if change is None or not self._strength:
+        if change is None:
             return probabilities
         return self._kept if size == small.shape[:2] else probabilities + resizing.resize_scores(change, size)
 

@@ -8,8 +8,12 @@ import pathlib
 import numpy as np
 
 from keras_bisenet.inference import crops, makeup, smoothing, soft_masks
-from keras_bisenet.utils import painting
+from keras_bisenet.inference.opencv import cv2
+from keras_bisenet.utils import images, painting
 from keras_bisenet.utils.errors import MakeupError
+
+# Longest side of what is made up, pixels: a larger frame takes the changes of a smaller one, which bounds the memory.
+LONGEST_SIDE = 2560
 
 
 class FrameMakeup:
@@ -42,6 +46,15 @@ class FrameMakeup:
             MakeupError: the network lacks a class.
         """
         self.is_used = True
+        scale = min(1, LONGEST_SIDE / max(frame.shape))
+        small = images.resize(frame, tuple(max(1, round(side * scale)) for side in frame.shape[:2]))
+        made_up = self._make_up(small)
+        if scale == 1 or made_up is small:
+            return frame if made_up is small else made_up
+        change = cv2.resize(made_up.astype(np.int16) - small, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return cv2.add(frame.astype(np.int16), change, dst=change).clip(0, 255).astype(np.uint8)
+
+    def _make_up(self, frame):
         faces = [self._place(frame, *view) for view in self._parser.views(frame)]
         seen = {part for part in self.parts if any((masks[part] >= 0.5).any() for _, masks in faces)}
         result = self._apply(frame, faces, seen)

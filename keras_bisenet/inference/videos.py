@@ -91,7 +91,7 @@ def read(
                 f"{path}: its pixels are {ratio} times as wide as high; expected at most {MAX_ASPECT_RATIO} times, "
                 "either way; convert it to square pixels first"
             )
-        packets = container.demux(stream)
+        packets, reformatter = container.demux(stream), av.video.reformatter.VideoReformatter()
         while True:
             try:
                 packet = next(packets, None)
@@ -117,7 +117,7 @@ def read(
                 whole += 1
                 if is_wanted is None or is_wanted(number):
                     time = None if frame.pts is None else frame.pts * stream.time_base
-                    yield Frame(number, *_picture(frame, ratio, size), time)
+                    yield Frame(number, *_picture(frame, ratio, size, reformatter), time)
         # Files that break off between two frames end without an error.
         is_complete &= end * stream.time_base > _end(container, stream) - 0.25
     if not number:
@@ -126,7 +126,7 @@ def read(
         raise ImageError(f"{path}: is damaged or breaks off; {whole} of its pictures could be read; copy it again")
 
 
-def _picture(frame, ratio, size):
+def _picture(frame, ratio, size, reformatter):
     """The picture `[h, w, 3]`, upright, and the (height, width) at which it is shown."""
     quarters = round(frame.rotation / 90)  # the camera was turned
     shown = frame.height, max(1, round(frame.width * ratio))
@@ -134,7 +134,9 @@ def _picture(frame, ratio, size):
         picture = images.resize(frame.to_ndarray(format="rgb24"), shown)
     else:
         height, width = size[:: -1 if quarters % 2 else 1]
-        picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+        # Set up once for all frames, and in this thread: the cores are the network's.
+        small = reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
+        picture = small.to_ndarray()
     return np.rot90(picture, quarters), shown[:: -1 if quarters % 2 else 1]
 
 

@@ -20,6 +20,8 @@ from benchmarks.soak import run as soak
 from benchmarks.throughput import run as throughput
 from benchmarks.training import run as training
 from benchmarks.training import run_parity
+from benchmarks.video import run as video
+from benchmarks.video import run_speed as video_speed
 from benchmarks.web import run as web
 from keras_bisenet import LABELS
 from keras_bisenet.inference.detection import size_of
@@ -39,6 +41,8 @@ RECORDS = {
     "throughput/throughput.json": throughput,
     "training/training.json": training,
     "training/training_parity.json": run_parity,
+    "video/flicker.json": video,
+    "video/speed.json": video_speed,
     "web/web.json": web,
 }
 
@@ -96,6 +100,16 @@ def npu_file(same=0.996, milliseconds=10.5):
     """A file for NPUs beside an int8 file of 10 ms."""
     files = {"npu": {"same_labels": {"mean": same}, "milliseconds": [milliseconds] * 3}}
     return {"files": files | {"int8": {"milliseconds": [10.0] * 3}}}
+def flicker(smoothed=0.0039, mean_iou=0.70, trail=0.001):
+    """Videos of two kinds, of whose pixels a hundredth flickers."""
+    changes = {"camera": [0.01, 0.003], "person": [0.01, smoothed]}
+    return {"changes": changes, "mean_iou": {"camera": [0.7, mean_iou], video.AFTER: [0.7, 0.71]}, "trail": trail}
+
+
+def video_times(parsing=11.0, following=0.5, mean_iou=0.7):
+    """Seconds of the processors of 10 for the inference, and frames in which a face is found in 1.1 seconds."""
+    times = {"parsing": [[9.0, parsing]] * 2, "inference": [[9.0, 10.0]] * 2}
+    return {**times, "finding": [1.1], "following": [following], "mean_iou": [0.7, mean_iou]}
 
 
 SECONDS = {"keras": [0.9, 9.0], "torch": [1.0, 10.0], "pipeline": [0.3, 3.0], "pipeline_uncached": [0.4, 4.0]}
@@ -139,6 +153,14 @@ CASES = {
     "irises in part": (makeup, makeup_of(4, rim=4.0, strands=0.2), [False, True, True]),
     "a rim": (makeup, makeup_of(3, rim=6.1, strands=0.2), [True, False, True]),
     "strands that are left": (makeup, makeup_of(3, rim=4.0, strands=0.09), [True, True, False]),
+    "videos": (video, flicker(), [True] * 5),
+    "videos that flicker": (video, flicker(0.0041), [True, False, True, True, True]),
+    "videos with worse labels": (video, flicker(mean_iou=0.699), [True, True, False, True, True]),
+    "videos with trails": (video, flicker(trail=0.006), [True, True, True, True, False]),
+    "the speed of videos": (video_speed, video_times(), [True] * 3),
+    "slow videos": (video_speed, video_times(11.2), [False, True, True]),
+    "faces that are followed slowly": (video_speed, video_times(following=0.6), [True, False, True]),
+    "faces that are followed badly": (video_speed, video_times(mean_iou=0.694), [True, True, False]),
     "training": (training, {"size": 256, "batch_size": 10, "seconds": SECONDS}, [True, True, False]),
     # In float64 every step counts, in float32 the last.
     "a first step that differs": (run_parity, {"steps": STEPS}, [False, True]),

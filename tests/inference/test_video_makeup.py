@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from support.files import names
 from support.paths import ROOT
 from support.refusals import check_refused, refused
 
+from benchmarks.common import process_memory
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.inference import video_makeup, videos
 from keras_bisenet.inference.makeup import Look
@@ -57,6 +59,18 @@ def test_eyes_without_an_iris_are_left(portrait):
         video_makeup.FrameMakeup(Seen(), LABELS, Look())
 
 
+def test_a_large_frame_takes_the_changes_of_a_small_one(portrait, monkeypatch):
+    look = Look(hair=GREEN)
+    large = images.resize(portrait, (480, 480))
+    expected = video_makeup.FrameMakeup(Seen("hair"), LABELS, look)(large).astype(float)
+    monkeypatch.setattr(video_makeup, "LONGEST_SIDE", 240)
+    result = video_makeup.FrameMakeup(Seen("hair"), LABELS, look)(large)
+    changed = np.abs(expected - large).mean()
+    assert changed > 2
+    assert np.abs(expected - result).mean() < 0.2 * changed
+    np.testing.assert_array_equal(video_makeup.FrameMakeup(Seen(), LABELS, look)(large), large)
+
+
 def make_up(*arguments):
     script = str(ROOT / "scripts" / "makeup.py")
     return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
@@ -90,3 +104,20 @@ def test_what_the_command_refuses(tmp_path, portrait):
     ):
         check_refused(make_up(*given, *flags), named)
     assert names(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("--hair", "#14a028", "--smooth", "0.5"), ("--overlay",)])
+def test_memory_is_bounded_for_frames_of_8k(tmp_path, portrait, flags):
+    source = support_videos.write(
+        tmp_path / "a.mp4", [images.resize(portrait, (4320, 7680))] * 3, codec=("mpeg4", "yuv420p")
+    )
+    script = str(ROOT / "scripts" / "makeup.py")
+    command = [sys.executable, script, "--video", source, "--output", tmp_path / "b.mp4", "--model", "fast", *flags]
+    process, most = subprocess.Popen(list(map(str, command)), start_new_session=True), 0
+    while process.poll() is None:
+        most = max(most, process_memory.of_session(process.pid))
+        time.sleep(0.05)
+    assert process.returncode == 0
+    assert next(videos.read(tmp_path / "b.mp4")).picture.shape == (4320, 7680, 3)
+    assert most < 2.5e9
