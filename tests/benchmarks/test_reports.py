@@ -100,6 +100,8 @@ def npu_file(same=0.996, milliseconds=10.5):
     """A file for NPUs beside an int8 file of 10 ms."""
     files = {"npu": {"same_labels": {"mean": same}, "milliseconds": [milliseconds] * 3}}
     return {"files": files | {"int8": {"milliseconds": [10.0] * 3}}}
+
+
 def flicker(smoothed=0.0039, mean_iou=0.70, trail=0.001):
     """Videos of two kinds, of whose pixels a hundredth flickers."""
     changes = {"camera": [0.01, 0.003], "person": [0.01, smoothed]}
