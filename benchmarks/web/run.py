@@ -1,7 +1,8 @@
-"""Measures the web page in headless Chromium: milliseconds a frame of each network in int8, and in float32, on the CPU.
+"""Measures the web page in headless Chromium, on the CPU: milliseconds a frame of each network in int8, and in float32;
+and camera mode with the fast one: frames a second, the page's share of the time, memory.
 
 Needs Chromium, Node and the packages of web/ and tests/browser/ (`make web` and `npm ci --prefix tests/browser`).
-Writes WEB.md and web.json. Exit status 0 only if the threshold holds.
+Writes WEB.md and web.json. Exit status 0 only if every threshold holds.
 
 Example:
   .venv/bin/python -m benchmarks.web.run
@@ -10,20 +11,30 @@ Example:
 import contextlib
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 
+import numpy as np
 from absl import flags
+from PIL import Image
 
 from benchmarks.common import experiment, reporting, statistics
 from benchmarks.common.processes import ROOT, BenchmarkError
+from keras_bisenet.utils import images
 
 # Largest time of the int8 file, over that of the float32 file.
 AT_MOST = 0.5
 # Least frames a second of the fast network's int8 file.
 FAST_FRAMES = 20
+# Largest time from a frame of the camera to its overlay, over that of the network alone.
+AT_MOST_OVERLAY = 1.25
+# Largest change of the browser's memory while the camera runs, in MB.
+AT_MOST_MEMORY = 30
+# Of the camera, which is a video, see `write_video`.
+CAMERA_RATE = 30
 
 
 def define_flags():
@@ -31,6 +42,7 @@ def define_flags():
     flags.DEFINE_string("models", "build/face_parsing", "Folder of the .tflite files.")
     flags.DEFINE_integer("rounds", 5, "Rounds in which the files alternate.", lower_bound=1)
     flags.DEFINE_integer("frames", 20, "Frames of a file in a round.", lower_bound=1)
+    flags.DEFINE_integer("camera_frames", 1000, "Frames of the camera.", lower_bound=2)
 
 
 def measure(options):
@@ -38,7 +50,9 @@ def measure(options):
 
     Returns:
         dict: `browser`; `litert`: version of LiteRT.js; `runs_on`: the status that the page shows; `milliseconds`:
-        file -> list of rounds, each the times of its frames.
+        file -> list of rounds, each the times of its frames; `camera`: of each frame `milliseconds` of the network and
+        `overlay` and `latency`, from the page and from the camera to the overlay, all in ms; `seconds`, and `memory`,
+        bytes of the browser at ten times and in the end.
     """
     speed = {
         "precisions": ("int8", "fast_int8", "float32"),
@@ -48,11 +62,40 @@ def measure(options):
     }
     with tempfile.TemporaryDirectory() as built, tempfile.TemporaryDirectory() as folder:
         build(options.models, built)
+        with Image.open(images.BUNDLED) as photo:
+            write_video(pathlib.Path(folder, "camera.y4m"), photo.convert("RGB").resize((480, 480)), CAMERA_RATE)
+        stream = {
+            "video": "camera.y4m",
+            "precision": "fast_int8",
+            "frames": options.camera_frames,
+            "warmup": 30,
+            "every": max(options.camera_frames // 10, 1),
+        }
         with served(built) as address:
-            found = use(address, folder, speed=speed)["speed"]
+            measured = use(address, folder, speed=speed, stream=stream)
+    found, camera = measured["speed"], measured["stream"]
+    if camera["errors"]:
+        raise BenchmarkError(f"the page has errors in camera mode: {camera['errors']}")
     packages = json.loads((ROOT / "web" / "package.json").read_text())["dependencies"]
     versions = {"browser": f"Chromium {found['browser']}", "litert": packages["@litertjs/core"]}
-    return {**versions, "runs_on": found["status"], "milliseconds": found["times"]}
+    camera = {name: camera[name] for name in ("milliseconds", "overlay", "latency", "seconds", "memory")}
+    return {**versions, "runs_on": found["status"], "milliseconds": found["times"], "camera": camera}
+
+
+def write_video(path, photo, rate):
+    """Five frames of a photo, as Chromium takes them for a camera's, again and again.
+
+    Args:
+        path: of the .y4m file.
+        photo: PIL image, RGB, its sides even.
+        rate: frames a second.
+    """
+    # Video leaves room at both ends (ITU-R BT.601).
+    pixels = np.asarray(photo.convert("YCbCr")) * np.divide((219, 224, 224), 255) + (16, 16, 16)
+    luma, *chroma = np.moveaxis(pixels.round().astype(np.uint8), -1, 0)
+    frame = b"FRAME\n" + luma.tobytes() + b"".join(plane[::2, ::2].tobytes() for plane in chroma)
+    header = f"YUV4MPEG2 W{photo.width} H{photo.height} F{rate}:1 Ip A1:1 C420\n"
+    path.write_bytes(header.encode() + 5 * frame)
 
 
 def build(models, output):
@@ -124,13 +167,46 @@ def _checks(results):
         frames = 1000 / statistics.median(_medians(results["milliseconds"]["fast_int8"]))
         text, required = f"the fast network has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
         checks.append(reporting.threshold(text, required, frames >= FAST_FRAMES, applies))
-    return checks
+    return [*checks, *_camera_checks(results["camera"], applies)] if "camera" in results else checks
+
+
+def _camera_checks(camera, applies):
+    frames = _rate(camera)
+    text, required = f"camera mode has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
+    yield reporting.threshold(text, required, frames >= FAST_FRAMES, applies)
+    share = statistics.median(
+        [page / alone for page, alone in zip(camera["overlay"], camera["milliseconds"], strict=True)]
+    )
+    text = f"from frame to overlay it takes {share:.2f} of the network's time"
+    yield reporting.threshold(text, f"required is at most {AT_MOST_OVERLAY:g}", share <= AT_MOST_OVERLAY)
+    change = (camera["memory"][-1] - camera["memory"][0]) / 1e6
+    text = f"over {len(camera['overlay'])} frames its memory changes by {change:+.1f} MB"
+    yield reporting.threshold(text, f"required are at most {AT_MOST_MEMORY}", abs(change) <= AT_MOST_MEMORY)
+
+
+def _rate(camera):
+    return (len(camera["overlay"]) - 1) / camera["seconds"]
 
 
 def _body(results):
     spreads = {name: statistics.spread(_medians(rounds)) for name, rounds in results["milliseconds"].items()}
     rows = [(name, found.text(1), f"{1000 / found.median:.1f}") for name, found in spreads.items()]
     yield reporting.table(("file", "ms a frame", "frames a second"), rows)
+    if "camera" in results:
+        camera = results["camera"]
+        memory = ", ".join(f"{camera['memory'][place] / 1e6:.0f}" for place in (0, -1))
+        names = ("milliseconds", "overlay", "latency")
+        network, overlay, latency = (f"{statistics.median(camera[name]):.1f}" for name in names)
+        yield reporting.table(
+            ("camera mode, fast_int8", "median"),
+            [
+                ("ms of the network", network),
+                ("ms from frame to overlay", overlay),
+                ("ms from camera to overlay", latency),
+                ("frames a second", f"{_rate(camera):.1f}"),
+                ("MB of the browser, first and last", memory),
+            ],
+        )
 
 
 def _conditions(results):

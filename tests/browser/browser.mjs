@@ -45,22 +45,34 @@ function serve(folders) {
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
-// Opens `path` of the served `folders` as `visit` does.
+// Opens `path` of the served `folders` in a browser of its own, as `visit` does.
 export async function open(executable, folders, path, use) {
   const server = await serve(folders);
   try {
-    return await visit(executable, `http://127.0.0.1:${server.address().port}${path}`, use);
+    const url = `http://127.0.0.1:${server.address().port}${path}`;
+    return await launch(executable, [], (browser) => visit(browser, url, use));
   } finally {
     server.close();
   }
 }
 
-// Opens `url`, calls `use(page, messages)` and closes the browser. `messages` fills with what the page writes to its
-// console, `{ type, text }` each; an error that nobody caught has the type `error`, too. `prepare(page)` comes before.
-export async function visit(executable, url, use, { flags = [], prepare = () => {} } = {}) {
+// Starts a browser, calls `use(browser)` and closes it.
+export async function launch(executable, flags, use) {
   const browser = await chromium.launch({ executablePath: executable, args: [...FLAGS, ...flags], timeout: 120_000 });
   try {
-    const page = await browser.newPage();
+    return await use(browser);
+  } finally {
+    await browser.close();
+  }
+}
+
+// Opens `url` in a fresh profile and calls `use(page, messages)`. `messages` fills with what the page writes to its
+// console, `{ type, text }` each; an error that nobody caught has the type `error`, too. `prepare(page)` comes before.
+// `options` are those of Playwright's browser context.
+export async function visit(browser, url, use, { prepare = () => {}, ...options } = {}) {
+  const context = await browser.newContext(options);
+  try {
+    const page = await context.newPage();
     const messages = [];
     page.on("console", (message) => messages.push({ type: message.type(), text: message.text() }));
     page.on("pageerror", (error) => messages.push({ type: "error", text: String(error) }));
@@ -68,6 +80,6 @@ export async function visit(executable, url, use, { flags = [], prepare = () => 
     await page.goto(url);
     return await use(page, messages);
   } finally {
-    await browser.close();
+    await context.close();
   }
 }

@@ -7,7 +7,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { visit } from "./browser.mjs";
+import { launch, visit } from "./browser.mjs";
 
 const [executable, url, folder, ...names] = process.argv.slice(2);
 const options = JSON.parse(readFileSync(0, "utf8"));
@@ -79,14 +79,40 @@ async function hand(page, event, file, type) {
   );
 }
 
+// Waits until a change of the controls has been drawn.
+async function drawn(page) {
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
+  await page.waitForFunction(() => document.querySelector("#picture").getAttribute("aria-busy") === "false", null, SLOW);
+}
+
 const texts = (page, ...ids) => Promise.all(ids.map((id) => page.locator(id).textContent()));
 
 const overlayPixels = (page) =>
   page.evaluate(() => {
-    const canvas = document.querySelector("#overlay");
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const overlay = document.querySelector("#overlay");
+    const context = new OffscreenCanvas(overlay.width, overlay.height).getContext("2d", { willReadFrequently: true });
+    context.drawImage(overlay, 0, 0);
+    const { data } = context.getImageData(0, 0, overlay.width, overlay.height);
     return new Uint8Array(data.buffer).toBase64();
   });
+
+// Bytes of a process on Linux, of what it shares its part; 0 for one that is gone.
+function memoryOf(id) {
+  try {
+    return 1024 * Number(readFileSync(`/proc/${id}/smaps_rollup`, "utf8").match(/^Pss: +(\d+) kB/m)[1]);
+  } catch {
+    return 0;
+  }
+}
+
+// Has the worker that runs the network run some code first.
+const WORKER = "**/worker.js";
+async function workerBegins(page, code) {
+  await page.route(WORKER, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: code + (await response.text()) });
+  });
+}
 
 const SCENES = {
   // Photos -> masks, on the CPU with each file, the first of which the page has chosen itself. photos: [names].
@@ -168,26 +194,203 @@ const SCENES = {
     return { first, second: await selected() };
   },
 
-  async recolor(page, { photo, colors }) {
+  // Everything made up, as a file and beside the photo as it was; and nothing again.
+  async makeup(page, { photo, colors, smooth, strength }) {
     await parsed(page, () => choose(page, photo));
-    await save(page, "#save-mask", "recolor mask.png");
+    await save(page, "#save-mask", "makeup mask.png");
     await save(page, "#save-picture", "before.png");
-    const drawn = () => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done))));
     for (const [part, color] of Object.entries(colors)) await page.fill(`#${part}-color`, color);
-    await drawn();
+    await page.fill("#smooth", String(100 * smooth));
+    await page.fill("#strength", String(100 * strength));
+    await drawn(page);
     await save(page, "#save-picture", "after.png");
+    const overlay = await overlayPixels(page);
+    await page.screenshot({ path: join(folder, "makeup.png") });
+    await page.check("#before-after");
+    await drawn(page);
+    await save(page, "#save-picture", "both.png");
+    const covered = await page.isVisible("#overlay");
     for (const part of Object.keys(colors)) await page.uncheck(`#${part}`);
-    await drawn();
+    await page.fill("#smooth", "0");
+    await drawn(page);
     await save(page, "#save-picture", "again.png");
+    await page.check("#hair");
+    await parsed(page, () => choose(page, "camera.png"));
+    await drawn(page);
+    return { overlay, covered, note: (await texts(page, "#note"))[0] };
   },
 
-  // Photos that come in by other ways, with the network cable pulled.
+  // A network with classes of its own, see tests/web/test_own_classes.py.
+  async own(page, { select, colors }) {
+    const swatches = await page.locator("#parts label").evaluateAll((labels) =>
+      labels.slice(1).map((label) => ({
+        name: label.querySelector(".name").textContent,
+        color: getComputedStyle(label.querySelector(".swatch")).backgroundColor.match(/\d+/g).slice(0, 3).map(Number),
+      })),
+    );
+    const overlay = await overlayPixels(page);
+    await save(page, "#save-mask", "own.png");
+    await save(page, "#save-picture", "before.png");
+    const offered = [];
+    for (const part of ["hair", "lips", "eyes", "brows", "skin"]) if (await page.isVisible(`#${part}-row`)) offered.push(part);
+    await page.locator(`#parts input[value="${select}"]`).check({ force: true });
+    const selected = await overlayPixels(page);
+    for (const [part, color] of Object.entries(colors)) await page.fill(`#${part}-color`, color);
+    await drawn(page);
+    await save(page, "#save-picture", "after.png");
+    const [status, chosen] = [await texts(page, "#status"), await page.locator("#choice option:checked").textContent()];
+    return { swatches, overlay, selected, offered, chosen, status, label: await page.getAttribute("#photo", "aria-label") };
+  },
+
+  // What was chosen in one photo is not meant for the next; the frame of a crop is.
+  async next(page, { photo }) {
+    await page.locator('#parts input[value="1"]').check({ force: true });
+    await page.click("#crop");
+    await parsed(page, () => choose(page, photo));
+    return {
+      selected: await page.evaluate(() => document.querySelector("#parts :checked").value),
+      frame: await page.isVisible("#frame"),
+      pressed: await page.getAttribute("#crop", "aria-pressed"),
+    };
+  },
+
+  // A part of a photo, by a frame that is resized at a corner, dragged, and moved with the keyboard.
+  async crop(page, { photo }) {
+    await parsed(page, () => choose(page, photo));
+    await parsed(page, () => page.click("#crop"));
+    const place = () =>
+      page.evaluate(() => {
+        const canvas = document.querySelector("#photo");
+        const { left, top, width } = document.querySelector("#frame").style;
+        return [left, top, width].map(
+          (text, i) => (parseFloat(text) / 100) * (i === 1 ? canvas.height : canvas.width),
+        );
+      });
+    const first = await place();
+    const drag = async (at, by) => {
+      const { x, y, width, height } = await page.locator("#frame").boundingBox();
+      await page.mouse.move(x + at * width, y + at * height);
+      await page.mouse.down();
+      await page.mouse.move(x + at * width + by[0], y + at * height + by[1], { steps: 3 });
+      await parsed(page, () => page.mouse.up());
+    };
+    await drag(0.99, [-60, -60]);
+    const smaller = await place();
+    await drag(0.5, [-30, 20]);
+    const moved = await place();
+    await page.focus("#frame");
+    await parsed(page, () => page.keyboard.press("ArrowRight"));
+    await parsed(page, () => page.keyboard.press("+"));
+    await drawn(page);
+    await page.screenshot({ path: join(folder, "crop.png") });
+    const last = await place();
+    const mask = await save(page, "#save-mask", "crop mask.png");
+    await parsed(page, () => page.click("#crop"));
+    await save(page, "#save-mask", "whole mask.png");
+    return { first, smaller, moved, last, mask };
+  },
+
+  // What the page says while it works. Loading takes a second longer here.
+  async working(page, { photo }) {
+    await page.route("**/models/*.tflite", async (route) => {
+      await new Promise((done) => setTimeout(done, 1000));
+      await route.continue();
+    });
+    await page.evaluate(() => {
+      window.seen = [];
+      new MutationObserver(() => {
+        const busy = document.querySelector("#picture").getAttribute("aria-busy");
+        window.seen.push([busy, document.querySelector("#work").textContent, document.querySelector("#progress").value]);
+      }).observe(document.querySelector("#picture"), { attributes: true, subtree: true, childList: true });
+    });
+    await parsed(page, () => pick(page, CPU("fast_int8")));
+    await parsed(page, () => choose(page, photo));
+    await page.check("#hair");
+    await drawn(page);
+    const shares = new Set();
+    const words = new Set();
+    for (const [busy, text, share] of await page.evaluate(() => window.seen)) {
+      if (busy === "true") words.add(text);
+      if (busy === "true") shares.add(share);
+    }
+    return { words: [...words], most: Math.max(...shares), after: await page.getAttribute("#picture", "aria-busy") };
+  },
+
+  // Each state that is no failure of the page: what it says, and what it runs on instead.
+  async states(page, { huge }) {
+    const state = async () => {
+      await page.locator("#save-mask:enabled").waitFor(SLOW);
+      const [notice, status] = await texts(page, "#notice", "#status");
+      const chosen = await page.locator("#choice option:checked").textContent();
+      return { notice, status, chosen, problem: await page.isVisible("#problem") };
+    };
+    const again = async () => {
+      await page.reload();
+      return state();
+    };
+    const found = {};
+    await parsed(page, () => choose(page, huge));
+    found.huge = await state();
+    // The headers do not reach the browser.
+    await page.route(url, async (route) => {
+      const response = await route.fetch();
+      const headers = response.headers();
+      delete headers["cross-origin-opener-policy"];
+      await route.fulfill({ response, headers });
+    });
+    found.isolation = await again();
+    await page.unroute(url);
+    // A GPU like others, which the page would choose.
+    await page.addInitScript(() => {
+      const { requestAdapter } = GPU.prototype;
+      GPU.prototype.requestAdapter = async function (...options) {
+        const adapter = await requestAdapter.apply(this, options);
+        Object.defineProperty(adapter, "info", { value: { isFallbackAdapter: false } });
+        return adapter;
+      };
+    });
+    await workerBegins(page, "const now = performance.now.bind(performance); performance.now = () => 1e4 * now();");
+    found.slow = await again();
+    await page.unroute(WORKER);
+    await page.route("**/models/*float16.labels", (route) => route.fulfill({ body: Buffer.alloc(256) }));
+    found.wrong = await again();
+    await page.unroute("**/models/*float16.labels");
+    await workerBegins(
+      page,
+      `const { requestDevice } = GPUAdapter.prototype;
+      GPUAdapter.prototype.requestDevice = async function (...options) {
+        return (self.device = await requestDevice.apply(this, options));
+      };`,
+    );
+    found.gpu = await again();
+    await page.unroute(WORKER);
+    const [worker] = page.workers();
+    await worker.evaluate(() => self.device.destroy());
+    await page.waitForFunction(() => document.querySelector("#status").textContent.startsWith("WebAssembly,"), null, SLOW);
+    found.lost = await state();
+    await page.addInitScript(() => Object.defineProperty(navigator, "gpu", { value: undefined }));
+    found.without = await again();
+    await page.evaluate(() => {
+      navigator.mediaDevices.getUserMedia = async () => {
+        throw new DOMException("none", "NotFoundError");
+      };
+    });
+    found.camera = await complaint(page, () => page.click("#camera"));
+    return found;
+  },
+
+  // The page again, and photos that come in by other ways, with the network cable pulled.
   async offline(page, { photo }) {
+    const session = await page.context().newCDPSession(page);
+    const { installabilityErrors } = await session.send("Page.getInstallabilityErrors");
     await page.context().setOffline(true);
+    const served = (await page.reload()).fromServiceWorker();
+    await page.locator("#save-mask:enabled").waitFor(SLOW);
     await parsed(page, () => hand(page, "drop", photo, "image/png"));
     const dropped = await save(page, "#save-mask", "dropped.png");
     await parsed(page, () => hand(page, "paste", photo, "image/png"));
-    return { dropped };
+    const kept = await page.evaluate(async () => (await (await caches.open("files")).keys()).map(({ url }) => url));
+    return { dropped, served, kept, installable: installabilityErrors.map(({ errorId }) => errorId) };
   },
 
   async problems(page, { text, broken, large }) {
@@ -238,14 +441,18 @@ const SCENES = {
     await parsed(page, () => page.click("#camera"));
     for (let i = 0; i < 3; i++) await parsed(page, () => {});
     const pressed = await page.getAttribute("#camera", "aria-pressed");
+    const colors = await page.evaluate(() =>
+      ["#choose", "#camera"].map((id) => getComputedStyle(document.querySelector(id)).backgroundColor),
+    );
+    const [said] = await texts(page, "#speed");
     await page.click("#camera");
     const after = await page.getAttribute("#camera", "aria-pressed");
-    await page.waitForTimeout(1000);
+    // The frame that was on its way is the last one.
+    const frames = () => page.evaluate(() => Number(document.querySelector("#speed").dataset.frames));
+    const stopped = await frames();
+    await page.waitForTimeout(4000);
     const name = await save(page, "#save-mask", "camera mask.png");
-    const frames = () => page.evaluate(() => document.querySelector("#speed").dataset.frames);
-    const before = await frames();
-    await page.waitForTimeout(1000);
-    return { pressed, after, name, stopped: before === (await frames()) };
+    return { pressed, after, name, colors, said, more: (await frames()) - stopped };
   },
 
   // Another network while the camera runs: frames go on, and the camera is off when its button says so.
@@ -297,7 +504,7 @@ const SCENES = {
     await parsed(page, () => hand(page, "drop", photo, "image/png"));
     await page.waitForTimeout(3000);
     const name = await save(page, "#save-mask", "newest.png");
-    return { name, mirrored: await page.evaluate(() => document.querySelector(".picture.mirrored") !== null) };
+    return { name, mirrored: await page.evaluate(() => document.querySelector("#picture.mirrored") !== null) };
   },
 
   // The page in several sizes. shots: [{ file, width, height, dark, whole, select: part }].
@@ -312,6 +519,37 @@ const SCENES = {
       widths[file] = await page.evaluate(() => document.documentElement.scrollWidth);
     }
     return { widths };
+  },
+
+  // The camera with one network. Of each frame behind the first ones: milliseconds of the network, from the frame to its
+  // overlay, and from the camera to the overlay; when it was there; and each `every` frames the memory of the browser.
+  async stream(page, { precision, frames, warmup, every }) {
+    await page.context().grantPermissions(["camera"]);
+    if ((await page.inputValue("#choice")) !== JSON.stringify(CPU(precision))) {
+      await parsed(page, () => pick(page, CPU(precision)));
+    }
+    await page.evaluate(() => {
+      window.times = [];
+      const element = document.querySelector("#speed");
+      new MutationObserver(() => {
+        const { milliseconds, page, latency } = element.dataset;
+        window.times.push([...[milliseconds, page, latency].map(Number), performance.now()]);
+      }).observe(element, { attributeFilter: ["data-frames"] });
+    });
+    const browser = await page.context().browser().newBrowserCDPSession();
+    const session = await page.context().newCDPSession(page);
+    await page.click("#camera");
+    const memory = [];
+    for (let frame = warmup; frame <= warmup + frames; frame += every) {
+      await page.waitForFunction((frame) => window.times.length >= frame, frame, { timeout: 0, polling: 100 });
+      await session.send("HeapProfiler.collectGarbage");
+      const { processInfo } = await browser.send("SystemInfo.getProcessInfo");
+      memory.push(processInfo.reduce((sum, { id }) => sum + memoryOf(id), 0));
+    }
+    await page.click("#camera");
+    const times = (await page.evaluate(() => window.times)).slice(warmup, warmup + frames);
+    const [milliseconds, overlay, latency, there] = [0, 1, 2, 3].map((i) => times.map((frame) => frame[i]));
+    return { milliseconds, overlay, latency, seconds: (there.at(-1) - there[0]) / 1000, memory };
   },
 
   // Milliseconds a frame of each file on the CPU, taking turns. Each turn begins with frames that do not count.
@@ -332,13 +570,16 @@ const SCENES = {
   },
 };
 
-const CAMERA = ["--use-fake-device-for-media-stream"];
+// Requests of a service worker cannot be routed, so that the other scenes have none.
+const WITH_SERVICE = ["offline"];
+const BLOCKED = "Service Worker registration blocked by Playwright";
 
-const results = {};
-for (const name of names) {
-  const flags = options[name]?.video
-    ? [...CAMERA, `--use-file-for-fake-video-capture=${join(folder, options[name].video)}`]
-    : CAMERA;
+// A camera whose frames are a video, the same for all scenes.
+const video = Object.values(options).find((scene) => scene.video)?.video;
+const flags = ["--use-fake-device-for-media-stream"];
+if (video) flags.push(`--use-file-for-fake-video-capture=${join(folder, video)}`);
+
+async function play(browser, name) {
   const foreign = [];
   const prepare = (page) => {
     page.on("request", (request) => {
@@ -346,17 +587,20 @@ for (const name of names) {
       if (origin !== new URL(url).origin && !["blob:", "data:"].includes(protocol)) foreign.push(request.url());
     });
   };
-  results[name] = await visit(
-    executable,
-    url,
-    async (page, messages) => {
-      // The example, which the page begins with.
-      await page.locator("#save-mask:enabled").waitFor({ timeout: 120_000 });
-      const result = await SCENES[name](page, options[name] ?? {});
-      const errors = messages.filter(({ type }) => ["error", "warning"].includes(type)).map(({ text }) => text);
-      return { ...result, errors, foreign };
-    },
-    { flags, prepare },
-  );
+  const use = async (page, messages) => {
+    // The example, which the page begins with.
+    await page.locator("#save-mask:enabled").waitFor({ timeout: 120_000 });
+    const result = await SCENES[name](page, options[name] ?? {});
+    const errors = messages.filter(({ type }) => ["error", "warning"].includes(type)).map(({ text }) => text);
+    return { ...result, errors: errors.filter((text) => !text.includes(BLOCKED)), foreign };
+  };
+  const serviceWorkers = WITH_SERVICE.includes(name) ? "allow" : "block";
+  return visit(browser, url, use, { prepare, serviceWorkers });
 }
+
+const results = await launch(executable, flags, async (browser) => {
+  const results = {};
+  for (const name of names) results[name] = await play(browser, name);
+  return results;
+});
 process.stdout.write(JSON.stringify(results));

@@ -1,6 +1,5 @@
 // The camera, frame by frame.
 
-import { pixels } from "./photo.js";
 import { Problem } from "./problem.js";
 
 const PROBLEMS = {
@@ -10,10 +9,11 @@ const PROBLEMS = {
 };
 
 /**
- * Frames as fast as they are taken up, cut to the square in the middle.
+ * The newest frame each time that one is taken, cut to the square in the middle; frames that come meanwhile are left out.
  *
  * @param {AbortSignal} signal ends it, and switches the camera off.
- * @returns {AsyncGenerator<ImageData>}
+ * @returns {AsyncGenerator<{ bitmap: ImageBitmap, times: { came: number, taken: number } }>} when it came from the
+ *   camera, and when the page took it, by `performance.now()`. Who takes a bitmap closes it.
  * @throws {Problem} there is no camera, or it is refused.
  */
 export async function* cameraFrames(signal) {
@@ -33,14 +33,27 @@ export async function* cameraFrames(signal) {
     if (signal.aborted) return;
     video.srcObject = stream;
     await video.play();
+    // When the frame that the video shows came, until it is taken.
+    let fresh = null;
+    let arrived = () => {};
+    const watch = (now) => {
+      fresh = now;
+      arrived();
+      if (stream.active) video.requestVideoFrameCallback(watch);
+    };
+    video.requestVideoFrameCallback(watch);
     while (stream.active) {
-      await Promise.race([ended, new Promise((resolve) => video.requestVideoFrameCallback(resolve))]);
+      if (fresh === null) await Promise.race([ended, new Promise((resolve) => (arrived = resolve))]);
       if (signal.aborted || !stream.active) return;
+      const times = { came: fresh, taken: performance.now() };
+      fresh = null;
       const side = Math.min(video.videoWidth, video.videoHeight);
-      yield pixels(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side, side);
+      const [left, top] = [(video.videoWidth - side) / 2, (video.videoHeight - side) / 2];
+      yield { bitmap: await createImageBitmap(video, left, top, side, side), times };
     }
   } finally {
     stop();
+    video.srcObject = null;
   }
 }
 

@@ -1,58 +1,46 @@
-// The page: joins photo, network, overlay and controls.
+// The page: joins photo, network, overlay, makeup and controls.
 
 import { cameraFrames } from "./camera.js";
+import { createFrame, whole } from "./frame.js";
 import { createLegend } from "./legend.js";
-import { choices, Model, title } from "./model.js";
-import { drawOverlay, shares } from "./overlay.js";
-import { firstPhoto, readPhoto } from "./photo.js";
+import { PARTS, knows } from "./makeup/masks.js";
+import { choices, Closed, gpu, isRight, Model, title, verdict } from "./model.js";
+import { installed } from "./offline.js";
+import { cut, firstPhoto, readPhoto } from "./photo.js";
 import { Problem } from "./problem.js";
-import { recolor } from "./recolor.js";
 import { saveMask, savePicture } from "./save.js";
-
-// The speed shown is the median of so many frames.
-const FRAMES = 15;
-const PAINTS = { hair: ["hair"], lips: ["u_lip", "l_lip"] };
+import { View } from "./view.js";
+import { attempt, count, notice, Speed, working } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
 const state = {
-  /** @type {Object<string, { name: string, description: string, color: number[] }[]>} the classes of each file. */
+  /** @type {Object<string, object>} what facts.json tells of each file. */
   models: {},
-  /** Those of the network that runs. */
+  /** @type {{ name: string, description: string, color: number[] }[]} the classes of the network that runs. */
   parts: [],
   /** @type {Model | null} */
   model: null,
-  /** @type {ImageData | null} what was chosen last; `shown` has labels already. */
+  /** @type {ImageData | ImageBitmap | null} what was chosen last, and which part of it the network gets. */
   photo: null,
-  /** @type {{ photo: ImageData, labels: import("./model.js").Labels } | null} */
-  shown: null,
-  name: "photo",
-  // Whether it is the camera's, and so shown as in a mirror.
-  mirrored: false,
+  /** @type {import("./frame.js").Place} */
+  place: null,
   // Counts what was asked for: a photo that is read for long does not take the place of a newer one.
   latest: 0,
-  selected: null,
-  times: [],
+  // The same of what is parsed.
+  parsing: 0,
   /** @type {AbortController | null} */
   camera: null,
 };
-
-// Runs what a person has started, and says in one line what went wrong.
-async function attempt(action) {
-  $("problem").hidden = true;
-  try {
-    await action();
-  } catch (error) {
-    $("problem").textContent = error instanceof Problem ? error.message : `This went wrong: ${error.message ?? error}`;
-    $("problem").hidden = false;
-    if (!(error instanceof Problem)) console.error(error);
-  }
-}
+const speed = new Speed($("speed"));
+const view = new View();
+let legend;
+let frame;
 
 // --- Network
 
 async function fillChoices() {
-  const possible = await choices();
+  const possible = await choices(state.models);
   $("choice").replaceChildren(
     ...possible.map((choice) => {
       const missing = !(choice.file in state.models);
@@ -64,95 +52,147 @@ async function fillChoices() {
   );
 }
 
-// Opens what is chosen, and parses the photo with it.
-async function openModel() {
-  const choice = JSON.parse($("choice").value);
+// Opens a network and has it check itself. Rejects with `Closed` if another one is opened meanwhile.
+async function open(choice) {
   state.model?.close();
-  const model = new Model(choice);
+  const model = new Model(
+    { ...choice, bytes: state.models[choice.file]?.bytes },
+    { progress: (share) => ($("progress").value = share), lost: (reason) => attempt(() => replaceGpu(reason)) },
+  );
   state.model = model;
-  state.times = [];
-  $("speed").textContent = "";
+  speed.clear();
   $("status").textContent = "Loading the network …";
   try {
-    const { threads } = await model.opened;
-    if (model !== state.model) return;
-    showClasses(state.models[choice.file]);
-    $("status").textContent = choice.accelerator === "webgpu" ? "WebGPU" : `WebAssembly, ${count(threads, "thread")}`;
+    const { threads, check } = await working("Loading the network …", () => model.opened);
+    const suffix = (await gpu()) ? "" : "; no WebGPU in this browser";
+    if (model !== state.model) throw new Closed();
+    const where = choice.accelerator === "webgpu" ? "WebGPU" : `WebAssembly, ${count(threads, "thread")}`;
+    $("status").textContent = where + suffix;
+    return check;
   } catch (error) {
-    if (model !== state.model) return;
+    if (model !== state.model) throw new Closed();
     $("status").textContent = "Not running";
     throw error;
   }
-  if (state.photo) await parse(state.photo);
+}
+
+// The network that is open is to be used.
+async function use({ file }) {
+  showClasses(state.models[file].classes);
+  // While the camera runs, its next frame comes anyway.
+  if (state.photo && !state.camera) await parse(state.photo, state.place);
+}
+
+// What the person has chosen; only wrong labels are refused.
+async function openChosen() {
+  const choice = JSON.parse($("choice").value);
+  notice("network", "");
+  const check = await open(choice);
+  const fault = verdict(choice, check);
+  if (!isRight(check)) return openBest([`${title(choice)} ${fault}`], (other) => title(other) !== title(choice));
+  notice("network", fault ? `${title(choice)} ${fault}: the CPU may be faster.` : "");
+  await use(choice);
+}
+
+// The best that is there and passes its self-check; a GPU with one fault is not tried again. `faults`: why one is needed.
+async function openBest(faults = [], allowed = () => true) {
+  const there = [...$("choice").options].filter((option) => !option.classList.contains("missing"));
+  let gpuFails = false;
+  for (const option of there) {
+    const choice = JSON.parse(option.value);
+    if (!allowed(choice) || (gpuFails && choice.accelerator === "webgpu")) continue;
+    option.selected = true;
+    try {
+      const fault = verdict(choice, await open(choice));
+      if (!fault) {
+        notice("network", faults.length ? `${faults.join("; ")}. Used instead: ${title(choice)}.` : "");
+        return await use(choice);
+      }
+      faults.push(`${title(choice)} ${fault}`);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      faults.push(error.message.replace(/\.$/, ""));
+    }
+    gpuFails ||= choice.accelerator === "webgpu";
+  }
+  state.model?.close();
+  state.model = null;
+  $("status").textContent = "Not running";
+  throw new Problem(`No network can be used here: ${faults.join("; ") || "there is no file; make one: make export"}.`);
+}
+
+function replaceGpu(reason) {
+  return openBest([`The GPU was lost (${reason})`], ({ accelerator }) => accelerator !== "webgpu");
 }
 
 // Two networks may have classes of their own each.
 function showClasses(parts) {
   if (JSON.stringify(parts) === JSON.stringify(state.parts)) return;
   state.parts = parts;
-  // Labels of the network before have another meaning.
-  state.shown = null;
-  state.selected = null;
+  $("save-mask").disabled = $("save-picture").disabled = true;
   legend.fill(parts);
-}
-
-function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
-
-async function parse(photo) {
-  state.photo = photo;
-  const { model } = state;
-  let labels;
-  try {
-    labels = await model?.parse(photo);
-  } catch (error) {
-    if (model === state.model) throw error;
-  }
-  // Another network has been chosen; it parses the photo as soon as it is open.
-  if (!labels || model !== state.model) return;
-  showSpeed(labels.milliseconds);
-  // Another photo has been chosen meanwhile.
-  if (photo !== state.photo) return;
-  state.shown = { photo, labels };
-  draw();
-}
-
-function showSpeed(milliseconds) {
-  state.times = [...state.times, milliseconds].slice(-FRAMES);
-  const sorted = state.times.toSorted((a, b) => a - b);
-  const median = sorted[Math.floor(sorted.length / 2)];
-  $("speed").textContent = `${median.toFixed(median < 10 ? 1 : 0)} ms per frame`;
-  // For measurements.
-  Object.assign($("speed").dataset, { milliseconds, frames: Number($("speed").dataset.frames ?? 0) + 1 });
-}
-
-// The best that is there, or the next one where a GPU cannot run it.
-async function openBest() {
-  const options = [...$("choice").options];
-  const there = options.filter((option) => !option.classList.contains("missing"));
-  for (const option of there.slice(0, -1)) {
-    option.selected = true;
-    try {
-      return await openModel();
-    } catch (problem) {
-      console.warn(problem.message);
-    }
-  }
-  (there.at(-1) ?? options[0]).selected = true;
-  await openModel();
+  view.setClasses(parts);
+  const names = parts.map(({ name }) => name);
+  for (const part of Object.keys(PARTS)) $(`${part}-row`).hidden = !knows(names, part);
+  $("makeup").hidden = !Object.keys(PARTS).some((part) => knows(names, part));
 }
 
 // --- Photo
 
+async function parse(photo, place, times) {
+  const turn = ++state.parsing;
+  const moving = photo instanceof ImageBitmap;
+  // A frame of the camera is the worker's until it comes back.
+  Object.assign(state, { photo: moving ? null : photo, place });
+  const { model } = state;
+  if (!model) return moving ? photo.close() : undefined;
+  const pixels = moving ? photo : cut(photo, place);
+  let answer;
+  try {
+    const run = () => model.parse(pixels);
+    answer = await (times === undefined ? working("Parsing the photo …", run) : run());
+  } catch (error) {
+    // Another network has been chosen; it parses the photo as soon as it is open.
+    if (error instanceof Closed || model !== state.model) return;
+    throw error;
+  }
+  // Another photo has been chosen meanwhile.
+  if (turn !== state.parsing || model !== state.model) return answer.photo?.close();
+  if (moving) state.photo = answer.photo;
+  legend.show(view.show({ photo: state.photo, pixels: moving ? null : pixels, place, labels: answer.labels }));
+  await draw();
+  $("save-mask").disabled = $("save-picture").disabled = false;
+  speed.show(answer.labels.milliseconds, times);
+}
+
+function draw() {
+  return view.draw(lookOf(), $("before-after").checked, state.camera !== null);
+}
+
+/** @returns {import("./makeup/makeup.js").Look | null} what to make up, if anything. */
+function lookOf() {
+  const chosen = Object.keys(PARTS).filter((part) => part !== "skin" && !$(`${part}-row`).hidden && $(part).checked);
+  const colors = Object.fromEntries(chosen.map((part) => [part, $(`${part}-color`).value]));
+  const smooth = $("skin-row").hidden ? 0 : $("smooth").value / 100;
+  return chosen.length || smooth ? { colors, smooth, strength: $("strength").value / 100 } : null;
+}
+
 async function showFile(file, name) {
   stopCamera();
   const turn = ++state.latest;
-  const photo = await readPhoto(file, name);
+  const photo = await working(`Reading ${name} …`, () => readPhoto(file, name));
   if (turn !== state.latest) return;
-  state.mirrored = false;
-  state.name = name.replace(/\.[^.]*$/, "") || "photo";
-  await parse(photo);
+  view.setSource(name.replace(/\.[^.]*$/, "") || "photo", false);
+  begin();
+  await parse(photo, whole(photo));
+}
+
+// Another photo: what was chosen in the one before is not meant for it.
+function begin() {
+  legend.select(null);
+  frame.hide();
+  $("crop").setAttribute("aria-pressed", "false");
+  $("crop").disabled = state.camera !== null;
 }
 
 async function showExample() {
@@ -166,17 +206,27 @@ async function showFirst(files) {
   await showFile(file, file.name);
 }
 
+function toggleCrop() {
+  const { photo } = state;
+  if (!photo) return;
+  const pressed = $("crop").getAttribute("aria-pressed") !== "true";
+  $("crop").setAttribute("aria-pressed", pressed);
+  if (!pressed) frame.hide();
+  return parse(photo, pressed ? frame.show(photo) : whole(photo));
+}
+
 async function runCamera() {
   const camera = new AbortController();
   state.camera = camera;
   state.latest += 1;
   $("camera").setAttribute("aria-pressed", "true");
+  begin();
+  speed.clear();
   try {
-    for await (const photo of cameraFrames(camera.signal)) {
+    for await (const { bitmap, times } of cameraFrames(camera.signal)) {
       if (camera.signal.aborted) break;
-      state.name = "camera";
-      state.mirrored = true;
-      await parse(photo);
+      view.setSource("camera", true);
+      await parse(bitmap, whole(bitmap), times);
     }
   } finally {
     if (state.camera === camera) stopCamera();
@@ -187,71 +237,36 @@ function stopCamera() {
   state.camera?.abort();
   state.camera = null;
   $("camera").setAttribute("aria-pressed", "false");
-}
-
-// --- Drawing
-
-function draw() {
-  if (!state.shown) return;
-  const { photo, labels } = state.shown;
-  document.querySelector(".picture").style.setProperty("--aspect", photo.width / photo.height);
-  document.querySelector(".picture").classList.toggle("mirrored", state.mirrored);
-  drawPhoto();
-  drawParts();
-  const found = shares(labels, state.parts.length);
-  legend.show(found);
-  const names = state.parts.filter((_, part) => part > 0 && found[part] > 0).map(({ description }) => description);
-  $("photo").setAttribute("aria-label", `Photo with ${names.length ? names.join(", ") : "background alone"}`);
-  $("save-mask").disabled = $("save-picture").disabled = false;
-}
-
-function drawPhoto() {
-  if (!state.shown) return;
-  const { photo, labels } = state.shown;
-  const paints = Object.entries(PAINTS)
-    .filter(([id]) => $(id).checked)
-    .map(([id, names]) => ({
-      parts: names.map((name) => state.parts.findIndex((part) => part.name === name)).filter((part) => part >= 0),
-      color: $(`${id}-color`).value,
-    }));
-  const image = recolor(photo, labels, paints);
-  Object.assign($("photo"), { width: photo.width, height: photo.height });
-  $("photo").getContext("2d").putImageData(image, 0, 0);
-}
-
-function drawParts() {
-  if (!state.shown) return;
-  const colors = state.parts.map(({ color }) => color);
-  drawOverlay($("overlay"), state.shown.labels, colors, state.selected);
-}
-
-function showOpacity() {
-  const value = $("opacity").value;
-  $("overlay").style.opacity = value / 100;
-  $("opacity-value").textContent = `${value} %`;
-}
-
-// Draws once for many changes of a slider.
-let asked = false;
-function drawPhotoSoon() {
-  if (asked) return;
-  asked = true;
-  requestAnimationFrame(() => {
-    asked = false;
-    drawPhoto();
-  });
+  $("crop").disabled = false;
 }
 
 // --- Controls
 
-let legend;
+// Draws once for many changes of a slider.
+let asked = false;
+function drawSoon() {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame(() => {
+    asked = false;
+    attempt(draw);
+  });
+}
+
+// A slider with its value beside it.
+function connectSlider(id, changed) {
+  const show = () => {
+    $(`${id}-value`).textContent = `${$(id).value} %`;
+    changed($(id).value / 100);
+  };
+  $(id).addEventListener("input", show);
+  show();
+}
 
 function connect() {
-  legend = createLegend($("parts"), (selected) => {
-    state.selected = selected;
-    drawParts();
-  });
-  $("choice").addEventListener("change", () => attempt(openModel));
+  legend = createLegend($("parts"), (selected) => view.select(selected));
+  frame = createFrame($("frame"), (place) => attempt(() => parse(state.photo, place)));
+  $("choice").addEventListener("change", () => attempt(openChosen));
   $("choose").addEventListener("click", () => $("file").click());
   $("file").addEventListener("change", ({ target }) => {
     const files = [...target.files];
@@ -261,31 +276,25 @@ function connect() {
   });
   $("example").addEventListener("click", () => attempt(showExample));
   $("camera").addEventListener("click", () => (state.camera ? stopCamera() : attempt(runCamera)));
-  $("opacity").addEventListener("input", showOpacity);
-  for (const id of Object.keys(PAINTS)) {
-    $(id).addEventListener("change", drawPhotoSoon);
-    $(`${id}-color`).addEventListener("input", () => {
-      $(id).checked = true;
-      drawPhotoSoon();
+  $("crop").addEventListener("click", () => attempt(toggleCrop));
+  connectSlider("opacity", (share) => ($("overlay").style.opacity = share));
+  connectSlider("smooth", drawSoon);
+  connectSlider("strength", drawSoon);
+  $("before-after").addEventListener("change", drawSoon);
+  for (const part of Object.keys(PARTS).filter((part) => part !== "skin")) {
+    $(part).addEventListener("change", drawSoon);
+    $(`${part}-color`).addEventListener("input", () => {
+      $(part).checked = true;
+      drawSoon();
     });
   }
-  $("save-mask").addEventListener("click", () => {
-    saveMask(state.shown.labels, state.shown.photo, `${state.name}_mask.png`);
+  $("save-mask").addEventListener("click", () => saveMask(view.shown, `${view.name}_mask.png`));
+  $("save-picture").addEventListener("click", () => savePicture($("photo"), `${view.name}_picture.png`));
+  $("overlay").addEventListener("click", (event) => {
+    const part = view.partAt(event);
+    if (part !== undefined) legend.select(part === view.selected ? null : part);
   });
-  $("save-picture").addEventListener("click", () => savePicture($("photo"), `${state.name}_picture.png`));
-  $("overlay").addEventListener("click", selectUnder);
   acceptDrops();
-  showOpacity();
-}
-
-function selectUnder({ offsetX, offsetY, target }) {
-  if (!state.shown) return;
-  const { labels } = state.shown;
-  // The offsets are those of the canvas itself, mirrored or not.
-  const x = Math.floor((offsetX / target.clientWidth) * labels.width);
-  const y = Math.floor((offsetY / target.clientHeight) * labels.height);
-  const part = labels.data[y * labels.width + x];
-  legend.select(part === state.selected ? null : part);
 }
 
 function acceptDrops() {
@@ -309,7 +318,11 @@ function acceptDrops() {
 attempt(async () => {
   state.models = (await (await fetch("facts.json")).json()).models;
   connect();
+  if (!crossOriginIsolated) {
+    notice("isolation", "One thread only: the server does not send the headers of headers.json with every file.");
+  }
   await fillChoices();
+  await installed();
   await openBest();
   if (!state.latest) await showExample();
 });

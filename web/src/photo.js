@@ -43,6 +43,23 @@ export function pixels(source, left, top, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
+/**
+ * A part of a photo; the photo itself if it is all of it.
+ *
+ * @param {ImageData} photo
+ * @param {import("./frame.js").Place} place
+ * @returns {ImageData}
+ */
+export function cut(photo, { left, top, width, height }) {
+  if (width === photo.width && height === photo.height) return photo;
+  const result = new ImageData(width, height);
+  for (let y = 0; y < height; y++) {
+    const start = ((top + y) * photo.width + left) * 4;
+    result.data.set(photo.data.subarray(start, start + 4 * width), 4 * y * width);
+  }
+  return result;
+}
+
 /** The first image among dragged or pasted files, else the first file, else nothing. */
 export function firstPhoto(files) {
   return [...files].find((file) => file.type.startsWith("image/")) ?? files[0];

@@ -1,11 +1,13 @@
 // Runs the network beside the page, which stays free to answer clicks meanwhile.
 //
-// First message: { file, accelerator }; answer: { size: [height, width], threads }.
-// Each further message: { width, height, data } of a photo, RGBA; answer: { width, height, data, milliseconds }, the
-// labels. Instead of either comes { problem } if it fails.
+// First message: { file, bytes, accelerator }; answer: { threads, check: { agreement, milliseconds } }, see `check`.
+// Each further message: { photo }, { width, height, data } RGBA or an ImageBitmap; answer: { labels, photo }, where
+// labels are { width, height, data, milliseconds }, and a bitmap comes back. Instead of either comes { problem } if it
+// fails. In between come { progress }, 0..1 of the file, and { lost }, why the GPU is gone.
 
-import { loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
+import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
+import { pixels } from "./photo.js";
 import { resizePhoto } from "./resize.js";
 import { alignedLabels } from "./scores.js";
 
@@ -15,6 +17,8 @@ const INPUT = "image";
 const OUTPUT = "labels";
 const SCORES = "scores";
 const MAKE = "make export EXPORT_FLAGS=--precisions=float32,float16,int8";
+// Rows and columns from one stored label to the next, see web/facts.py.
+const STEP = 4;
 
 // LiteRT calls everything that it says an error.
 self.Module = {
@@ -24,11 +28,11 @@ self.Module = {
 };
 
 let model;
+/** Frames of the camera are drawn here in the network's size. @type {OffscreenCanvasRenderingContext2D} */
+let canvas;
 
-async function open({ file, accelerator }) {
-  const response = await fetch(`models/${file}`);
-  if (!response.ok) throw new Error(`${file} is missing: make it with "${MAKE}", then "make web".`);
-  const content = new Uint8Array(await response.arrayBuffer());
+async function open({ file, bytes, accelerator }) {
+  const content = await download(file, bytes);
   const threads = accelerator === "wasm" && self.crossOriginIsolated && (await supportsFeature("threads"));
   const jspi = accelerator === "webgpu" && (await supportsFeature("jspi"));
   await loadLiteRt(WASM, { threads, jspi });
@@ -52,7 +56,11 @@ async function open({ file, accelerator }) {
   if (model.options.accelerator !== accelerator || (accelerator === "webgpu" && !model.isFullyAccelerated)) {
     throw new Error(`${file} does not run wholly on this GPU: choose a file that runs on the CPU.`);
   }
-  return { size: [height, width], threads: model.options.cpuOptions.numThreads };
+  if (accelerator === "webgpu") {
+    getWebGpuDevice()?.lost.then(({ message }) => self.postMessage({ lost: message || "its driver stopped" }));
+  }
+  canvas = new OffscreenCanvas(width, height).getContext("2d", { alpha: false, willReadFrequently: true });
+  return { threads: model.options.cpuOptions.numThreads, check: await check(file) };
 }
 
 // The labels that a file returns, or those of its scores.
@@ -62,15 +70,53 @@ async function read(outputs, height, width) {
   return alignedLabels(await outputs[SCORES].data(), [...shape].slice(1), height, width);
 }
 
-// What the signature says of an input or output.
+async function download(file, bytes) {
+  const response = await fetch(`models/${file}`);
+  if (!response.ok) throw new Error(`${file} is missing: make it with "${MAKE}", then "make web".`);
+  const chunks = [];
+  let received = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    chunks.push(value);
+    received += value.length;
+    self.postMessage({ progress: Math.min(received / bytes, 1) });
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+// What a signature says of an input or output.
 function text({ name, dtype, shape }) {
   return `${name} ${dtype} [${[...shape]}]`;
+}
+
+// Parses the example twice, since there are GPUs on which the first run alone is right: the share of the labels that
+// are those of Python, in the worse of both runs, and the time of the second.
+async function check(file) {
+  const responses = await Promise.all(["example.png", `models/${file.replace(/tflite$/, "labels")}`].map((url) => fetch(url)));
+  if (!responses.every(({ ok }) => ok)) throw new Error(`${file} cannot be checked: build the page again with "make web".`);
+  const bitmap = await createImageBitmap(await responses[0].blob(), { colorSpaceConversion: "none" });
+  const expected = new Uint8Array(await responses[1].arrayBuffer());
+  const photo = pixels(bitmap, 0, 0, bitmap.width, bitmap.height);
+  bitmap.close();
+  const first = await parse(photo);
+  const second = await parse(photo);
+  const agreement = Math.min(agree(first, expected), agree(second, expected));
+  return { agreement, milliseconds: second.milliseconds };
+}
+
+function agree({ width, height, data }, expected) {
+  let [same, i] = [0, 0];
+  for (let y = 0; y < height; y += STEP) {
+    for (let x = 0; x < width; x += STEP) same += data[y * width + x] === expected[i++];
+  }
+  return same / i;
 }
 
 async function parse(photo) {
   const [{ shape }] = model.getInputDetails();
   const [, height, width] = shape;
-  const resized = resizePhoto(photo, width, height);
+  const resized = photo.data ? resizePhoto(photo, width, height) : drawn(photo, width, height);
   const start = performance.now();
   const input = new Tensor(resized, shape);
   const outputs = await model.run({ [INPUT]: input });
@@ -81,11 +127,30 @@ async function parse(photo) {
   return { width, height, data, milliseconds };
 }
 
+// A frame of the camera need not be resized as Python does it, but fast.
+function drawn(bitmap, width, height) {
+  canvas.drawImage(bitmap, 0, 0, width, height);
+  const { data } = canvas.getImageData(0, 0, width, height);
+  const result = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; to < result.length; from += 4, to += 3) {
+    result[to] = data[from];
+    result[to + 1] = data[from + 1];
+    result[to + 2] = data[from + 2];
+  }
+  return result;
+}
+
+async function answer({ photo, ...choice }) {
+  if (!photo) return self.postMessage(await open(choice));
+  const labels = await parse(photo);
+  if (photo.data) self.postMessage({ labels }, [labels.data.buffer]);
+  else self.postMessage({ labels, photo }, [labels.data.buffer, photo]);
+}
+
 let before = Promise.resolve();
 
 self.onmessage = ({ data: message }) => {
   before = before
-    .then(() => (message.file ? open(message) : parse(message)))
-    .then((answer) => self.postMessage(answer))
+    .then(() => answer(message))
     .catch((error) => self.postMessage({ problem: error.message ?? String(error) }));
 };
