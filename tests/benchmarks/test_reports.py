@@ -251,3 +251,21 @@ def test_ratios_are_of_the_same_round():
         times = {"int8": [[40, 39, 90], [second, second, 51]], "float32": [[100, 100, 300], [70, 80, 90]]}
         (check,) = web.REPORT.checks({"milliseconds": times, "machine": {"int8_dot_product": dot_product}})
         assert check.holds is expected
+
+
+def test_camera_mode_is_compared_with_the_network_alone():
+    """Frames a second, the median of the ratios, and the change of memory; each at its threshold and beyond."""
+    found = {
+        "milliseconds": {"int8": [[40]], "float32": [[100]]},
+        "machine": {"int8_dot_product": True},
+        "camera": {"milliseconds": [40, 80], "overlay": [48, 104], "seconds": 0.05, "memory": [100e6, 200e6, 130e6]},
+    }
+
+    def holds(**changes):
+        _, *checks = web.REPORT.checks(found | {"camera": found["camera"] | changes})
+        return [check.holds for check in checks]
+
+    assert holds() == [True, True, True]
+    assert holds(seconds=0.051) == [False, True, True]
+    assert holds(overlay=[48, 106]) == [True, False, True]
+    assert holds(memory=[131e6, 100e6]) == [True, True, False]

@@ -393,11 +393,15 @@ const SCENES = {
     return { dropped, served, kept, installable: installabilityErrors.map(({ errorId }) => errorId) };
   },
 
-  async problems(page, { text, broken, large }) {
+  async problems(page, { text, broken, large, stated }) {
     return {
       text: await complaint(page, () => hand(page, "drop", text, "text/plain")),
       broken: await complaint(page, () => choose(page, broken)),
       large: await complaint(page, () => choose(page, large)),
+      stated: [
+        await complaint(page, () => choose(page, stated[0])),
+        await complaint(page, () => choose(page, stated[1])),
+      ],
       nothing: await complaint(page, () =>
         page.evaluate(() =>
           dispatchEvent(

@@ -40,7 +40,12 @@ SCENES = {
     "working": {"photo": SQUARE},
     "states": {"huge": "100 MB.png"},
     "offline": {"photo": SQUARE},
-    "problems": {"text": "notes.txt", "broken": "broken.jpg", "large": "large.png"},
+    "problems": {
+        "text": "notes.txt",
+        "broken": "broken.jpg",
+        "large": "large.png",
+        "stated": ["start.png", "start.jpg"],
+    },
     "missing": {},
     "camera": {"video": "face.y4m"},
     "switching": {"video": "face.y4m", "precision": "float32"},
@@ -71,7 +76,9 @@ def folder(tmp_path_factory):
     photo.resize((5800, 5800)).save(folder / "100 MB.png", compress_level=0)
     (folder / "notes.txt").write_text("no photo", encoding="utf-8")
     (folder / "broken.jpg").write_bytes((folder / OTHER).read_bytes()[:100])
-    Image.new("L", (9000, 6000)).save(folder / "large.png")
+    for kind in ("png", "jpg"):
+        Image.new("L", (9000, 6000)).save(folder / f"large.{kind}")
+        (folder / f"start.{kind}").write_bytes((folder / f"large.{kind}").read_bytes()[:700])
     web.write_video(folder / "face.y4m", photo.resize((480, 480)), rate=10)
     return folder
 
@@ -292,6 +299,11 @@ def test_the_page_says_in_a_line_what_is_wrong(results):
     assert found["text"] == f"notes.txt {advice}"
     assert found["broken"] == f"broken.jpg {advice}"
     assert found["large"] == "large.png has 9000 x 6000 pixels: choose a photo of at most 50 million pixels."
+    # What is there of these says how large they are, so that nothing is decoded.
+    assert found["stated"] == [
+        found["large"].replace("large", "start"),
+        found["large"].replace("large.png", "start.jpg"),
+    ]
     assert found["nothing"] == "That holds no photo: choose an image file."
     assert found["camera"].startswith("The camera was refused: ")
     assert found["after"] is True

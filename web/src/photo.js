@@ -12,20 +12,43 @@ const MOST_PIXELS = 50e6;
  * @throws {Problem} it is no image, or too large.
  */
 export async function readPhoto(file, name) {
+  check(await statedSize(file), name);
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
     throw new Problem(`${name} cannot be read as an image: choose a photo, for example a JPEG, PNG or WebP file.`);
   });
-  const { width, height } = bitmap;
   try {
-    if (width * height > MOST_PIXELS) {
-      throw new Problem(
-        `${name} has ${width} x ${height} pixels: choose a photo of at most ${MOST_PIXELS / 1e6} million pixels.`,
-      );
-    }
-    return pixels(bitmap, 0, 0, width, height);
+    check(bitmap, name);
+    return pixels(bitmap, 0, 0, bitmap.width, bitmap.height);
   } finally {
     bitmap.close();
   }
+}
+
+function check({ width, height }, name) {
+  if (width * height <= MOST_PIXELS) return;
+  throw new Problem(
+    `${name} has ${width} x ${height} pixels: choose a photo of at most ${MOST_PIXELS / 1e6} million pixels.`,
+  );
+}
+
+/**
+ * The size that a PNG or JPEG file states at its start, so that one of gigabytes is not decoded; zero for others.
+ *
+ * @param {Blob} file
+ */
+async function statedSize(file) {
+  const bytes = new DataView(await file.slice(0, 2 ** 18).arrayBuffer());
+  const { byteLength: length } = bytes;
+  if (length >= 24 && bytes.getUint32(0) === 0x89504e47) return { width: bytes.getUint32(16), height: bytes.getUint32(20) };
+  // JPEG is a chain of segments; those of a frame are C0 to CF but for the tables C4, C8 and CC.
+  for (let at = 2; at + 9 <= length && bytes.getUint16(0) === 0xffd8 && bytes.getUint8(at) === 0xff; ) {
+    const marker = bytes.getUint8(at + 1);
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
+      return { width: bytes.getUint16(at + 7), height: bytes.getUint16(at + 5) };
+    }
+    at += 2 + bytes.getUint16(at + 2);
+  }
+  return { width: 0, height: 0 };
 }
 
 /**
