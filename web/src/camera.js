@@ -1,5 +1,6 @@
 // The camera, frame by frame.
 
+import { FrameReader } from "./photo.js";
 import { Problem } from "./problem.js";
 
 const PROBLEMS = {
@@ -9,11 +10,18 @@ const PROBLEMS = {
 };
 
 /**
+ * @typedef {object} Frame
+ * @property {ImageData} photo RGBA, opaque.
+ * @property {(width: number, height: number) => ImageData} resized the same in another size.
+ * @property {{ came: number, taken: number }} times when it came from the camera, and when the page took it, by
+ *   `performance.now()`.
+ */
+
+/**
  * The newest frame each time that one is taken, cut to the square in the middle; frames that come meanwhile are left out.
  *
  * @param {AbortSignal} signal ends it, and switches the camera off.
- * @returns {AsyncGenerator<{ bitmap: ImageBitmap, times: { came: number, taken: number } }>} when it came from the
- *   camera, and when the page took it, by `performance.now()`. Who takes a bitmap closes it.
+ * @returns {AsyncGenerator<Frame>}
  * @throws {Problem} there is no camera, or it is refused.
  */
 export async function* cameraFrames(signal) {
@@ -33,6 +41,7 @@ export async function* cameraFrames(signal) {
     if (signal.aborted) return;
     video.srcObject = stream;
     await video.play();
+    const reader = new FrameReader();
     // When the frame that the video shows came, until it is taken.
     let fresh = null;
     let arrived = () => {};
@@ -47,9 +56,8 @@ export async function* cameraFrames(signal) {
       if (signal.aborted || !stream.active) return;
       const times = { came: fresh, taken: performance.now() };
       fresh = null;
-      const side = Math.min(video.videoWidth, video.videoHeight);
-      const [left, top] = [(video.videoWidth - side) / 2, (video.videoHeight - side) / 2];
-      yield { bitmap: await createImageBitmap(video, left, top, side, side), times };
+      const photo = await reader.read(video);
+      yield { photo, resized: (width, height) => reader.resize(photo, width, height), times };
     }
   } finally {
     stop();

@@ -21,7 +21,7 @@ const state = {
   parts: [],
   /** @type {Model | null} */
   model: null,
-  /** @type {ImageData | ImageBitmap | null} what was chosen last, and which part of it the network gets. */
+  /** @type {ImageData | null} what was chosen last, and which part of it the network gets. */
   photo: null,
   /** @type {import("./frame.js").Place} */
   place: null,
@@ -139,30 +139,32 @@ function showClasses(parts) {
 
 // --- Photo
 
-async function parse(photo, place, times) {
+/**
+ * @param {ImageData} photo
+ * @param {import("./frame.js").Place} place the part of it that the network gets.
+ * @param {import("./camera.js").Frame} [frame] the photo's, of the camera.
+ */
+async function parse(photo, place, frame) {
   const turn = ++state.parsing;
-  const moving = photo instanceof ImageBitmap;
-  // A frame of the camera is the worker's until it comes back.
-  Object.assign(state, { photo: moving ? null : photo, place });
+  Object.assign(state, { photo, place });
   const { model } = state;
-  if (!model) return moving ? photo.close() : undefined;
-  const pixels = moving ? photo : cut(photo, place);
-  let answer;
+  if (!model) return;
+  const pixels = cut(photo, place);
+  let labels;
   try {
-    const run = () => model.parse(pixels);
-    answer = await (times === undefined ? working("Parsing the photo …", run) : run());
+    const run = () => model.parse(pixels, frame?.resized);
+    labels = await (frame ? run() : working("Parsing the photo …", run));
   } catch (error) {
     // Another network has been chosen; it parses the photo as soon as it is open.
     if (error instanceof Closed || model !== state.model) return;
     throw error;
   }
   // Another photo has been chosen meanwhile.
-  if (turn !== state.parsing || model !== state.model) return answer.photo?.close();
-  if (moving) state.photo = answer.photo;
-  legend.show(view.show({ photo: state.photo, pixels: moving ? null : pixels, place, labels: answer.labels }));
+  if (turn !== state.parsing || model !== state.model) return;
+  legend.show(view.show({ photo, pixels, place, labels }));
   await draw();
   $("save-mask").disabled = $("save-picture").disabled = false;
-  speed.show(answer.labels.milliseconds, times);
+  speed.show(labels.milliseconds, frame?.times);
 }
 
 function draw() {
@@ -223,10 +225,10 @@ async function runCamera() {
   begin();
   speed.clear();
   try {
-    for await (const { bitmap, times } of cameraFrames(camera.signal)) {
+    for await (const frame of cameraFrames(camera.signal)) {
       if (camera.signal.aborted) break;
       view.setSource("camera", true);
-      await parse(bitmap, whole(bitmap), times);
+      await parse(frame.photo, whole(frame.photo), frame);
     }
   } finally {
     if (state.camera === camera) stopCamera();

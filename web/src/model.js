@@ -76,6 +76,8 @@ export class Model {
   #closed = false;
   // Who waits for the worker's answers, in the order of the questions.
   #waiting = [];
+  // Pixels of a frame of the camera: the same memory goes to the worker and comes back.
+  #frame = new ArrayBuffer(0);
 
   /**
    * @param {Choice & { bytes: number }} choice
@@ -90,8 +92,8 @@ export class Model {
     };
     this.#worker.onerror = ({ message }) => this.#answer({ problem: `The network cannot run here: ${message}` });
     /**
-     * Resolves to `{ threads, check: { agreement: number, milliseconds: number } }`, or rejects with a `Problem` or
-     * `Closed`.
+     * Resolves to `{ size: [height, width], threads, check: { agreement: number, milliseconds: number } }`, or rejects
+     * with a `Problem` or `Closed`.
      */
     this.opened = this.#ask(choice);
     if (choice.accelerator === "webgpu") {
@@ -101,16 +103,20 @@ export class Model {
   }
 
   /**
-   * @param {ImageData | ImageBitmap} photo of any size. A bitmap goes to the worker and comes back.
-   * @returns {Promise<{ labels: Labels, photo?: ImageBitmap }>} labels of the network's size.
+   * @param {ImageData} photo of any size, resized as Python does it.
+   * @param {(width: number, height: number) => ImageData} [resized] gives it in another size, for less time.
+   * @returns {Promise<Labels>} of the network's size.
    * @throws {Problem}
    * @throws {Closed}
    */
-  async parse(photo) {
-    await this.opened;
-    if (photo instanceof ImageBitmap) return this.#ask({ photo }, [photo]);
-    const { width, height, data } = photo;
-    return this.#ask({ photo: { width, height, data } });
+  async parse({ width, height, data }, resized) {
+    const { size } = await this.opened;
+    if (!resized) return (await this.#ask({ photo: { width, height, data } })).labels;
+    const buffer = this.#frame.byteLength ? this.#frame : new ArrayBuffer(size[0] * size[1] * 3);
+    fill(new Uint8Array(buffer), resized(size[1], size[0]).data);
+    const { labels, frame } = await this.#ask({ frame: buffer }, [buffer]);
+    this.#frame = frame;
+    return labels;
   }
 
   close() {
@@ -131,5 +137,14 @@ export class Model {
     const asked = this.#waiting.shift();
     if (answer.problem) asked?.reject(new Problem(answer.problem));
     else asked?.resolve(answer);
+  }
+}
+
+// RGBA -> RGB.
+function fill(rgb, rgba) {
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = rgba[from];
+    rgb[to + 1] = rgba[from + 1];
+    rgb[to + 2] = rgba[from + 2];
   }
 }

@@ -66,6 +66,59 @@ export function pixels(source, left, top, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
+const canvasOf = (width, height) =>
+  new OffscreenCanvas(width, height).getContext("2d", { alpha: false, willReadFrequently: true });
+
+/** Reads and resizes frames of a video on canvases that stay, so that no memory is taken for each. */
+export class FrameReader {
+  /** @type {OffscreenCanvasRenderingContext2D | null} */
+  #whole = null;
+  /** @type {OffscreenCanvasRenderingContext2D | null} */
+  #small = null;
+
+  /**
+   * The square in the middle of the frame that a video shows.
+   *
+   * Chromium without a GPU keeps what is drawn of a video until it has half a gigabyte of it, but not what is copied.
+   *
+   * @param {HTMLVideoElement} video
+   * @returns {Promise<ImageData>} RGBA, opaque.
+   */
+  async read(video) {
+    // Colors are stored for two pixels at a time.
+    const even = (value) => 2 * Math.floor(value / 2);
+    const side = even(Math.min(video.videoWidth, video.videoHeight));
+    const [x, y] = [video.videoWidth, video.videoHeight].map((length) => even((length - side) / 2));
+    if (this.#whole?.canvas.width !== side) this.#whole = canvasOf(side, side);
+    if (self.VideoFrame) {
+      const frame = new VideoFrame(video);
+      try {
+        const { codedWidth, codedHeight } = frame;
+        if (codedWidth === video.videoWidth && codedHeight === video.videoHeight) {
+          const image = new ImageData(side, side);
+          await frame.copyTo(image.data, { format: "RGBA", rect: { x, y, width: side, height: side } });
+          return image;
+        }
+      } catch (error) {
+        // Older browsers copy a frame in its own format alone.
+        if (error.name !== "NotSupportedError") throw error;
+      } finally {
+        frame.close();
+      }
+    }
+    this.#whole.drawImage(video, x, y, side, side, 0, 0, side, side);
+    return this.#whole.getImageData(0, 0, side, side);
+  }
+
+  /** A frame that was read, resized by the browser. */
+  resize(image, width, height) {
+    if (this.#small?.canvas.width !== width || this.#small.canvas.height !== height) this.#small = canvasOf(width, height);
+    this.#whole.putImageData(image, 0, 0);
+    this.#small.drawImage(this.#whole.canvas, 0, 0, width, height);
+    return this.#small.getImageData(0, 0, width, height);
+  }
+}
+
 /**
  * A part of a photo; the photo itself if it is all of it.
  *

@@ -4,16 +4,15 @@ import { lay } from "./frame.js";
 import { Makeup } from "./makeup/client.js";
 import { PARTS } from "./makeup/masks.js";
 import { drawOverlay, shares } from "./overlay.js";
-import { pixels } from "./photo.js";
 import { working } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
 /**
  * @typedef {object} Shown
- * @property {ImageData | ImageBitmap} photo
+ * @property {ImageData} photo
  * @property {import("./frame.js").Place} place the part of it that was parsed.
- * @property {ImageData | null} pixels those of the place; null if they have not been needed yet.
+ * @property {ImageData} pixels those of the place.
  * @property {import("./model.js").Labels} labels of the place.
  */
 
@@ -47,8 +46,6 @@ export class View {
 
   /** @param {Shown} shown to draw from now on. @returns {number[]} the share of each class. */
   show(shown) {
-    const before = this.shown?.photo;
-    if (before instanceof ImageBitmap && before !== shown.photo) before.close();
     this.shown = shown;
     this.#result = null;
     const found = shares(shown.labels, this.#parts.length);
@@ -91,10 +88,9 @@ export class View {
       return finished(null);
     }
     if (!moving) finished(this.#result);
-    const { photo, place, labels } = shown;
-    shown.pixels ??= pixels(photo, place.left, place.top, place.width, place.height);
+    const { pixels, place, labels } = shown;
     const names = this.#parts.map(({ name }) => name);
-    const run = () => this.#makeup.apply({ key: shown, face: { photo: shown.pixels, labels, names }, look });
+    const run = () => this.#makeup.apply({ key: shown, face: { photo: pixels, labels, names }, look });
     const made = await (moving ? run() : working("Making up the photo …", run));
     if (!made || turn !== this.#turn || shown !== this.shown) return;
     $("note").textContent = made.notes.join(" ");
@@ -113,10 +109,7 @@ export class View {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     $("picture").style.setProperty("--aspect", width / height);
     const context = canvas.getContext("2d");
-    for (let left = 0; left < width; left += photo.width) {
-      if (photo instanceof ImageBitmap) context.drawImage(photo, left, 0);
-      else context.putImageData(photo, left, 0);
-    }
+    for (let left = 0; left < width; left += photo.width) context.putImageData(photo, left, 0);
     if (this.#result) context.putImageData(this.#result, width - photo.width + place.left, place.top);
     $("picture").classList.toggle("both", both);
   }

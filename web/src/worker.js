@@ -1,9 +1,10 @@
 // Runs the network beside the page, which stays free to answer clicks meanwhile.
 //
-// First message: { file, bytes, accelerator }; answer: { threads, check: { agreement, milliseconds } }, see `check`.
-// Each further message: { photo }, { width, height, data } RGBA or an ImageBitmap; answer: { labels, photo }, where
-// labels are { width, height, data, milliseconds }, and a bitmap comes back. Instead of either comes { problem } if it
-// fails. In between come { progress }, 0..1 of the file, and { lost }, why the GPU is gone.
+// First message: { file, bytes, accelerator }; answer: { size: [height, width], threads, check: { agreement,
+// milliseconds } }, see `check`. Each further message: { photo }, { width, height, data } RGBA of any size, or { frame },
+// the buffer of RGB pixels of the network's size, which comes back in the answer: { labels, frame }, where labels are
+// { width, height, data, milliseconds }. Instead of either comes { problem } if it fails. In between come { progress },
+// 0..1 of the file, and { lost }, why the GPU is gone.
 
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
@@ -28,8 +29,6 @@ self.Module = {
 };
 
 let model;
-/** Frames of the camera are drawn here in the network's size. @type {OffscreenCanvasRenderingContext2D} */
-let canvas;
 
 async function open({ file, bytes, accelerator }) {
   const content = await download(file, bytes);
@@ -59,8 +58,7 @@ async function open({ file, bytes, accelerator }) {
   if (accelerator === "webgpu") {
     getWebGpuDevice()?.lost.then(({ message }) => self.postMessage({ lost: message || "its driver stopped" }));
   }
-  canvas = new OffscreenCanvas(width, height).getContext("2d", { alpha: false, willReadFrequently: true });
-  return { threads: model.options.cpuOptions.numThreads, check: await check(file) };
+  return { size: [height, width], threads: model.options.cpuOptions.numThreads, check: await check(file) };
 }
 
 // The labels that a file returns, or those of its scores.
@@ -113,12 +111,17 @@ function agree({ width, height, data }, expected) {
   return same / i;
 }
 
-async function parse(photo) {
+function parse(photo) {
+  const [, height, width] = model.getInputDetails()[0].shape;
+  return run(resizePhoto(photo, width, height));
+}
+
+/** @param {Uint8Array} pixels RGB of the network's size. */
+async function run(pixels) {
   const [{ shape }] = model.getInputDetails();
   const [, height, width] = shape;
-  const resized = photo.data ? resizePhoto(photo, width, height) : drawn(photo, width, height);
   const start = performance.now();
-  const input = new Tensor(resized, shape);
+  const input = new Tensor(pixels, shape);
   const outputs = await model.run({ [INPUT]: input });
   const data = await read(outputs, height, width);
   const milliseconds = performance.now() - start;
@@ -127,24 +130,10 @@ async function parse(photo) {
   return { width, height, data, milliseconds };
 }
 
-// A frame of the camera need not be resized as Python does it, but fast.
-function drawn(bitmap, width, height) {
-  canvas.drawImage(bitmap, 0, 0, width, height);
-  const { data } = canvas.getImageData(0, 0, width, height);
-  const result = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; to < result.length; from += 4, to += 3) {
-    result[to] = data[from];
-    result[to + 1] = data[from + 1];
-    result[to + 2] = data[from + 2];
-  }
-  return result;
-}
-
-async function answer({ photo, ...choice }) {
-  if (!photo) return self.postMessage(await open(choice));
-  const labels = await parse(photo);
-  if (photo.data) self.postMessage({ labels }, [labels.data.buffer]);
-  else self.postMessage({ labels, photo }, [labels.data.buffer, photo]);
+async function answer({ photo, frame, ...choice }) {
+  if (!photo && !frame) return self.postMessage(await open(choice));
+  const labels = await (frame ? run(new Uint8Array(frame)) : parse(photo));
+  self.postMessage({ labels, frame }, [labels.data.buffer, ...(frame ? [frame] : [])]);
 }
 
 let before = Promise.resolve();
