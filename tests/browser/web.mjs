@@ -232,14 +232,17 @@ const SCENES = {
     await save(page, "#save-mask", "own.png");
     await save(page, "#save-picture", "before.png");
     const offered = [];
-    for (const part of ["hair", "lips", "eyes", "brows", "skin"]) if (await page.isVisible(`#${part}-row`)) offered.push(part);
+    for (const part of ["hair", "lips", "eyes", "brows", "skin"]) {
+      if (await page.isVisible(`#${part}-row`)) offered.push(part);
+    }
     await page.locator(`#parts input[value="${select}"]`).check({ force: true });
     const selected = await overlayPixels(page);
     for (const [part, color] of Object.entries(colors)) await page.fill(`#${part}-color`, color);
     await drawn(page);
     await save(page, "#save-picture", "after.png");
     const [status, chosen] = [await texts(page, "#status"), await page.locator("#choice option:checked").textContent()];
-    return { swatches, overlay, selected, offered, chosen, status, label: await page.getAttribute("#photo", "aria-label") };
+    const label = await page.getAttribute("#photo", "aria-label");
+    return { swatches, overlay, selected, offered, chosen, status, label };
   },
 
   // What was chosen in one photo is not meant for the next; the frame of a crop is.
@@ -300,7 +303,8 @@ const SCENES = {
       window.seen = [];
       new MutationObserver(() => {
         const busy = document.querySelector("#picture").getAttribute("aria-busy");
-        window.seen.push([busy, document.querySelector("#work").textContent, document.querySelector("#progress").value]);
+        const [text, share] = [document.querySelector("#work").textContent, document.querySelector("#progress").value];
+        window.seen.push([busy, text, share]);
       }).observe(document.querySelector("#picture"), { attributes: true, subtree: true, childList: true });
     });
     await parsed(page, () => pick(page, CPU("fast_int8")));
@@ -366,7 +370,7 @@ const SCENES = {
     await page.unroute(WORKER);
     const [worker] = page.workers();
     await worker.evaluate(() => self.device.destroy());
-    await page.waitForFunction(() => document.querySelector("#status").textContent.startsWith("WebAssembly,"), null, SLOW);
+    await page.locator("#status", { hasText: "WebAssembly," }).waitFor(SLOW);
     found.lost = await state();
     await page.addInitScript(() => Object.defineProperty(navigator, "gpu", { value: undefined }));
     found.without = await again();

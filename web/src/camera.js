@@ -18,7 +18,8 @@ const PROBLEMS = {
  */
 
 /**
- * The newest frame each time that one is taken, cut to the square in the middle; frames that come meanwhile are left out.
+ * The newest frame each time that one is taken, cut to the square in the middle; frames that come meanwhile are left
+ * out.
  *
  * @param {AbortSignal} signal ends it, and switches the camera off.
  * @returns {AsyncGenerator<Frame>}

@@ -94,7 +94,8 @@ async function openChosen() {
   await use(choice);
 }
 
-// The best that is there and passes its self-check; a GPU with one fault is not tried again. `faults`: why one is needed.
+// The best that is there and passes its self-check; a GPU with one fault is not tried again. `faults`: why one is
+// needed.
 async function openBest(faults = [], allowed = () => true) {
   const there = [...$("choice").options].filter((option) => !option.classList.contains("missing"));
   let gpuFails = false;

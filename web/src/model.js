@@ -61,8 +61,8 @@ export function title({ file, accelerator }) {
 /** What is wrong with a network by its self-check, as the end of a sentence; null if nothing is. */
 export function verdict({ accelerator }, { agreement, milliseconds }) {
   if (agreement < LEAST_AGREEMENT) return `gets ${Math.floor(100 * agreement)} % of the labels of the example right`;
-  if (accelerator === "webgpu" && milliseconds > MOST_MILLISECONDS) return `takes ${Math.round(milliseconds)} ms a photo`;
-  return null;
+  const slow = accelerator === "webgpu" && milliseconds > MOST_MILLISECONDS;
+  return slow ? `takes ${Math.round(milliseconds)} ms a photo` : null;
 }
 
 /** Whether its labels can be trusted, fast or not. */

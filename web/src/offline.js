@@ -7,7 +7,9 @@ const PATIENCE = 3000;
 export async function installed() {
   const { serviceWorker } = navigator;
   if (!serviceWorker) return;
-  const controlled = new Promise((resolve) => serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+  const controlled = new Promise((resolve) => {
+    serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+  });
   try {
     const registration = await serviceWorker.register("service.js");
     // Another build may have other networks. Without a network it rejects.

@@ -39,7 +39,9 @@ function check({ width, height }, name) {
 async function statedSize(file) {
   const bytes = new DataView(await file.slice(0, 2 ** 18).arrayBuffer());
   const { byteLength: length } = bytes;
-  if (length >= 24 && bytes.getUint32(0) === 0x89504e47) return { width: bytes.getUint32(16), height: bytes.getUint32(20) };
+  if (length >= 24 && bytes.getUint32(0) === 0x89504e47) {
+    return { width: bytes.getUint32(16), height: bytes.getUint32(20) };
+  }
   // JPEG is a chain of segments; those of a frame are C0 to CF but for the tables C4, C8 and CC.
   for (let at = 2; at + 9 <= length && bytes.getUint16(0) === 0xffd8 && bytes.getUint8(at) === 0xff; ) {
     const marker = bytes.getUint8(at + 1);
@@ -112,7 +114,8 @@ export class FrameReader {
 
   /** A frame that was read, resized by the browser. */
   resize(image, width, height) {
-    if (this.#small?.canvas.width !== width || this.#small.canvas.height !== height) this.#small = canvasOf(width, height);
+    const { canvas } = this.#small ?? {};
+    if (canvas?.width !== width || canvas.height !== height) this.#small = canvasOf(width, height);
     this.#whole.putImageData(image, 0, 0);
     this.#small.drawImage(this.#whole.canvas, 0, 0, width, height);
     return this.#small.getImageData(0, 0, width, height);

@@ -1,9 +1,9 @@
 // Runs the network beside the page, which stays free to answer clicks meanwhile.
 //
 // First message: { file, bytes, accelerator }; answer: { size: [height, width], threads, check: { agreement,
-// milliseconds } }, see `check`. Each further message: { photo }, { width, height, data } RGBA of any size, or { frame },
-// the buffer of RGB pixels of the network's size, which comes back in the answer: { labels, frame }, where labels are
-// { width, height, data, milliseconds }. Instead of either comes { problem } if it fails. In between come { progress },
+// milliseconds } }, see `check`. Each further message: { photo }, { width, height, data } RGBA of any size, or
+// { frame }, the buffer of RGB pixels of the network's size, which comes back in the answer: { labels, frame }, where
+// labels are { width, height, data, milliseconds }. Instead of either comes { problem } if it fails. In between come { progress },
 // 0..1 of the file, and { lost }, why the GPU is gone.
 
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
@@ -91,8 +91,11 @@ function text({ name, dtype, shape }) {
 // Parses the example twice, since there are GPUs on which the first run alone is right: the share of the labels that
 // are those of Python, in the worse of both runs, and the time of the second.
 async function check(file) {
-  const responses = await Promise.all(["example.png", `models/${file.replace(/tflite$/, "labels")}`].map((url) => fetch(url)));
-  if (!responses.every(({ ok }) => ok)) throw new Error(`${file} cannot be checked: build the page again with "make web".`);
+  const urls = ["example.png", `models/${file.replace(/tflite$/, "labels")}`];
+  const responses = await Promise.all(urls.map((url) => fetch(url)));
+  if (!responses.every(({ ok }) => ok)) {
+    throw new Error(`${file} cannot be checked: build the page again with "make web".`);
+  }
   const bitmap = await createImageBitmap(await responses[0].blob(), { colorSpaceConversion: "none" });
   const expected = new Uint8Array(await responses[1].arrayBuffer());
   const photo = pixels(bitmap, 0, 0, bitmap.width, bitmap.height);

@@ -112,7 +112,8 @@ function filterStrip(guide, sources, size, radius, eps) {
     return result;
   };
   const between = (i, j) => covariance(guide[i], means[i], guide[j], means[j]);
-  const [rr, rg, rb, gg, gb, bb] = [between(0, 0), between(0, 1), between(0, 2), between(1, 1), between(1, 2), between(2, 2)];
+  const [rr, rg, rb] = [between(0, 0), between(0, 1), between(0, 2)];
+  const [gg, gb, bb] = [between(1, 1), between(1, 2), between(2, 2)];
   return sources.map((source) => {
     const meanOfSource = mean(source);
     const [r, g, b] = guide.map((plane, i) => covariance(plane, means[i], source, meanOfSource));

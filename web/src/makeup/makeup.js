@@ -61,7 +61,8 @@ export class Face {
       const { mask, reasons = [] } = this.#fitted(part);
       for (const reason of new Set(reasons)) {
         const count = reasons.filter((other) => other === reason).length;
-        notes.push(`${count === 1 ? "One eye" : `${count} eyes`} left as ${count === 1 ? "it is" : "they are"}: ${reason}.`);
+        const eyes = count === 1 ? "One eye left as it is" : `${count} eyes left as they are`;
+        notes.push(`${eyes}: ${reason}.`);
       }
       recolor(data, this.photo, mask, parseColor(look.colors[part]), look.strength, LIGHTNESS[part]);
     }
