@@ -6,7 +6,7 @@ filter alone. --data is a folder of labeled photos of one face each, as train.py
 makeup.json; and nine portraits before and after to --sheet, to be kept where the license of the photos allows it.
 
 Example:
-  python -m benchmarks.makeup.run --data celebamask
+  .venv/bin/python -m benchmarks.makeup.run --data celebamask
 """
 
 import math

@@ -4,7 +4,7 @@
 NPU.md and npu.json. Exit status 0 only if every threshold holds.
 
 Example:
-  python -m benchmarks.npu.run --data celebamask
+  .venv/bin/python -m benchmarks.npu.run --data celebamask
 """
 
 import pathlib

@@ -4,7 +4,7 @@ Runs the int8 files of the package on one photo of their size, on the CPU, all i
 parsers.json.
 
 Example:
-  python -m benchmarks.parsers.run
+  .venv/bin/python -m benchmarks.parsers.run
 """
 
 import time

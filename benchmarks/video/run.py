@@ -5,7 +5,7 @@ train.py takes it, whose val split they are made of; --video names a real one, w
 makeup). Writes FLICKER.md and flicker.json. Exit status 0 only if every threshold holds.
 
 Example:
-  python -m benchmarks.video.run --data celebamask --video carphone_pristine.mp4
+  .venv/bin/python -m benchmarks.video.run --data celebamask --video carphone_pristine.mp4
 """
 
 import pathlib

@@ -4,7 +4,7 @@
 SPEED.md and speed.json. Exit status 0 only if every threshold holds.
 
 Example:
-  python -m benchmarks.video.run_speed --data celebamask
+  .venv/bin/python -m benchmarks.video.run_speed --data celebamask
 """
 
 import concurrent.futures

@@ -473,7 +473,7 @@ def test_int8_of_a_dead_convolution(channels):
     [
         ({"precision": "int4"}, ["'int4'", "float32, float16, dynamic, int8"]),
         ({"precision": "int8", "image_size": (31, 64)}, ["31x64", "32"]),
-        ({"output": "masks"}, ["'masks'", "labels, logits, probabilities, all_heads"]),
+        ({"output": "masks"}, ["'masks'", "labels, logits, probabilities, scores, all_heads"]),
         ({"input_type": "int8"}, ["'int8'", "uint8, float32"]),
         ({"image_size": (64, 31)}, ["64x31", "32"]),
     ],
