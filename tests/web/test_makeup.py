@@ -87,6 +87,16 @@ def test_pixels_are_those_of_python(case, name):
     assert difference[changed].mean() <= np.abs(expected.astype(int) - photo)[changed].mean() / 10
 
 
+def test_a_photo_without_a_face_stays_as_it_is_and_the_page_says_so(case, tmp_path):
+    photo, labels, _, _ = case
+    labels = np.where(labels == LABELS.index("nose"), LABELS.index("skin"), labels).astype(np.uint8)
+    assert not soft_masks.has_face(soft_masks.part_masks(labels))
+    notes, pictures = run(tmp_path, photo, labels, {"everything": LOOKS["everything"]})
+    assert len(notes["everything"]) == 1
+    assert notes["everything"][0].startswith("No face found")
+    np.testing.assert_array_equal(pictures["everything"][..., :3], photo)
+
+
 def test_hair_that_keeps_away_and_eyes_behind_glasses_stay_as_they_are(case, tmp_path):
     photo, labels, _, _ = case
     labels = labels.copy()

@@ -26,18 +26,17 @@ export function reflect101(place, length) {
  * @param {Float32Array} plane
  * @param {Size} size
  * @param {number} radius
- * @param {(place: number, length: number) => number} border
  * @returns {Float32Array}
  */
-export function boxMean(plane, { width, height }, radius, border = reflect) {
+export function boxMean(plane, { width, height }, radius) {
   const side = 2 * radius + 1;
   const rows = new Float32Array(plane.length);
-  const before = Int32Array.from({ length: width }, (_, x) => border(x - radius - 1, width));
-  const after = Int32Array.from({ length: width }, (_, x) => border(x + radius, width));
+  const before = Int32Array.from({ length: width }, (_, x) => reflect(x - radius - 1, width));
+  const after = Int32Array.from({ length: width }, (_, x) => reflect(x + radius, width));
   for (let y = 0; y < height; y++) {
     const start = y * width;
     let sum = 0;
-    for (let x = -radius; x <= radius; x++) sum += plane[start + border(x, width)];
+    for (let x = -radius; x <= radius; x++) sum += plane[start + reflect(x, width)];
     rows[start] = sum / side;
     for (let x = 1; x < width; x++) {
       sum += plane[start + after[x]] - plane[start + before[x]];
@@ -47,12 +46,12 @@ export function boxMean(plane, { width, height }, radius, border = reflect) {
   const result = new Float32Array(plane.length);
   const sums = new Float64Array(width);
   for (let y = -radius; y <= radius; y++) {
-    const start = border(y, height) * width;
+    const start = reflect(y, height) * width;
     for (let x = 0; x < width; x++) sums[x] += rows[start + x];
   }
   for (let y = 0; y < height; y++) {
     if (y > 0) {
-      const [added, removed] = [border(y + radius, height) * width, border(y - radius - 1, height) * width];
+      const [added, removed] = [reflect(y + radius, height) * width, reflect(y - radius - 1, height) * width];
       for (let x = 0; x < width; x++) sums[x] += rows[added + x] - rows[removed + x];
     }
     for (let x = 0; x < width; x++) result[y * width + x] = sums[x] / side;
@@ -143,58 +142,6 @@ function filterStrip(guide, sources, size, radius, eps) {
     }
     return result;
   });
-}
-
-/** The least of the squares of 2 radius + 1 pixels around each pixel, as far as they lie in the plane: cv2.erode. */
-export function erode(plane, { width, height }, radius) {
-  const result = Float32Array.from(plane);
-  for (let y = 0; y < height; y++) leastNearby(result, y * width, 1, width, radius);
-  for (let x = 0; x < width; x++) leastNearby(result, x, width, height, radius);
-  return result;
-}
-
-/** The greatest of the squares, as cv2.dilate. */
-export function dilate(plane, size, radius) {
-  return erode(plane.map((value) => -value), size, radius).map((value) => -value);
-}
-
-// The least value within `radius` of each of `count` values that lie `step` apart, in place, with three comparisons a
-// value whatever the radius (M. van Herk, 1992): a window is the end of one block and the start of the next.
-function leastNearby(values, start, step, count, radius) {
-  const side = 2 * radius + 1;
-  const padded = new Float32Array(Math.ceil((count + 2 * radius) / side) * side).fill(Infinity);
-  for (let i = 0; i < count; i++) padded[radius + i] = values[start + i * step];
-  const ends = Float32Array.from(padded);
-  for (let i = 1; i < padded.length; i++) if (i % side) padded[i] = Math.min(padded[i], padded[i - 1]);
-  for (let i = ends.length - 2; i >= 0; i--) if ((i + 1) % side) ends[i] = Math.min(ends[i], ends[i + 1]);
-  for (let i = 0; i < count; i++) values[start + i * step] = Math.min(ends[i], padded[i + 2 * radius]);
-}
-
-/**
- * All pixels that are joined with one by neighbors on eight sides that `holds` accepts.
- *
- * @param {number} seed index of a pixel that holds.
- * @param {Size} size
- * @param {(index: number) => boolean} holds
- * @param {Uint8Array} seen 1 for pixels that were visited; filled in.
- * @returns {number[]} their indices.
- */
-export function connected(seed, { width, height }, holds, seen) {
-  const found = [seed];
-  seen[seed] = 1;
-  for (let i = 0; i < found.length; i++) {
-    const column = found[i] % width;
-    const row = (found[i] - column) / width;
-    for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, height - 1); y++) {
-      for (let x = Math.max(column - 1, 0); x <= Math.min(column + 1, width - 1); x++) {
-        const near = y * width + x;
-        if (seen[near] || !holds(near)) continue;
-        seen[near] = 1;
-        found.push(near);
-      }
-    }
-  }
-  return found;
 }
 
 /** Bilinear, without antialiasing: cv2.resize with INTER_LINEAR. */

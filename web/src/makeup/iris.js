@@ -1,231 +1,182 @@
-// Where the irises are: keras_bisenet/inference/soft_masks.py, whose names these are.
+// Where the irises are: keras_bisenet/inference/irises.py, its names and numbers.
 
 import { LIGHTNESSES, luminance } from "./color.js";
-import { connected, dilate } from "./filters.js";
-import { boxOf, cut } from "./masks.js";
+import { scoreDiscs, SIDE } from "./discs.js";
+import { gaussian } from "./gaussian.js";
+import { boxOf, colorPlanes, cut } from "./masks.js";
+import { connected, dilate } from "./morphology.js";
 
-const IRIS = [0.34, 0.6];
-const RADII = 7;
-const LIMBUS = 8;
+const WIDTH = 64;
+const ALIKE = 20;
+const LEAST = 0.35;
+const NEAR = 0.25;
+const NEAR_SIZE = 0.2;
 const GLASSES = 0.05;
+const PIECE = 0.2;
 
 /**
- * Where the irises are: a disc in each eye whose border is that of dark and white on both sides.
+ * Where the irises are: in each eye the disc that is dark beside white, and is as large as an iris.
  *
  * @param {{ width: number, height: number, data: Uint8ClampedArray }} photo RGBA
  * @param {Float32Array} mask of all eyes.
  * @param {Float32Array} glasses their mask.
- * @returns {{ mask: Float32Array, reasons: string[] }} each iris whole, as far as the lids show it, or nothing of it; and
- *   for each eye without one why.
+ * @returns {{ mask: Float32Array, reasons: string[] }} each iris whole, as far as the lids show it, or nothing of it;
+ *   and for each eye without one why.
  */
 export function irises(photo, mask, glasses) {
   const found = { mask: new Float32Array(mask.length), reasons: [] };
-  const box = boxOf(mask, photo);
-  if (!box) return found;
-  const inside = cut(mask, photo, box);
-  const light = lightOf(photo, box);
-  const seen = new Uint8Array(inside.length);
-  for (let i = 0; i < inside.length; i++) {
-    if (seen[i] || inside[i] < 0.5) continue;
-    const eye = connected(i, box, (near) => inside[near] >= 0.5, seen);
-    const points = eye.map((place) => [Math.floor(place / box.width), place % box.width]);
-    const width = longSide(points) + 1;
-    if (behindGlasses(points, box, photo, glasses, roundToEven(width / 2))) {
-      found.reasons.push("behind glasses");
-      continue;
-    }
-    const { contrast, row, column, radius } = limbus(light, eye, points, box, width);
-    if (contrast < LIMBUS) {
-      found.reasons.push("no iris to be seen");
-      continue;
-    }
-    eye.forEach((place, k) => {
-      const [y, x] = points[k];
-      const edge = (radius - Math.hypot(y - row, x - column)) / Math.max(radius / 5, 1) + 0.5;
-      const to = (box.top + y) * photo.width + box.left + x;
-      found.mask[to] = Math.max(found.mask[to], Math.min(Math.max(edge, 0), 1) * inside[place]);
-    });
+  const all = boxOf(mask, photo);
+  if (!all) return found;
+  const box = boxOf(mask, photo, Math.max(all.width, all.height) - 1);
+  const [inside, frames] = [cut(mask, photo, box), cut(glasses, photo, box)];
+  const colors = colorPlanes(photo, box);
+  const eyes = [];
+  for (const piece of pieces(inside, box)) {
+    if (behindGlasses(piece, frames, box)) found.reasons.push("behind glasses");
+    else eyes.push(lookAt(colors, piece, box));
   }
+  alike(eyes).forEach((scores, i) => {
+    const { discs, scale, toPhoto, piece } = eyes[i];
+    const best = likeliest(discs, scores);
+    if (!best) {
+      found.reasons.push("no iris to be seen");
+      return;
+    }
+    const [column, row] = toPhoto(best.x, best.y);
+    const radius = best.radius * scale;
+    for (const place of piece) {
+      const x = place % box.width;
+      const y = (place - x) / box.width;
+      const edge = (radius - Math.hypot(y - row, x - column)) / Math.max(radius / 5, 1) + 0.5;
+      found.mask[(box.top + y) * photo.width + box.left + x] = Math.min(Math.max(edge, 0), 1) * inside[place];
+    }
+  });
   return found;
 }
 
-// As Python's round.
-function roundToEven(value) {
-  return value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
+// Each eye of a mask, as the places of its pixels.
+function pieces(mask, size) {
+  const seen = new Uint8Array(mask.length);
+  const found = [];
+  const holds = (i) => mask[i] >= 0.5;
+  for (let i = 0; i < mask.length; i++) if (!seen[i] && holds(i)) found.push(connected(i, size, holds, seen));
+  const largest = Math.max(...found.map((piece) => piece.length));
+  return found.filter((piece) => piece.length >= PIECE * largest);
 }
 
-function lightOf({ width, data }, box) {
-  return Float32Array.from({ length: box.width * box.height }, (_, i) => {
-    const x = i % box.width;
-    const y = (i - x) / box.width;
-    return LIGHTNESSES[luminance(data, ((box.top + y) * width + box.left + x) * 4)];
-  });
+function behindGlasses(piece, frames, size) {
+  const eye = new Float32Array(frames.length);
+  for (const place of piece) eye[place] = 1;
+  const { width, height } = boxOf(eye, size);
+  const around = dilate(eye, size, Math.floor((Math.max(width, height) - 1) / 2));
+  const near = frames.filter((_, i) => around[i]);
+  return near.filter((value) => value >= 0.5).length / near.length > GLASSES;
 }
 
-function behindGlasses(points, box, photo, glasses, reach) {
-  // The squares around the eye's pixels, as far as they lie in the photo.
-  const place = { left: Math.max(box.left - reach, 0), top: Math.max(box.top - reach, 0) };
-  place.width = Math.min(box.left + box.width + reach, photo.width) - place.left;
-  place.height = Math.min(box.top + box.height + reach, photo.height) - place.top;
-  const eye = new Float32Array(place.width * place.height);
-  for (const [y, x] of points) eye[(box.top + y - place.top) * place.width + box.left + x - place.left] = 1;
-  const around = dilate(eye, place, reach);
-  const [glass, all] = cut(glasses, photo, place).reduce(
-    ([glass, all], value, i) => (around[i] ? [glass + (value >= 0.5 ? 1 : 0), all + 1] : [glass, all]),
-    [0, 0],
+// An eye, laid level and scaled to one width, and its discs: how large a pixel of its patch is in the photo, where a
+// place (x, y) of the patch lies there, and `scoreDiscs`.
+function lookAt(colors, piece, size) {
+  const points = piece.map((place) => [place % size.width, Math.floor(place / size.width)]);
+  const center = [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+  const [cos, sin] = mainDirection(points, center);
+  const [least, most] = points.reduce(
+    ([least, most], [x, y]) => [Math.min(least, x * cos + y * sin), Math.max(most, x * cos + y * sin)],
+    [Infinity, -Infinity],
   );
-  return glass / all > GLASSES;
-}
-
-// The longer side of the rectangle of least area around points: one of its sides lies along their convex hull.
-function longSide(points) {
-  const hull = convexHull(points);
-  let best = { area: Infinity, side: 0 };
-  hull.forEach(([y, x], i) => {
-    const [nextY, nextX] = hull[(i + 1) % hull.length];
-    const length = Math.hypot(nextY - y, nextX - x);
-    if (!length) return;
-    const [dy, dx] = [(nextY - y) / length, (nextX - x) / length];
-    const extent = (of) => {
-      const places = hull.map(of);
-      return Math.max(...places) - Math.min(...places);
-    };
-    const [along, across] = [extent(([b, a]) => b * dy + a * dx), extent(([b, a]) => b * dx - a * dy)];
-    if (along * across < best.area) best = { area: along * across, side: Math.max(along, across) };
-  });
-  return best.side;
-}
-
-// A. M. Andrew's monotone chains. The points come sorted by rows, and in them by columns.
-function convexHull(points) {
-  const sorted = points.toSorted(([a, b], [c, d]) => a - c || b - d);
-  const chain = (points) => {
-    const hull = [];
-    for (const point of points) {
-      while (hull.length > 1 && turn(hull.at(-2), hull.at(-1), point) <= 0) hull.pop();
-      hull.push(point);
-    }
-    return hull.slice(0, -1);
+  const scale = (most - least + 1) / WIDTH;
+  const toPhoto = (x, y) => {
+    const [across, down] = [scale * (x - SIDE / 2), scale * (y - SIDE / 2)];
+    return [center[0] + across * cos - down * sin, center[1] + across * sin + down * cos];
   };
-  return points.length < 2 ? points : [...chain(sorted), ...chain(sorted.toReversed())];
+  const eye = new Float32Array(size.width * size.height);
+  for (const place of piece) eye[place] = 1;
+  const inside = warp(eye, size, toPhoto, linear).map((value) => (value >= 0.5 ? 1 : 0));
+  return { piece, scale, toPhoto, ...scoreDiscs(lightOf(colors, size, toPhoto, scale), inside) };
 }
 
-const turn = ([ay, ax], [by, bx], [cy, cx]) => (by - ay) * (cx - ax) - (bx - ax) * (cy - ay);
-
-// A dark disc in an eye: how much darker than both sides, its row, column and radius.
-function limbus(light, eye, points, box, width) {
-  // Glints are no lighter than the white of the eye.
-  const bright = quantile(eye.map((place) => light[place]), 0.9);
-  const sums = rowSums(eye, box, (place) => Math.min(light[place], bright));
-  const along = mainDirection(points);
-  let best = { score: -Infinity, contrast: -Infinity, row: 0, column: 0, radius: 1 };
-  for (let i = 0; i < RADII; i++) {
-    const radius = ((IRIS[0] + ((IRIS[1] - IRIS[0]) * i) / (RADII - 1)) * width) / 2;
-    const kernels = discKernels(radius, along);
-    for (const [row, column] of points) {
-      const { score, contrast } = scoreAt(sums, kernels, row, column);
-      if (score > best.score) best = { score, contrast, row, column, radius: Math.max(radius, 1) };
-    }
+// The direction in which points (x, y) spread most, to the right.
+function mainDirection(points, center) {
+  let [columns, rows, both] = [0, 0, 0];
+  for (const [x, y] of points) {
+    columns += (x - center[0]) ** 2;
+    rows += (y - center[1]) ** 2;
+    both += (x - center[0]) * (y - center[1]);
   }
-  return best;
-}
-
-function scoreAt(sums, kernels, row, column) {
-  const at = (kernel) => meanAndArea(sums, kernel, row, column);
-  const inside = at(kernels.disc);
-  if (!(inside.area > 0.45)) return { score: -Infinity };
-  const steps = kernels.sides.flatMap(({ within, beyond }) => {
-    const outer = at(beyond);
-    return outer.area > 0.2 ? [outer.mean - at(within).mean] : [];
-  });
-  if (!steps.length) return { score: -Infinity };
-  // An iris in the corner of an eye shows one side. Lashes look like that, too.
-  const contrast = Math.min(...steps) * (steps.length < 2 ? 0.6 : 1);
-  return { score: contrast + at(kernels.ring).mean - inside.mean, contrast };
-}
-
-// Kernels of ones, as the runs of each row: [row, first column, column behind the last].
-function discKernels(radius, along) {
-  const reach = Math.ceil(1.5 * radius);
-  const kernel = (holds) => {
-    const runs = [];
-    let count = 0;
-    for (let y = -reach; y <= reach; y++) {
-      let start = null;
-      for (let x = -reach; x <= reach + 1; x++) {
-        const distance = Math.hypot(y, x);
-        const across = (y * along[0] + x * along[1]) / Math.max(distance, 1e-6);
-        const inside = x <= reach && holds(distance, across);
-        if (inside) count++;
-        if (inside && start === null) start = x;
-        if (!inside && start !== null) {
-          runs.push([y, start, x]);
-          start = null;
-        }
-      }
-    }
-    return { runs, count };
-  };
-  return {
-    disc: kernel((distance) => distance <= radius),
-    ring: kernel((distance) => distance > radius && distance <= 1.5 * radius),
-    sides: [1, -1].map((side) => ({
-      within: kernel((d, across) => side * across > 0.75 && d > 0.5 * radius && d <= 0.95 * radius),
-      beyond: kernel((d, across) => side * across > 0.75 && d > 1.05 * radius && d <= 1.45 * radius),
-    })),
-  };
-}
-
-// The mean light of an eye's pixels under a kernel, and the share of the kernel that they take.
-function meanAndArea({ width, height, counts, lights }, { runs, count }, row, column) {
-  let [area, total] = [0, 0];
-  for (const [y, start, end] of runs) {
-    if (row + y < 0 || row + y >= height) continue;
-    const line = (row + y) * (width + 1);
-    const from = line + Math.min(Math.max(column + start, 0), width);
-    const to = line + Math.min(Math.max(column + end, 0), width);
-    area += counts[to] - counts[from];
-    total += lights[to] - lights[from];
-  }
-  return { mean: total / Math.max(area, 0.5), area: area / Math.max(count, 1) };
-}
-
-// For each row the sums of the eye's pixels to the left of each column: their number and their light.
-function rowSums(eye, { width, height }, lightAt) {
-  const counts = new Float64Array((width + 1) * height);
-  const lights = new Float64Array((width + 1) * height);
-  for (const place of eye) {
-    const x = place % width;
-    const to = ((place - x) / width) * (width + 1) + x + 1;
-    counts[to] = 1;
-    lights[to] = lightAt(place);
-  }
-  for (let y = 0; y < height; y++) {
-    for (let x = 1, i = y * (width + 1) + 1; x <= width; x++, i++) {
-      counts[i] += counts[i - 1];
-      lights[i] += lights[i - 1];
-    }
-  }
-  return { width, height, counts, lights };
-}
-
-// The direction in which points spread most, as (row, column).
-function mainDirection(points) {
-  const mean = [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
-  let [rows, columns, both] = [0, 0, 0];
-  for (const [y, x] of points) {
-    rows += (y - mean[0]) ** 2;
-    columns += (x - mean[1]) ** 2;
-    both += (y - mean[0]) * (x - mean[1]);
-  }
-  const angle = Math.atan2(2 * both, rows - columns) / 2;
+  const angle = Math.atan2(2 * both, columns - rows) / 2;
   return [Math.cos(angle), Math.sin(angle)];
 }
 
-// As np.quantile, which interpolates.
-function quantile(values, share) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const place = share * (sorted.length - 1);
-  const low = Math.floor(place);
-  return sorted[low] + (place - low) * (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low]);
+// The lightness of a patch.
+function lightOf(colors, size, toPhoto, scale) {
+  const pixels = new Uint8ClampedArray(4 * SIDE * SIDE);
+  colors.forEach((plane, channel) => {
+    // What is made smaller is smoothed before, against aliasing.
+    const smooth = scale > 1 ? gaussian(plane, size, scale / 2, Math.round(3 * scale + 1) >> 1).map(Math.round) : plane;
+    warp(smooth, size, toPhoto, cubic).forEach((value, i) => (pixels[4 * i + channel] = value));
+  });
+  return Float32Array.from({ length: SIDE * SIDE }, (_, i) => LIGHTNESSES[luminance(pixels, 4 * i)]);
+}
+
+// A patch of a plane: cv2.warpAffine with cv2.BORDER_REPLICATE.
+function warp(plane, { width, height }, toPhoto, weightsAt) {
+  return Float32Array.from({ length: SIDE * SIDE }, (_, i) => {
+    const [x, y] = toPhoto(i % SIDE, Math.floor(i / SIDE));
+    const [columns, rows] = [weightsAt(x, width), weightsAt(y, height)];
+    const along = (row) => columns.reduce((sum, [column, weight]) => sum + weight * plane[row * width + column], 0);
+    return rows.reduce((sum, [row, weight]) => sum + weight * along(row), 0);
+  });
+}
+
+const inRange = (place, length) => Math.min(Math.max(place, 0), length - 1);
+
+// Pairs of place and weight.
+function linear(place, length) {
+  const start = Math.floor(place);
+  return [
+    [inRange(start, length), 1 - place + start],
+    [inRange(start + 1, length), place - start],
+  ];
+}
+
+// OpenCV takes places to a 32nd of a pixel, and a = -0.75.
+function cubic(exact, length) {
+  const place = Math.round(32 * exact) / 32;
+  const start = Math.floor(place);
+  return [-1, 0, 1, 2].map((step) => {
+    const away = Math.abs(start + step - place);
+    const weight = away <= 1 ? (1.25 * away - 2.25) * away ** 2 + 1 : -0.75 * (((away - 5) * away + 8) * away - 4);
+    return [inRange(start + step, length), weight];
+  });
+}
+
+// The scores of each eye; of two, less what the radius of a disc differs from that which fits both.
+function alike(eyes) {
+  if (eyes.length !== 2) return eyes.map(({ scores }) => scores);
+  const sizes = eyes.map(({ discs, scale }) => discs.map(({ radius }) => Math.log(radius * scale)));
+  const fitted = (common) =>
+    eyes.map(({ scores }, eye) => scores.map((score, i) => score - ALIKE * (sizes[eye][i] - common) ** 2));
+  const [least, most] = [Math.min(...sizes.map(([first]) => first)), Math.max(...sizes.map((all) => all.at(-1)))];
+  let best = { fit: -Infinity };
+  for (let i = 0; i < 40; i++) {
+    const scores = fitted(least + ((most - least) * i) / 39);
+    const fit = scores.reduce((sum, of) => sum + greatest(of), 0);
+    if (fit > best.fit) best = { fit, scores };
+  }
+  return best.scores;
+}
+
+const greatest = (values) => values.reduce((a, b) => Math.max(a, b));
+
+// The likeliest disc, unless others that are not almost the same are as likely.
+function likeliest(discs, scores) {
+  const most = greatest(scores);
+  const best = discs[scores.indexOf(most)];
+  let [near, all] = [0, 0];
+  discs.forEach(({ x, y, radius }, i) => {
+    const likely = Math.exp(scores[i] - most);
+    const apart = Math.max(Math.abs(x - best.x), Math.abs(y - best.y)) > NEAR * best.radius;
+    all += likely;
+    if (!apart && Math.abs(radius - best.radius) <= NEAR_SIZE * best.radius) near += likely;
+  });
+  return near >= LEAST * all ? best : null;
 }

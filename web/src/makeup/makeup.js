@@ -4,11 +4,11 @@
 import { LIGHTNESSES, LUMINANCES, luminance, parseColor, toLab, toRgb } from "./color.js";
 import { guidedFilter } from "./filters.js";
 import { irises } from "./iris.js";
-import { boxOf, colorPlanes, cut, fit, knows, near, partMask, shrink, strands } from "./masks.js";
+import { areaOf, boxOf, colorPlanes, cut, fit, hasFace, knows, near, partMask, shrink, strands } from "./masks.js";
 
 /** Those that take a color, in the order in which they do -> how far their mean lightness goes to that of the color. */
 export const LIGHTNESS = { hair: 1, lips: 0.8, eyes: 0.25, brows: 1 };
-const MOST_CONTRAST = 2;
+const MOST_CONTRAST = 1.3;
 const FEATHER = 0.012;
 const STRANDS = 0.025;
 const SPOT = 0.03;
@@ -39,8 +39,7 @@ export class Face {
     this.photo = photo;
     this.#labels = labels;
     this.#names = names;
-    let area = 0;
-    for (const value of this.#mask("face")) area += value;
+    const area = areaOf(this.#mask("face"));
     this.size = area ? Math.sqrt(area) : USUAL_FACE * Math.sqrt(photo.width * photo.height);
   }
 
@@ -50,6 +49,9 @@ export class Face {
    */
   apply(look) {
     const data = new Uint8ClampedArray(this.photo.data);
+    if (knows(this.#names, "nose") && !hasFace(this.#mask("nose"), this.#mask("face"))) {
+      return { data, notes: ["No face found in this photo: choose a close-up of one, or crop the photo to it."] };
+    }
     const notes = [];
     const has = (part) => {
       if (knows(this.#names, part) && this.#mask(part).some((value) => value >= 0.5)) return true;
@@ -76,7 +78,10 @@ export class Face {
       if (part === "eyes") return irises(this.photo, mask, this.#mask("glasses"));
       if (part !== "hair") return { mask: fit(this.photo, mask, this.#pixels(FEATHER)) };
       const grown = near(mask, this.#mask("face"), this.photo, this.#pixels(NEAR));
-      return { mask: strands(this.photo, grown, this.#pixels(STRANDS)) };
+      // Thin and dark like strands, and beside the hair.
+      const others = ["brows", "eyes", "glasses"].map((other) => this.#mask(other));
+      const hair = strands(this.photo, grown, this.#pixels(STRANDS));
+      return { mask: hair.map((value, i) => value * (1 - Math.max(...others.map((other) => other[i])))) };
     });
   }
 

@@ -1,7 +1,9 @@
-// Where the parts of a face are, as masks with soft edges: keras_bisenet/inference/soft_masks.py, whose names these are.
+// Where the parts of a face are, as masks with soft edges: keras_bisenet/inference/soft_masks.py, its names.
 // A mask is a plane of 0..1. A photo is { width, height, data }, RGBA.
 
-import { boxMean, connected, dilate, erode, guidedFilter, reflect101, resizePlane, strips } from "./filters.js";
+import { guidedFilter, resizePlane, strips } from "./filters.js";
+import { wideGaussian } from "./gaussian.js";
+import { connected, dilate, dilateByDisc, erode, topHat } from "./morphology.js";
 
 /** What can be made up -> its classes. */
 export const PARTS = {
@@ -12,24 +14,32 @@ export const PARTS = {
   skin: ["skin", "nose", "neck"],
 };
 const FACE = ["skin", "nose", "l_brow", "r_brow", "l_eye", "r_eye", "mouth", "u_lip", "l_lip"];
-const GLASSES = ["eye_g"];
+const ALL = { ...PARTS, face: FACE, nose: ["nose"], glasses: ["eye_g"] };
 
-const DISTINCT = 25;
+const NOSE = 0.005;
+const DISTINCT = 15;
+const CLEAR = 50;
+const REACH = 3;
+const LINE = 0.2;
 const EDGE = 3 ** 2;
 
 /** Whether a network knows all classes of a part. */
-export const knows = (names, part) => PARTS[part].every((name) => names.includes(name));
+export const knows = (names, part) => ALL[part].every((name) => names.includes(name));
+
+export const areaOf = (mask) => mask.reduce((sum, value) => sum + value, 0);
+
+/** Whether masks are of a face: where none is, a network sees hair and skin, too, but no nose. */
+export const hasFace = (nose, face) => areaOf(nose) > NOSE * areaOf(face);
 
 /**
  * @param {{ width: number, height: number, data: Uint8Array }} labels
  * @param {string[]} names of the classes.
- * @param {string} part one of `PARTS`, `face` or `glasses`.
+ * @param {string} part one of `PARTS`, `face`, `nose` or `glasses`.
  * @param {import("./filters.js").Size} size
  * @returns {Float32Array} the mask of the part.
  */
 export function partMask(labels, names, part, size) {
-  const classes = { ...PARTS, face: FACE, glasses: GLASSES }[part];
-  const inside = names.map((name) => (classes.includes(name) ? 1 : 0));
+  const inside = names.map((name) => (ALL[part].includes(name) ? 1 : 0));
   const mask = new Float32Array(labels.data.length);
   for (let i = 0; i < mask.length; i++) mask[i] = inside[labels.data[i]];
   return resizePlane(mask, labels, size);
@@ -115,28 +125,36 @@ export function near(mask, face, size, radius) {
 /** A mask of hair that follows its strands: how much of each pixel near the edge is hair, by its color. */
 export function strands(photo, mask, radius) {
   const result = fit(photo, mask, radius);
-  const box = boxOf(result, photo);
+  const box = boxOf(result, photo, REACH * radius);
   if (!box) return result;
-  const [colors, hair, fitted] = [colorPlanes(photo, box), cut(mask, photo, box), cut(result, photo, box)];
-  for (const { from, to, first, last } of strips(box, 5 * radius)) {
+  const colors = colorPlanes(photo, box);
+  const hair = cut(mask, photo, box).map((value) => (value >= 0.5 ? 1 : 0));
+  const edge = cut(result, photo, box);
+  const amounts = new Float32Array(hair.length);
+  for (const { from, to, first, last } of strips(box, 9 * radius)) {
     const strip = (plane) => plane.subarray(first * box.width, last * box.width);
-    const shares = hairShares(colors.map(strip), strip(hair), { width: box.width, height: last - first }, radius);
-    const start = (from - first) * box.width;
-    for (let i = from * box.width; i < to * box.width; i++) fitted[i] *= shares[start + i - from * box.width];
+    const share = hairShares(colors.map(strip), strip(hair), { width: box.width, height: last - first }, radius);
+    const start = first * box.width;
+    for (let i = from * box.width; i < to * box.width; i++) {
+      edge[i] *= share.edge[i - start];
+      amounts[i] = share.amounts[i - start];
+    }
   }
-  putBack(result, photo, box, fitted);
+  const loose = lines(amounts, edge, hair, box, radius);
+  putBack(result, photo, box, edge.map((value, i) => Math.max(value, loose[i])));
   return result;
 }
 
-// How much of each pixel is hair, 0..1, as far as its color tells.
-function hairShares(colors, mask, size, radius) {
-  const hair = mask.map((value) => (value >= 0.5 ? 1 : 0));
+// How much of each pixel is hair, 0..1, as far as its color tells: at the edge of the hair, and in loose strands.
+function hairShares(colors, hair, size, radius) {
   const beyond = [hair, hair.map((value) => 1 - value)].map((side) => shrink(side, size, radius));
-  const [ofHair, beside] = beyond.map((weights) => meanNearby(colors, weights, size, 4 * radius));
-  return hair.map((inside, i) => {
+  const [ofHair, beside] = beyond.map((weights) => meanNearby(colors, weights, size, 8 * radius));
+  const edge = new Float32Array(hair.length).fill(1);
+  const amounts = hair.slice();
+  for (let i = 0; i < hair.length; i++) {
     const band = beyond[0][i] === 0 && beyond[1][i] === 0;
-    if (!band && inside) return 1;
-    if (!(ofHair.total[i] > 1e-3 && beside.total[i] > 1e-3)) return 1;
+    if (!band && hair[i]) continue;
+    if (!(ofHair.total[i] > 1e-3 && beside.total[i] > 1e-3)) continue;
     let length = 0;
     let along = 0;
     for (let channel = 0; channel < 3; channel++) {
@@ -145,17 +163,30 @@ function hairShares(colors, mask, size, radius) {
       along += (colors[channel][i] - beside.means[channel][i]) * way;
     }
     const amount = Math.min(Math.max(along / Math.max(length, 1), 0), 1);
-    return 1 - (length / (length + DISTINCT ** 2)) * (1 - amount);
-  });
+    edge[i] = 1 - (length / (length + DISTINCT ** 2)) * (1 - amount);
+    if (!hair[i]) amounts[i] = (length / (length + CLEAR ** 2)) * amount;
+  }
+  return { edge, amounts };
 }
 
-// Mean colors of the pixels within reach of each, by weights, and the share of the weights there.
+// Mean colors of the pixels within reach of each, by weights and a Gaussian, and the share of the weights there.
 function meanNearby(colors, weights, size, reach) {
-  const total = boxMean(weights, size, reach, reflect101);
+  const near = (plane) => wideGaussian(plane, size, reach / 4, reach);
+  const total = near(weights);
   const means = colors.map((plane) =>
-    boxMean(plane.map((value, i) => value * weights[i]), size, reach, reflect101).map(
-      (sum, i) => sum / Math.max(total[i], 1e-4),
-    ),
+    near(plane.map((value, i) => value * weights[i])).map((sum, i) => sum / Math.max(total[i], 1e-4)),
   );
   return { means, total };
+}
+
+// The thin lines in `amounts` that begin at the hair.
+function lines(amounts, edge, hair, size, radius) {
+  const reached = dilateByDisc(hair, size, REACH * radius);
+  const thin = topHat(amounts, size, Math.max(1, Math.round(0.6 * radius))).map((value, i) => 1.5 * value * reached[i]);
+  const seen = new Uint8Array(hair.length);
+  const holds = (i) => thin[i] > LINE || edge[i] > LINE;
+  for (let i = 0; i < seen.length; i++) if (hair[i] && !seen[i] && holds(i)) connected(i, size, holds, seen);
+  // Their soft sides are below the threshold.
+  const begun = dilateByDisc(Float32Array.from(seen), size, 1);
+  return thin.map((value, i) => (begun[i] ? Math.min(value, 1) : 0));
 }
