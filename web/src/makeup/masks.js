@@ -3,7 +3,7 @@
 
 import { guidedFilter, resizePlane, strips } from "./filters.js";
 import { wideGaussian } from "./gaussian.js";
-import { connected, dilate, dilateByDisc, erode, topHat } from "./morphology.js";
+import { connected, dilate, dilateMaskByDisc, erode, topHat } from "./morphology.js";
 
 /** What can be made up -> its classes. */
 export const PARTS = {
@@ -181,12 +181,12 @@ function meanNearby(colors, weights, size, reach) {
 
 // The thin lines in `amounts` that begin at the hair.
 function lines(amounts, edge, hair, size, radius) {
-  const reached = dilateByDisc(hair, size, REACH * radius);
+  const reached = dilateMaskByDisc(hair, size, REACH * radius);
   const thin = topHat(amounts, size, Math.max(1, Math.round(0.6 * radius))).map((value, i) => 1.5 * value * reached[i]);
   const seen = new Uint8Array(hair.length);
   const holds = (i) => thin[i] > LINE || edge[i] > LINE;
   for (let i = 0; i < seen.length; i++) if (hair[i] && !seen[i] && holds(i)) connected(i, size, holds, seen);
   // Their soft sides are below the threshold.
-  const begun = dilateByDisc(Float32Array.from(seen), size, 1);
+  const begun = dilateMaskByDisc(seen, size, 1);
   return thin.map((value, i) => (begun[i] ? Math.min(value, 1) : 0));
 }

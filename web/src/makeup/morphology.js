@@ -25,7 +25,7 @@ function leastNearby(values, start, step, count, radius) {
   for (let i = 0; i < count; i++) values[start + i * step] = Math.min(ends[i], padded[i + 2 * radius]);
 }
 
-/** The least of the discs around each pixel, as far as they lie in the plane: cv2.erode with an ellipse. */
+/** The least of the disc around each pixel, as far as it lies in the plane: cv2.erode with an ellipse. */
 export function erodeByDisc(plane, { width, height }, radius) {
   const result = new Float32Array(plane.length).fill(Infinity);
   for (let y = 0; y < height; y++) {
@@ -41,9 +41,33 @@ export function erodeByDisc(plane, { width, height }, radius) {
   return result;
 }
 
-/** The greatest of the discs, as cv2.dilate. */
-export function dilateByDisc(plane, size, radius) {
+// The greatest of the discs, as cv2.dilate.
+function dilateByDisc(plane, size, radius) {
   return erodeByDisc(plane.map((value) => -value), size, radius).map((value) => -value);
+}
+
+/** Where discs around the pixels of a mask of 0 and 1 reach: cv2.dilate with an ellipse, faster for large ones. */
+export function dilateMaskByDisc(mask, { width, height }, radius) {
+  const away = distancesInRows(mask, width);
+  const result = new Uint8Array(mask.length);
+  for (let step = 0; step <= radius; step++) {
+    const reach = Math.round(Math.sqrt(radius ** 2 - step ** 2));
+    const shift = step * width;
+    for (let i = 0; i < result.length; i++) {
+      if (result[i] === 0 && (away[i - shift] <= reach || away[i + shift] <= reach)) result[i] = 1;
+    }
+  }
+  return result;
+}
+
+// How far each pixel is from the nearest 1 of its row.
+function distancesInRows(mask, width) {
+  const result = new Float32Array(mask.length).fill(Infinity);
+  for (let start = 0; start < mask.length; start += width) {
+    for (let x = 0, i = start; x < width; x++, i++) result[i] = mask[i] ? 0 : x ? result[i - 1] + 1 : Infinity;
+    for (let i = start + width - 2; i >= start; i--) result[i] = Math.min(result[i], result[i + 1] + 1);
+  }
+  return result;
 }
 
 /** What is narrower than a disc and greater than what is around it: cv2.MORPH_TOPHAT with an ellipse. */
