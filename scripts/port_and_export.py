@@ -5,7 +5,7 @@ preview.png. Exit status 0 only if every comparison holds; what fails is left as
 
 Examples:
   .venv/bin/python scripts/port_and_export.py --checkpoint 79999_iter.pth --output_dir build/face_parsing
-  .venv/bin/python scripts/port_and_export.py --checkpoint best.keras --precisions int8 --calibration_images photos
+  .venv/bin/python scripts/port_and_export.py --checkpoint build/run/best.keras --precisions int8
   .venv/bin/python scripts/port_and_export.py --target mediapipe
   .venv/bin/python scripts/port_and_export.py --target npu --calibration_images photos
 """

@@ -1,6 +1,6 @@
 """Prints what the page needs to know of its .tflite files, as JSON: file name -> facts.
 
-Arguments: the files. Beside each file that returns labels comes one with the ending .labels: what Python finds in the
+Arguments: the files. Beside each file that the page can run comes one with the ending .labels: what Python finds in the
 bundled photo, for the page's self-check; uint8, every fourth row and column. Facts of a file:
     bytes: its size.
     own: whether it is another network than those that come with the package.
@@ -21,6 +21,8 @@ from keras_bisenet.utils import images  # noqa: E402
 from keras_bisenet.utils.errors import ModelError, UserError  # noqa: E402
 
 STEP = 4
+# What a file may return; LiteRT.js has no int8 arrays.
+OUTPUTS = ("labels uint8", "scores float32")
 
 
 def checkpoint(path):
@@ -32,8 +34,8 @@ def facts(path, shipped):
     parser = FaceParser(path)
     file = flatbuffer.describe(path.read_bytes())
     types = [f"{tensor['name']} {tensor['dtype']}" for tensor in (*file["inputs"], *file["outputs"])]
-    if types != ["image uint8", "labels uint8"]:
-        raise ModelError(f"{path}: has {', '.join(types)}; expected image uint8 and labels uint8, as exports have them")
+    if types not in [["image uint8", output] for output in OUTPUTS]:
+        raise ModelError(f"{path}: has {', '.join(types)}; expected image uint8 and {' or '.join(OUTPUTS)}")
     _, height, width, _ = file["inputs"][0]["shape"]
     labels = parser(images.read(images.BUNDLED, (height, width)))
     path.with_suffix(".labels").write_bytes(labels[::STEP, ::STEP].astype("uint8").tobytes())

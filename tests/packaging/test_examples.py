@@ -181,8 +181,8 @@ def test_fine_tuning_learns_and_prints_how_well(tuned):
 def test_fine_tuning_leaves_what_it_tells_of(tuned):
     assert names(tuned[1]) == ["data", "own_classes_int8.tflite", "result.png", "run_of_16_steps"]
     assert (tuned[1] / "run_of_16_steps" / "best.keras").is_file()
-    # Three rows of photo, label and what the int8 file says.
-    assert Image.open(tuned[1] / "result.png").size == (3 * 256, 3 * 256)
+    # Three rows of photo, label and what the int8 file says, each under a line of headings.
+    assert Image.open(tuned[1] / "result.png").size == (3 * 256, 3 * (256 + 24))
 
 
 def test_fine_tuning_refuses_labels_of_other_classes(tuned, tmp_path):

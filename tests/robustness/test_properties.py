@@ -227,6 +227,7 @@ def test_a_quantized_input_is_off_by_half_a_step(seed, dtype, channels_first, sc
         output="labels",
         returns_labels=True,
         channels_last=True,
+        aligned=False,
         activation=None,
         one_score=False,
         num_classes=2,

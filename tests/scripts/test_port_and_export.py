@@ -218,7 +218,7 @@ def test_npu_gets_whole_numbers_and_says_what_is_left_to_do(tmp_path):
     assert process.returncode == 0, process.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert [check["name"] for check in report["comparisons"]][-1] == "int8"
-    file = report["files"]["face_parsing_int8.tflite"]
+    file = report["files"]["face_parsing_npu_int8.tflite"]
     assert file["outputs"] == [{"name": "scores", "shape": [1, 12, 20, 19], "dtype": "int8"}]
     assert (file["kind"], file["float_ops"]) == ("int8 weights, int8 activations", {})
     assert file["metadata"]["post_processing"]["size"] == [96, 160]
