@@ -134,7 +134,7 @@ def run_video(options):
     colors = {part: makeup.parse_color(text) for part, text in colors.items()}
     look = None if options.overlay else makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
     detection.check_options(options.min_face, options.min_confidence, options.detect)
-    of_faces = (options.min_face, options.min_confidence) if options.detect else ()
+    of_faces = {"min_face": options.min_face, "min_confidence": options.min_confidence} if options.detect else None
     absent, problem = video_makeup.write(
         options.video, options.output, options.model, look, options.steady, of_faces, options.audio
     )

@@ -104,7 +104,7 @@ class FrameOverlay:
         return painting.overlay(frame, labels, palette=self._palette)
 
 
-def write(source, output, model="default", look=None, steady=0.0, of_faces=(), with_audio=True):
+def write(source, output, model="default", look=None, steady=0.0, of_faces=None, with_audio=True):
     """Makes up a video, or paints its labels over it; shows how many frames a second that takes, and the time left.
 
     Args:
@@ -112,7 +112,8 @@ def write(source, output, model="default", look=None, steady=0.0, of_faces=(), w
         model: see `FaceParser`; a path or a name.
         look: `makeup.Look`; None to paint the labels.
         steady: 0..1 exclusive, how much of the flicker goes, see `smoothing.TemporalSmoother`.
-        of_faces: `min_face` and `min_confidence` of the faces that are found first; empty to find none.
+        of_faces: dict of the `min_face` and `min_confidence` of the faces that are found first, see `FaceParser`; None
+            to find none.
         with_audio: whether the sound is copied.
 
     Returns:
@@ -129,15 +130,15 @@ def write(source, output, model="default", look=None, steady=0.0, of_faces=(), w
 
     smoothing.check(steady, "steady")
     video_writer.check(source, output, with_audio)
-    keys = dict(zip(("min_face", "min_confidence"), of_faces, strict=False))
-    parser = FaceParser(model, detect=bool(of_faces), **keys)
-    in_order = video_parser.VideoParser(parser, bool(of_faces), steady)
+    detect = of_faces is not None
+    parser = FaceParser(model, detect=detect, **(of_faces or {}))
+    in_order = video_parser.VideoParser(parser, detect, steady)
     if look is None:
         convert = FrameOverlay(in_order, parser.palette)
     else:
         convert = FrameMakeup(in_order, parser.class_names, look)
     digest = hashlib.sha256(pathlib.Path(locate(model)).read_bytes()).hexdigest()
-    made_from = {"model": digest, "look": look and dataclasses.asdict(look), "steady": steady, "faces": list(of_faces)}
+    made_from = {"model": digest, "look": look and dataclasses.asdict(look), "steady": steady, "faces": of_faces}
     made_from = json.loads(json.dumps(made_from))  # tuples become lists
     total = video_writer.count(source)
     with tqdm(None, "frames", total, unit="frame", smoothing=0.05, disable=None) as progress:
