@@ -1,17 +1,12 @@
 """What the tests of the web page share."""
 
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from support.paths import ROOT
-
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.web import run as web  # noqa: F401  (for the tests)
 
 NODE = shutil.which("node")
 _PACKAGES = [ROOT / "web" / "node_modules" / "esbuild", ROOT / "tests" / "browser" / "node_modules" / "playwright-core"]

@@ -5,9 +5,10 @@ import base64
 import numpy as np
 import pytest
 from support.networks import random_state
-from support.page import needs_browser, read, web
+from support.page import needs_browser, read
 from support.ported import port
 
+from benchmarks.web import run as web
 from keras_bisenet import FaceParser, classes
 from keras_bisenet.export import convert
 from keras_bisenet.tflite import flatbuffer, metadata

@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from support.page import NODE, needs_browser, read, web
+from support.page import NODE, needs_browser, read
 from support.paths import ROOT
 from support.ported import default_model
 
+from benchmarks.web import run as web
 from keras_bisenet.export import convert
 from keras_bisenet.inference import face_parser, makeup, soft_masks
 from keras_bisenet.labels import DESCRIPTIONS, LABELS, PALETTE
