@@ -232,7 +232,8 @@ def _shared_file():
     if os.name == "nt":
         return f"keras_bisenet-{uuid.uuid4()}", None
     has_memory_files = hasattr(os, "memfd_create")
-    file = open(os.memfd_create("photo"), "r+b") if has_memory_files else tempfile.TemporaryFile()  # noqa: PTH123, SIM115
+    # The caller closes it.
+    file = os.fdopen(os.memfd_create("photo"), "r+b") if has_memory_files else tempfile.TemporaryFile()  # noqa: SIM115
     return str(file.fileno()), file
 
 
