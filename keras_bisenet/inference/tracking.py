@@ -25,7 +25,7 @@ class TrackedFace(Face):
     """A face in a frame.
 
     Attributes:
-        number: that of the face, from 0 on, the same as long as it is followed.
+        number: that of the face, from 1 on, the same as long as it is followed.
     """
 
     number: int
