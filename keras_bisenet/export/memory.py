@@ -8,10 +8,12 @@ from keras_bisenet.preprocessing import MINIMUM_SIZE
 from keras_bisenet.utils import memory
 from keras_bisenet.utils.errors import ExportError
 
-# Measured, see docs/EXPORT.md: bytes of Python with TensorFlow, PyTorch and LiteRT in it, behind their first run; how
+# Measured, see docs/EXPORT.md: bytes that Python with TensorFlow, PyTorch and LiteRT holds, behind their first run; how
 # often the float32 weights are in memory while TFLiteConverter runs, and while the networks are compared.
-_LIBRARIES = 1170 << 20
-_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 26, 10
+_LIBRARIES = 535 << 20
+_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 26, 13
+# Bytes of the libraries' files that are mapped beside that: 200 MB more or fewer, as the system has cached them.
+_LIBRARY_FILES = 635 << 20
 # LiteRT keeps all tensors of a file whose inner logits are compared: so many of the size of each convolution's output.
 _TENSORS_A_CONVOLUTION = 4
 _FLOAT32, _FLOAT64 = 4, 8
@@ -23,7 +25,7 @@ _PUBLISHED = 19, "resnet18", 1.0, 13_300_416
 
 
 def estimate(num_classes, backbone, width, weights, image_size):
-    """The most memory that an export holds at a time.
+    """The most memory that an export holds at a time, beside the files of libraries that it maps.
 
     Args:
         num_classes, backbone, width: see `BiSeNet`.
@@ -31,7 +33,7 @@ def estimate(num_classes, backbone, width, weights, image_size):
         image_size: (height, width).
 
     Returns:
-        Bytes of the whole process.
+        Bytes of the whole process; see `pipeline.peak_memory`.
     """
     conversion, comparison, pixel = _parts(num_classes, backbone, width, weights)
     return max(conversion, comparison + math.prod(image_size) * pixel)
@@ -45,11 +47,11 @@ def check(num_classes, backbone, width, weights, image_size, room=None):
         room: bytes that there are for this process; None for what the system tells, if it does.
     """
     room = memory.total() if room is None else room
-    needed = estimate(num_classes, backbone, width, weights, image_size)
+    network = num_classes, backbone, width, weights
+    needed = estimate(*network, image_size) + _LIBRARY_FILES
     if room is None or needed <= room:
         return
-    network = num_classes, backbone, width, weights
-    largest = _largest(network, image_size, room)
+    largest = _largest(network, image_size, room - _LIBRARY_FILES)
     expected = f"expected at most {_text(largest)}" if largest else "no size fits; close other programs"
     raise ExportError(
         f"the image size {_text(image_size)} takes {memory.gigabytes(needed)} of memory, "
@@ -60,7 +62,7 @@ def check(num_classes, backbone, width, weights, image_size, room=None):
 def check_size(image_size, room=None):
     """Raises `ExportError` if an image size takes more memory than there is, whatever the network; see `check`."""
     room = memory.total() if room is None else room
-    if room is not None and estimate(*_SMALLEST, image_size) > room:
+    if room is not None and estimate(*_SMALLEST, image_size) + _LIBRARY_FILES > room:
         check(*_PUBLISHED, image_size, room)
 
 

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 MEMORY = "from keras_bisenet.export import pipeline; print(pipeline.peak_memory())"
 
@@ -12,3 +13,23 @@ def test_peak_memory_is_this_process_own():
     output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
     assert ballast.sum() == 3 << 26
     assert 0.2e9 < int(output) < ballast.nbytes
+
+
+MAPPED = """
+import mmap, sys
+from keras_bisenet.export import pipeline
+before = pipeline.peak_memory()
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    assert not any(mapped[:: mmap.PAGESIZE])
+    print(pipeline.peak_memory() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells mapped files apart")
+def test_mapped_files_are_no_memory_of_the_process(tmp_path):
+    """As many pages of libraries are mapped as the system has in its cache."""
+    path = tmp_path / "mapped"
+    with path.open("wb") as file:
+        file.truncate(1 << 28)
+    command = [sys.executable, "-c", MAPPED, str(path)]
+    assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) < 1 << 26
