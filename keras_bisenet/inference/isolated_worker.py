@@ -2,8 +2,8 @@
 
 It reads requests from its standard input and writes a reply to each to its standard output:
 
-    {"path", "seconds", "memory", and other options} -> {"image_size", "num_classes", "classes"}
-    {"method"} of the photo in the shared memory     -> {"shape", "dtype"} of the result there
+    {"path", "seconds", "memory", and other options}     -> {"image_size", "num_classes", "classes"}
+    {"method", "slot"} of the photo in the shared memory -> {"shape", "dtype"} of the result in that slot of it
 
 Each reply also has the "ops" of the network, and the "warnings" of the request. A `ModelError` is replied as
 {"error": message}. Any other error ends the process, and so does the end of its input.
@@ -41,16 +41,21 @@ class _Server:
             "classes": network.classes and dataclasses.asdict(network.classes),
         }
 
-    def run(self, method):
-        network = self._network
-        begin, size = isolation.layout(network.image_size, network.num_classes)
+    def run(self, request):
+        network, method = self._network, request["method"]
+        layout = isolation.Layout(network.image_size, network.num_classes)
         if self._memory is None:
-            self._memory = isolation.map_memory(self._key, size)
-        photo = np.ndarray((*network.image_size, 3), np.uint8, self._memory)
-        result = getattr(network, method)(photo)
-        if result.nbytes > size - begin:
+            self._memory = isolation.map_memory(self._key, layout.size)
+        photo, begin = layout.photo(self._memory), layout.begin(request["slot"])
+        if method == "probabilities" and network.num_classes:
+            out = np.ndarray((*network.image_size, network.num_classes), np.float32, self._memory, begin)
+            result = network.probabilities(photo, out)
+        else:
+            out, result = None, getattr(network, method)(photo)
+        if result.nbytes > layout.slot_size:
             raise ModelError(f"returns {list(result.shape)} for photos of {list(network.image_size)}; expected no more")
-        np.ndarray(result.shape, result.dtype, self._memory, begin)[:] = result
+        if result is not out:
+            np.ndarray(result.shape, result.dtype, self._memory, begin)[:] = result
         return {"shape": result.shape, "dtype": result.dtype.name}
 
     def reply(self, function, argument):
@@ -85,7 +90,7 @@ def main(key):
             with _time_limit(seconds):
                 reply = server.reply(function, argument)
             isolation.send(replies, reply)
-            function, argument = server.run, isolation.receive(requests)["method"]
+            function, argument = server.run, isolation.receive(requests)
 
 
 def _limit_memory(size):

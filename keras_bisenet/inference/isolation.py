@@ -29,6 +29,8 @@ from keras_bisenet.utils.errors import CrashError, ModelError
 WORKER = "keras_bisenet.inference.isolated_worker"
 # Most bytes of a reply; the names of all classes of a file that was validated have less.
 _LONGEST = 2**25
+# Results of so many bytes are lent, not copied: they stay in their slot of the shared memory. One slot is kept free.
+_SLOTS, _WORTH_LENDING = 3, 2**20
 # Of results, by name; an object would be a pointer.
 _DTYPES = {name: np.dtype(name) for name in ("uint8", "int8", "int32", "int64", "float32")}
 
@@ -118,6 +120,7 @@ class _Worker:
 
     def __init__(self, path, limits, folder, options):
         self._path, self._limits = path, limits
+        self._free = list(range(_SLOTS))
         self._key, file = _shared_file()
         with file or contextlib.nullcontext():
             try:
@@ -145,10 +148,11 @@ class _Worker:
 
     def _opened(self, about, file):
         self.about, self.image_size = about, _tuple(about["image_size"])
-        self._begin, size = layout(self.image_size, about["num_classes"])
+        self._layout = Layout(self.image_size, about["num_classes"])
         if file:
-            file.truncate(size)
-        self._memory = map_memory(self._key, size)
+            file.truncate(self._layout.size)
+            _forbid_shrinking(file)
+        self._memory = map_memory(self._key, self._layout.size)
 
     def is_running(self):
         """Whether it can be asked."""
@@ -156,15 +160,26 @@ class _Worker:
 
     def run(self, method, image):
         """The result of a method of `TFLiteNetwork`."""
-        np.ndarray(image.shape, image.dtype, self._memory)[:] = image
-        return self._ask({"method": method}, self._result)
+        self._layout.photo(self._memory)[:] = image
+        slot = self._free[-1]
+        return self._ask({"method": method, "slot": slot}, lambda reply: self._result(reply, slot))
 
-    def _result(self, reply):
-        return np.ndarray(reply["shape"], _DTYPES[reply["dtype"]], self._memory, self._begin).copy()
+    def _result(self, reply, slot):
+        result = np.ndarray(reply["shape"], _DTYPES[reply["dtype"]], self._memory, self._layout.begin(slot))
+        if result.nbytes < _WORTH_LENDING or len(self._free) == 1:
+            return result.copy()
+        self._free.remove(slot)
+        # Views of the result keep it.
+        weakref.finalize(result, self._free.append, slot).atexit = False
+        return result
 
     def end(self):
         """Ends it, unless it has ended."""
         self._finalizer()
+
+    def keep_lent(self):
+        """Never writes to the slots again that results lie in: a fork that is about to begin has these results too."""
+        self._free = self._free.copy()
 
     def forget(self):
         """Leaves it to the process of which this one is a fork."""
@@ -200,13 +215,15 @@ class _Worker:
 _workers = weakref.WeakSet()
 
 
-def _forget():
+def _each_worker(method):
     for worker in list(_workers):
-        worker.forget()
+        method(worker)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(
+        before=lambda: _each_worker(_Worker.keep_lent), after_in_child=lambda: _each_worker(_Worker.forget)
+    )
 
 
 def _end(process):
@@ -233,8 +250,20 @@ def _shared_file():
         return f"keras_bisenet-{uuid.uuid4()}", None
     has_memory_files = hasattr(os, "memfd_create")
     # The caller closes it.
-    file = os.fdopen(os.memfd_create("photo"), "r+b") if has_memory_files else tempfile.TemporaryFile()  # noqa: SIM115
+    file = (
+        os.fdopen(os.memfd_create("photo", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b")
+        if has_memory_files
+        else tempfile.TemporaryFile()  # noqa: SIM115
+    )
     return str(file.fileno()), file
+
+
+def _forbid_shrinking(file):
+    """Where the system can: what reads behind the end of mapped memory is killed."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
 
 
 def map_memory(key, size):
@@ -242,11 +271,35 @@ def map_memory(key, size):
     return mmap.mmap(-1, size, key) if os.name == "nt" else mmap.mmap(int(key), size)
 
 
-def layout(image_size, num_classes):
-    """Where the result begins in that memory, behind the photo, and where the memory ends, in bytes."""
-    pixels = image_size[0] * image_size[1]
-    begin = (3 * pixels + 63) // 64 * 64
-    return begin, begin + pixels * max(np.dtype(np.int64).itemsize, 4 * (num_classes or 0))
+class Layout:
+    """What lies where in that memory: a photo, and slots for results behind it.
+
+    Args:
+        image_size: (height, width).
+        num_classes: or None.
+
+    Attributes:
+        slot_size: bytes of a slot.
+        size: bytes of all.
+    """
+
+    def __init__(self, image_size, num_classes):
+        self._shape, pixels = (*image_size, 3), image_size[0] * image_size[1]
+        self._first = _aligned(3 * pixels)
+        self.slot_size = _aligned(pixels * max(np.dtype(np.int64).itemsize, 4 * (num_classes or 0)))
+        self.size = self.begin(_SLOTS)
+
+    def photo(self, memory):
+        """The photo `[*image_size, 3]` uint8."""
+        return np.ndarray(self._shape, np.uint8, memory)
+
+    def begin(self, slot):
+        """Where a slot begins, in bytes."""
+        return self._first + slot * self.slot_size
+
+
+def _aligned(size):
+    return (size + 63) // 64 * 64
 
 
 def send(stream, message):

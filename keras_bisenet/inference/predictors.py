@@ -220,11 +220,15 @@ class TFLiteNetwork:
             raise ModelError(f"{self._path}: returns probabilities; for logits export it with --output logits")
         return self._resize(self._scores(image))
 
-    def probabilities(self, image):
+    def probabilities(self, image, out=None):
         """Probabilities `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB.
 
         The first call for a file that returns labels opens it a second time, with its inner tensors preserved: this
         takes more memory, see `TFLiteRunner`, and `labels` stays as fast as it was.
+
+        Args:
+            image: see above.
+            out: such an array that may be the result, in place of a new one; None for none.
 
         Raises:
             ModelError: the file returns labels that are not the argmax of scores in it; or it would need more than
@@ -233,9 +237,9 @@ class TFLiteNetwork:
         io = self._io
         scores = self._scores(image)
         if io.aligned:
-            return _probabilities(self._resize(scores))
+            return _probabilities(self._resize(scores), out=out)
         if not self._are_probabilities():
-            scores = _probabilities(scores, self._runner.quantization.get(io.output, (0.0, 0))[0])
+            scores = _probabilities(scores, self._runner.quantization.get(io.output, (0.0, 0))[0], out)
         return self._resize(scores)
 
     def coarse_probabilities(self, image, size):
@@ -366,12 +370,17 @@ class KerasNetwork(LogitsNetwork):
         return super().logits(image)
 
 
-def _probabilities(scores, step=0.0):
-    """Scores that are probabilities already stay as they are; each may be rounded to a multiple of `step`."""
-    scores = scores.astype(np.float32)
+def _probabilities(scores, step=0.0, out=None):
+    """Scores that are probabilities already stay as they are; each may be rounded to a multiple of `step`.
+
+    The result is `out`, if that has its shape.
+    """
+    scores = scores.astype(np.float32, copy=False)
     if scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() < max(0.02, step / 2 * scores.shape[-1]):
         return scores
+    if out is None or out.shape != scores.shape:
+        out = np.empty_like(scores)
     # Of infinite scores there are none.
     with np.errstate(invalid="ignore"):
-        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
-        return exponentials / exponentials.sum(-1, keepdims=True)
+        np.exp(np.subtract(scores, scores.max(-1, keepdims=True), out=out), out=out)
+        return np.divide(out, out.sum(-1, keepdims=True), out=out)

@@ -96,6 +96,8 @@ HARM = {
     "crash": (fragile_worker.CRASHES, {}, "SIGABRT"),
     "hang": (fragile_worker.HANGS, {"seconds": 1.5}, "1.5 seconds"),
     "memory": (fragile_worker.FILLS_THE_MEMORY, {}, "4096 MiB"),
+    # Else this process would be killed when it reads the result.
+    "cut": (fragile_worker.CUTS_THE_MEMORY, {}, "crashed its process"),
 }
 
 
@@ -107,6 +109,51 @@ def test_after_harm_the_next_photo_works(photo, expected, harm, monkeypatch):
         with refused(CrashError, FAST, found):
             parser(np.full((512, 512, 3), value, np.uint8))
         np.testing.assert_array_equal(parser(photo), expected)
+
+
+def test_results_stay_as_they_are(photo):
+    """They lie in memory that is used again, once they, and all views of them, are gone."""
+    plain = FaceParser(FAST, num_threads=1)
+    photos = [np.roll(photo, 40 * number, axis=1) for number in range(6)]
+    photos = [images.resize(one, plain.image_size) for one in photos]
+    expected = [plain.probabilities(one) for one in photos]
+    with open_isolated() as parser:
+        held = [parser.probabilities(one) for one in photos]
+        views = [parser.probabilities(one)[:, ::2] for one in photos]
+        for results, step in ((held, 1), (views, 2)):
+            for result, other in zip(results, expected, strict=True):
+                np.testing.assert_array_equal(result, other[:, ::step])
+        del results, result, held, views
+        # One at a time, as a loop has them.
+        addresses = set()
+        for _ in range(3):
+            for one, other in zip(photos, expected, strict=True):
+                result = parser.probabilities(one)
+                addresses.add(result.ctypes.data)
+                np.testing.assert_array_equal(result, other)
+        assert len(addresses) == 2
+    np.testing.assert_array_equal(result, expected[-1])
+
+
+def test_a_fork_keeps_results(photo):
+    photo = images.resize(photo, (512, 512))
+    with open_isolated() as parser:
+        result = parser.probabilities(photo)
+        before = result.copy()
+        begin, end = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.read(begin, 1)
+                os._exit(0 if (result == before).all() else 1)
+            finally:
+                os._exit(2)
+        del result
+        for _ in range(4):
+            other = parser.probabilities(255 - photo)
+        assert not np.array_equal(other, before)
+        os.write(end, b".")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def kill_idle(marker):
