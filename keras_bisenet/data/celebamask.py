@@ -56,7 +56,7 @@ def find_faces(source):
         Tuple of `Face`.
 
     Raises:
-        DataError: a folder is missing, a mask is of no known part, or a photo or a mask is without the other.
+        DataError: a folder is missing, a mask is named after no known part, or a photo or a mask is without the other.
     """
     source = pathlib.Path(source)
     for folder in (source, source / IMAGES, source / MASKS):
@@ -67,21 +67,21 @@ def find_faces(source):
         match = re.fullmatch(r"([0-9]+)_([a-z_]+)", path.stem)
         if match is None or match[2] not in LABELS[1:]:
             raise DataError(
-                f"{path}: is of no known part; expected NUMBER_PART.png with one of {', '.join(LABELS[1:])}; "
-                "correct its name or take it out"
+                f"{path}: names no known part; expected NUMBER_PART.png with one of {', '.join(LABELS[1:])}; "
+                "correct its name or remove it"
             )
         number, part = int(match[1]), match[2]
         if part in masks[number]:
-            raise DataError(f"{path}: there is {masks[number][part]} too; expected one mask of a part; take one out")
+            raise DataError(f"{path}: {masks[number][part]} is of the same part; expected one mask a part; remove one")
         masks[number][part] = path
     faces = {}
     for path in sorted(source.glob(f"{IMAGES}/[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem)):
         if not path.stem.isdecimal() or int(path.stem) in faces:
-            raise DataError(f"{path}: is no photo of its own number; expected NUMBER.jpg, each once; take it out")
+            raise DataError(f"{path}: is not named NUMBER.jpg, or another photo has its number; rename or remove it")
         number = int(path.stem)
         if number not in masks:
             raise DataError(
-                f"{path}: has no mask; expected {source / MASKS}/*/{number:05}_*.png; unpack them all or take it out"
+                f"{path}: has no mask; expected {source / MASKS}/*/{number:05}_*.png; unpack them all or remove it"
             )
         order = tuple((part, masks[number][part]) for part in LABELS if part in masks[number])
         faces[number] = Face(path.stem, path, order)
@@ -143,7 +143,7 @@ def prepare(source, output_dir, size=512, val_count=1000, test_count=1000, seed=
     except OSError as error:
         raise DataError(f"{unwritable(output_dir, error)}, and run it again to resume") from error
     except concurrent.futures.BrokenExecutor as error:
-        raise DataError("a worker process was ended, for want of memory perhaps; run it again to resume") from error
+        raise DataError("a worker process was killed, perhaps for lack of memory; run it again to resume") from error
     return {split: len(names) for split, names in splits.items()}
 
 
@@ -188,7 +188,7 @@ def _claim(output_dir, size):
         made = text_files.read_json(path).get("size")
         if made != size:
             raise DataError(
-                f"{path}: says size {shown(made)}; expected {size} as asked for; choose another folder or size"
+                f"{path}: states size {shown(made)}; expected {size}, as asked for; choose another folder or size"
             )
     elif any((output_dir / "labels").glob("*.png")):
         label_order.read(output_dir, len(LABELS))
@@ -229,7 +229,9 @@ def _read_masks(face):
         pixels = _read(path)[..., 0]
         masks[part] = pixels > 127
         if pixels.any() and not masks[part].any():
-            raise DataError(f"{path}: holds {pixels.max()} at most; expected 0 outside and 255 inside; replace it")
+            raise DataError(
+                f"{path}: its largest value is {pixels.max()}; expected 0 outside the part and 255 inside; replace it"
+            )
         first = face.masks[0][1]
         expected = masks[face.masks[0][0]].shape
         if pixels.shape != expected:

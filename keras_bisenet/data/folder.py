@@ -63,7 +63,7 @@ def read_split(data_dir, split):
         if name not in photos and name not in labels:
             raise DataError(
                 f"{data_dir / split}.txt: names {shown(name)}, which is in neither images/ nor labels/; "
-                "expected names of files without their suffix; add the two files or take the line out"
+                "expected names of files without their suffix; add the two files or remove the line"
             )
     for name in (*names, *sorted(photos)):
         if name not in labels:
@@ -101,7 +101,7 @@ def read_unlabeled(data_dir):
         if name not in photos:
             raise DataError(
                 f"{listed}: names {shown(name)}, which is not in images/; expected names of photos without their "
-                "suffix; add the photo or take the line out"
+                "suffix; add the photo or remove the line"
             )
         if name in labels:
             raise DataError(
@@ -124,7 +124,7 @@ def _read_names(path):
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text; expected names of images, one a line") from error
     if again is not None:
-        raise DataError(f"{path}: names {shown(again)} twice; expected each once; take one out")
+        raise DataError(f"{path}: names {shown(again)} twice; expected each once; remove one")
     if not names:
         raise DataError(f"{path}: is empty; expected names of images without their suffix, one a line")
     return list(names)
@@ -137,7 +137,7 @@ def _by_stem(folder, suffixes):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
             if path.stem in files:
                 raise DataError(
-                    f"{path}: there is {files[path.stem].name} too; expected one file of this name; take one out"
+                    f"{path}: {files[path.stem].name} has the same name; expected one file of a name; remove one"
                 )
             files[path.stem] = path
     return files
@@ -172,8 +172,8 @@ def _open_image(path):
         turned = image.getexif().get(_ORIENTATION) in range(2, 9)
     if turned:
         raise DataError(
-            f"{path}: is turned by its EXIF note, and nothing says whether its label is too; expected an upright image "
-            "without such a note; save it so"
+            f"{path}: is rotated by its EXIF orientation, and its label perhaps is not; expected an upright image "
+            "without it; save it so"
         )
     return image
 
@@ -203,7 +203,7 @@ def _reading(path):
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; add it or take it out of the split") from error
+        raise DataError(f"{path}: no such file; add it or remove it from the split") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {images.too_many_pixels(error)}; shrink it") from error
     except MemoryError as error:

@@ -175,7 +175,7 @@ class FaceParser:
             ModelError: see `probabilities`; or the file returns probabilities.
         """
         if self._detector is not None:
-            raise ImageError("the parser finds faces first; for logits expected one made without detect")
+            raise ImageError("logits need a parser made without detect; this one finds faces first")
         return _each(photo, self._logits)
 
     def faces(self, photo: Any) -> list[detection.ParsedFace]:

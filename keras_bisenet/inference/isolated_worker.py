@@ -31,9 +31,10 @@ class _Server:
     """
 
     def __init__(self, key):
-        self._key, self._network, self._memory = key, None, None
+        self._key, self._path, self._network, self._memory = key, None, None, None
 
     def open(self, options):
+        self._path = options["path"]
         network = self._network = predictors.TFLiteNetwork(**options)
         return {
             "image_size": network.image_size,
@@ -53,7 +54,9 @@ class _Server:
         else:
             out, result = None, getattr(network, method)(photo)
         if result.nbytes > layout.slot_size:
-            raise ModelError(f"returns {list(result.shape)} for photos of {list(network.image_size)}; expected no more")
+            raise ModelError(
+                f"{self._path}: returns {list(result.shape)} for photos of {list(network.image_size)}; export it again"
+            )
         if result is not out:
             np.ndarray(result.shape, result.dtype, self._memory, begin)[:] = result
         return {"shape": result.shape, "dtype": result.dtype.name}

@@ -140,7 +140,7 @@ def read(path, content, image_size=None, normalization=None, model=None, output=
     ]
     names = [each["name"] for each in outputs]
     if len({*names}) < len(names):
-        raise ModelError(f"{path}: calls several outputs the same: {_listed(outputs)}; rename them")
+        raise ModelError(f"{path}: has several outputs of one name: {_listed(outputs)}; rename them")
     outputs = [each for each in outputs if _is_map(each["shape"])]
     if len(inputs) != 1 or not outputs:
         raise refusal
@@ -263,7 +263,7 @@ def _scale_and_offset(path, model, tensor, dtype, normalization, of_metadata):
     if dtype != "float32" and not flatbuffer.quantization(tensor)[0]:
         if normalization not in (None, "0..255"):
             raise ModelError(
-                f"{path}: takes {dtype} that stands for no other numbers, so pixels; normalization is "
+                f"{path}: takes {dtype} without a scale, so pixels of 0 to 255; normalization is "
                 f"{normalization!r}, expected '0..255' or none"
             )
         return NORMALIZATIONS["0..255"][0], np.full(3, -128.0 if dtype == "int8" else 0.0)

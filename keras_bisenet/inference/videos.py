@@ -123,7 +123,7 @@ def read(
     if not number:
         raise ImageError(f"{path}: is a video without frames; expected at least one; record or copy it again")
     if not is_complete or not whole:
-        raise ImageError(f"{path}: is damaged or breaks off; {whole} of its pictures could be read; copy it again")
+        raise ImageError(f"{path}: is damaged or breaks off; {whole} of its frames could be read; copy it again")
 
 
 def _picture(frame, ratio, size, reformatter):

@@ -112,7 +112,7 @@ def together():
 def _start_over(reason, restarts):
     if restarts >= RESTARTS:
         raise TrainingError(
-            f"lost another worker {restarts + 1} times in a row, now by: {reason}; see what the others say, and start "
+            f"lost another worker {restarts + 1} times in a row, at last: {reason}; read what the others say; start "
             "all of them again: the run resumes from its last checkpoint"
         )
     print(f"lost another worker: {reason}; starting over from the last checkpoint", file=sys.stderr, flush=True)

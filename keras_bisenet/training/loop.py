@@ -143,8 +143,8 @@ def _model(config, start, strategy, teaches_itself):
     random = [variable.path for variable in model.variables if variable.path not in start.weights]
     if teaches_itself and random:
         raise TrainingError(
-            f"the network is to learn what it predicts at the start, but {len(random)} of its weights begin at random, "
-            f"such as {random[0]}; expected --init with a trained network of {config.num_classes} classes, or --teacher"
+            f"the network learns from its own start, of which {len(random)} weights are random, such as {random[0]}; "
+            f"expected --init with a trained network of {config.num_classes} classes, or --teacher"
         )
     for variable in model.variables:
         if variable.path in start.weights:

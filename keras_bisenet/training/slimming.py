@@ -28,7 +28,9 @@ def slim(model: BiSeNet, width: float, criterion: str = "contribution") -> BiSeN
         TrainingError: the network is not wider than that, or there is no such criterion.
     """
     if not model.width > width:
-        raise TrainingError(f"width is {width:g}; expected less than the {model.width:g} of the network to begin with")
+        raise TrainingError(
+            f"width is {width:g}; expected less than {model.width:g}, the width of the network it starts from"
+        )
     if criterion not in CRITERIA:
         raise TrainingError(f"criterion is {criterion!r}; expected one of {', '.join(CRITERIA)}")
     _, graph = rewriting.read(model)

@@ -68,5 +68,5 @@ def check_labeled(data_dir: str | os.PathLike[str], examples: Iterable[Example])
     """Raises `TrainingError` if no pixel of the photos to evaluate on has a label: every score would be NaN."""
     if not any((folder.read_label(example.label) != IGNORE).any() for example in examples):
         raise TrainingError(
-            f"{data_dir}: no pixel of the photos to evaluate on has a label, all are {IGNORE}; expected some that have"
+            f"{data_dir}: all pixels of the photos to evaluate on are {IGNORE} (ignored); expected some with a class"
         )

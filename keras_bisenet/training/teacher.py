@@ -25,7 +25,7 @@ class Teacher:
         """Raises `TrainingError` unless a recipe can learn from it."""
         if not config.distills:
             raise TrainingError(
-                f"teacher is {self.name}, and the recipe learns from none: pixel_weight and channel_weight are 0; set "
+                f"the recipe does not use the teacher {self.name}: pixel_weight and channel_weight are 0; set "
                 "one, such as --set pixel_weight=1"
             )
         if self.model.num_classes != config.num_classes:

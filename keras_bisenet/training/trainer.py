@@ -234,7 +234,7 @@ def freeze(model, beginnings):
     for beginning in beginnings:
         if not any(name.startswith(beginning) for name in names):
             raise TrainingError(
-                f"freeze names {beginning!r}, and no layer begins so; expected the beginning of a name, such as "
+                f"freeze names {beginning!r}, and no layer is called so; expected the beginning of a name, such as "
                 "backbone, arm, ffm or conv_out"
             )
     for layer in model.layers:

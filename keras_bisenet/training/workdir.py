@@ -153,7 +153,7 @@ class _Log:
             return [header, *(row for row in rows if step and int(row.partition(",")[0]) <= step)]
         except (OSError, ValueError) as error:
             raise TrainingError(
-                f"{self.path}: is damaged; expected lines that begin with a step; correct it or take it away"
+                f"{self.path}: is damaged; expected lines that begin with a step; correct it or remove it"
             ) from error
 
     def add(self, row):

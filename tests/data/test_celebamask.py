@@ -275,7 +275,7 @@ def test_a_killed_worker_is_said_and_the_next_run_goes_on(large, tmp_path):
     os.kill(max(processes(str(tmp_path))), signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == 1
-    assert errors.splitlines()[-1].startswith("error: a worker process was ended")
+    assert errors.splitlines()[-1].startswith("error: a worker process was killed")
     wait_until_gone(str(tmp_path))
     prepare(source, tmp_path, 256, 10, 10)
     assert content(tmp_path) == whole
@@ -339,7 +339,7 @@ def test_a_photo_without_masks_and_masks_without_a_photo(source, tmp_path):
 @pytest.mark.parametrize("name", ["05.jpg", "5 (1).jpg"])
 def test_a_photo_of_no_number_of_its_own(source, tmp_path, name):
     shutil.copy(image_path(source, 5), source / "CelebA-HQ-img" / name)
-    refuses(source, tmp_path / "out", source / "CelebA-HQ-img", "5", "no photo of its own number")
+    refuses(source, tmp_path / "out", source / "CelebA-HQ-img", "5", "is not named NUMBER.jpg")
 
 
 def test_no_photo_at_all(source, tmp_path):
@@ -360,7 +360,7 @@ def test_hidden_files_are_passed_over(source, tmp_path):
     [
         (box(1, 2, 1, 2, 4), 255, "is 4x4"),
         (np.zeros((8, 6), bool), 255, "is 8x6"),
-        (FACE["nose"], 1, "holds 1 at most"),
+        (FACE["nose"], 1, "largest value is 1"),
     ],
     ids=["unequal", "no square", "0 and 1"],
 )

@@ -96,7 +96,7 @@ def test_a_split_that_is_no_text(data):
 def test_a_name_listed_twice(data):
     (data / "train.txt").write_text("a\nc\na\n")
     assert refusal(folder.read_split, data, "train") == (
-        f"{data}/train.txt: names a twice; expected each once; take one out"
+        f"{data}/train.txt: names a twice; expected each once; remove one"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_missing_name(data, name):
     (data / "train.txt").write_text(f"a\n{name}\n")
     assert refusal(folder.read_split, data, "train") == (
         f"{data}/train.txt: names {name}, which is in neither images/ nor labels/; "
-        "expected names of files without their suffix; add the two files or take the line out"
+        "expected names of files without their suffix; add the two files or remove the line"
     )
 
 
@@ -130,7 +130,7 @@ def test_a_label_without_its_image(data, split):
 def test_two_images_of_one_name(data):
     (data / "images" / "a.png").write_bytes(b"")
     assert refusal(folder.read_split, data, "train") == (
-        f"{data}/images/a.png: there is a.jpg too; expected one file of this name; take one out"
+        f"{data}/images/a.png: a.jpg has the same name; expected one file of a name; remove one"
     )
 
 
@@ -187,7 +187,7 @@ def test_the_label_put_together_by_hand_is_one_at_8_bits(tmp_path):
 
 def test_missing_label(tmp_path):
     assert refusal(folder.read_label, tmp_path / "a.png") == (
-        f"{tmp_path}/a.png: no such file; add it or take it out of the split"
+        f"{tmp_path}/a.png: no such file; add it or remove it from the split"
     )
 
 
@@ -242,8 +242,8 @@ def test_an_image_turned_by_exif(data, orientation, good):
         assert folder.check(examples, 19) == (examples, ())
         return
     assert refusal(folder.check, examples, 19) == (
-        f"{path}: is turned by its EXIF note, and nothing says whether its label is too; expected an upright image "
-        "without such a note; save it so, or leave all such out with --skip_bad"
+        f"{path}: is rotated by its EXIF orientation, and its label perhaps is not; expected an upright image "
+        "without it; save it so, or leave all such out with --skip_bad"
     )
 
 
@@ -315,7 +315,7 @@ def test_a_file_that_is_gone_by_now(data):
     examples = folder.read_split(data, "train")
     examples[1].image.unlink()
     assert refusal(folder.check, examples, 19) == (
-        f"{data}/images/a.jpg: no such file; add it or take it out of the split, or leave all such out with --skip_bad"
+        f"{data}/images/a.jpg: no such file; add it or remove it from the split, or leave all such out with --skip_bad"
     )
 
 

@@ -124,7 +124,7 @@ def test_a_damaged_frame_is_left_out_and_told(tmp_path, pictures):
     source = support_videos.write(tmp_path / "a.mp4", pictures)
     support_videos.damage(source, 6)
     problem = write(source, tmp_path / "b.mp4")
-    assert str(source) in problem and "11 of its pictures" in problem
+    assert str(source) in problem and "11 of its frames" in problem
     assert len(problem.splitlines()) == 1
     check_pictures(tmp_path / "b.mp4", pictures[:6] + pictures[7:])
     assert [float(frame.time) for frame in videos.read(tmp_path / "b.mp4")][5:8] == [0.5, 0.7, 0.8]

@@ -93,7 +93,7 @@ def whole_pictures(path):
     frames = []
     with refused(ImageError, path, "breaks off") as error:
         frames.extend(frame.picture for frame in videos.read(path))
-    assert f"{len(frames)} of its pictures" in str(error.value)
+    assert f"{len(frames)} of its frames" in str(error.value)
     return frames
 
 
@@ -130,7 +130,7 @@ def test_a_broken_frame_in_the_middle_is_left_out_and_told_at_the_end(tmp_path, 
     path = support_videos.write(tmp_path / f"a{suffix}", pictures)
     support_videos.damage(path, 5)
     frames = []
-    with refused(ImageError, path, "11 of its pictures"):
+    with refused(ImageError, path, "11 of its frames"):
         frames.extend(videos.read(path))
     assert [frame.number for frame in frames] == [*range(1, 6), *range(7, 13)]
     np.testing.assert_array_equal([frame.picture for frame in frames], pictures[:5] + pictures[6:])

@@ -684,7 +684,7 @@ def test_a_worker_is_killed(many, whole, start, tmp_path):
     worker = max(pid for pid, parent in running.items() if running.get(parent) == process.pid)
     os.kill(worker, signal.SIGKILL)
     (line,) = ended(process, 1)
-    assert line.startswith("error: a worker process was ended")
+    assert line.startswith("error: a worker process was killed")
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
 
@@ -752,7 +752,7 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
     process = parse(*arguments)
     assert process.returncode == 1
     broken = (out / "failures.txt").read_text().splitlines()
-    assert broken[0].startswith(f"{cut}: is damaged or breaks off; 15 of its pictures")
+    assert broken[0].startswith(f"{cut}: is damaged or breaks off; 15 of its frames")
     assert broken[1].startswith(f"{tmp_path}/text.mp4: cannot be read as a video")
     assert complaints(process)[:2] == [f"failed: {line}" for line in broken]
     assert complaints(process)[2].startswith("error: 2 of 3 videos failed")

@@ -221,7 +221,7 @@ def test_a_worker_that_lost_others_too_often_gives_up(monkeypatch):
     monkeypatch.setenv("KERAS_BISENET_RESTARTS", str(devices.RESTARTS))
     monkeypatch.setattr(devices, "strategy", tf.distribute.get_strategy)
     with (
-        pytest.raises(TrainingError, match=r"^lost another worker 11 times in a row, now by: gone; see what"),
+        pytest.raises(TrainingError, match=r"^lost another worker 11 times in a row, at last: gone; read what"),
         devices.together(),
     ):
         raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: gone\nmore")

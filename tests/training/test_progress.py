@@ -85,7 +85,7 @@ def test_a_mistyped_folder_leaves_nothing_behind(data_dir, tmp_path):
 
 def test_photos_to_evaluate_on_without_any_label(data_dir, tmp_path):
     Image.fromarray(np.full((32, 32), 255, np.uint8)).save(data_dir / "labels" / "4.png")
-    with pytest.raises(TrainingError, match=r"data: no pixel .* 255"):
+    with pytest.raises(TrainingError, match=r"data: all pixels .* 255"):
         train_and_evaluate(changed(), tmp_path / "run", data_dir)
 
 

@@ -199,8 +199,8 @@ def test_frozen_batch_norms_normalize_by_their_statistics():
     [
         (
             ("backbone", "head"),
-            "freeze names 'head', and no layer begins so; expected the beginning of a name, such as backbone, arm, ffm "
-            "or conv_out",
+            "freeze names 'head', and no layer is called so; expected the beginning of a name, such as backbone, arm, "
+            "ffm or conv_out",
         ),
         (
             ("backbone", "conv", "arm", "ffm"),

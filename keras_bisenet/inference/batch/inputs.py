@@ -78,7 +78,7 @@ def _find(name, written):
         below = pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         pattern = path.relative_to(below).parts
         if ".." in pattern:
-            raise ImageError(f"{name}: has .. behind a wildcard; expected it before the first one alone")
+            raise ImageError(f"{name}: has .. after a wildcard; expected it only before the first one")
         found = _match(below, pattern, is_left_out)
         problem = "no photo found" if glob.has_magic(name) else "no such file or folder"
         expected = "a file, a folder, or a pattern in quotes such as 'photos/**/*.jpg'"

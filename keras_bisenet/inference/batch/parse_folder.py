@@ -249,7 +249,7 @@ def run(job, sources, count=None, is_wanted=None):
         found, None without `job.detect` and where it failed.
 
     Raises:
-        ModelError, ImageError: no photo can be parsed or written any more, or a worker process was ended.
+        ModelError, ImageError: no photo can be parsed or written any more, or a worker process was killed.
     """
     count = count or workers.cores()
     for in_order, some in itertools.groupby(sources, lambda source: source.is_video and job.needs_order):
@@ -275,7 +275,7 @@ def _run(job, sources, count, is_wanted):
             if is_reported:
                 yield name, error, faces
     except concurrent.futures.BrokenExecutor as error:
-        raise ImageError("a worker process was ended, for want of memory perhaps; run it again to resume") from error
+        raise ImageError("a worker process was killed, perhaps for lack of memory; run it again to resume") from error
 
 
 def _bytes(task):

@@ -36,7 +36,7 @@ def run(job, sources, count=None, is_wanted=None):  # noqa: ARG001
         raise ImageError(f"the engine ray needs Ray: {extras.command('ray')}") from error
     for source in sources:
         if source.is_video:
-            raise ImageError(f"{source.path}: videos are parsed by the local engine alone; leave them out")
+            raise ImageError(f"{source.path}: only the local engine parses videos; leave them out")
     if not sources:
         return
     # Other machines, other working directories. And names of files need not be text, which Arrow would expect.
