@@ -112,7 +112,8 @@ class Lazy(collections.abc.Sequence):
         return len(self._items)
 
     def __getitem__(self, index):
-        return self._make(self._items[index])
+        items = self._items[index]
+        return Lazy(self._make, items) if isinstance(index, slice) else self._make(items)
 
 
 def read(path, size=None):

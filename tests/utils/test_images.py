@@ -140,3 +140,12 @@ def test_a_size_that_lies_across_the_photos(tmp_path):
     for paths in ([], [square], [broken], [high, wide]):
         assert images.swapped((360, 640), paths) is None
     assert images.swapped((512, 512), [high]) is None
+
+
+def test_lazy_photos_are_made_when_they_are_asked_for():
+    made = []
+    photos = images.Lazy(lambda item: made.append(item) or -item, [1, 2, 3])
+    assert len(photos[1:]) == 2
+    assert made == []
+    assert [photos[0], *photos[1:]] == [-1, -2, -3]
+    assert made == [1, 2, 3]
