@@ -237,9 +237,11 @@ class TFLiteNetwork:
         io = self._io
         scores = self._scores(image)
         if io.aligned:
-            return _probabilities(self._resize(scores), out=out)
+            scores = self._resize(scores)
+            return _probabilities(scores, out=scores if out is None else out)
         if not self._are_probabilities():
-            scores = _probabilities(scores, self._runner.quantization.get(io.output, (0.0, 0))[0], out)
+            step = self._runner.quantization.get(io.output, (0.0, 0))[0]
+            scores = _probabilities(scores, step, scores if out is None else out)
         return self._resize(scores)
 
     def coarse_probabilities(self, image, size):
