@@ -62,7 +62,7 @@ class Report:
         checks = [f"- {check}" for check in self.checks(results)]
         if checks:
             blocks += ["## Thresholds", "\n".join(checks)]
-        load = f"- load before the start: {results['machine']['load']:.2f}; far above 0, other programs ran beside it"
+        load = f"- load in the minute before: {results['machine']['load']:.2f}; if far above 0, other programs ran then"
         measured = [*machine.lines(results), load, *(f"- {line}" for line in self.conditions(results))]
         blocks += ["## How to read it", self.reading, "## How it was measured", "\n".join(measured)]
         return "\n\n".join(blocks) + "\n"

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 RECORDS = {
     "detection/detection.json": detection,
     "makeup/makeup.json": makeup,
+    "networks/networks.json": networks,
     "npu/npu.json": npu,
     "parsers/parsers.json": parsers,
     "passes/passes.json": passes,
