@@ -19,7 +19,7 @@ from benchmarks.runtimes import report as runtimes
 from benchmarks.soak import run as soak
 from benchmarks.throughput import run as throughput
 from benchmarks.training import run as training
-from benchmarks.training import run_parity
+from benchmarks.training import run_levers, run_parity
 from benchmarks.video import run as video
 from benchmarks.video import run_speed as video_speed
 from benchmarks.web import run as web
@@ -40,6 +40,7 @@ RECORDS = {
     "runtimes/results.json": runtimes,
     "soak/endurance.json": soak,
     "throughput/throughput.json": throughput,
+    "training/levers.json": run_levers,
     "training/training.json": training,
     "training/training_parity.json": run_parity,
     "video/flicker.json": video,
@@ -270,3 +271,17 @@ def test_camera_mode_is_compared_with_the_network_alone():
     assert holds(seconds=0.051) == [False, True, True]
     assert holds(overlay=[48, 106]) == [True, False, True]
     assert holds(memory=[131e6, 100e6]) == [True, True, False]
+
+
+def test_gains_of_levers_are_taken_seed_by_seed():
+    def means(*scores):
+        return [{"mean_iou": score / 100, "mean_f1": 0.6} for score in scores]
+
+    levers = {run_levers.BASE: means(50, 52, 51), "one": means(51, 52.5, 51.5)}
+    averaged = {run_levers.BASE: means(52.5)[0]}
+    (found,) = run_levers.REPORT.body({"start": means(49)[0], "levers": levers, "averaged": averaged})
+    base, one, average = found.splitlines()[3:]
+    assert "51.0 (50.0-52.0)" in base
+    assert base.endswith("|  |")
+    assert one.endswith("| +0.5 (+0.5 to +1.0) |")
+    assert average.endswith("| 52.5 | 60.0 | +1.5 |")
