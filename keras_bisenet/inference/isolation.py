@@ -121,8 +121,7 @@ class _Worker:
     def __init__(self, path, limits, folder, options):
         self._path, self._limits = path, limits
         self._free = list(range(_SLOTS))
-        self._key, file = _shared_file()
-        with file or contextlib.nullcontext():
+        with _shared_file() as (self._key, file):
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", WORKER, self._key],
@@ -244,18 +243,16 @@ def _environment():
     return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
+@contextlib.contextmanager
 def _shared_file():
-    """A file in memory that can be mapped by `map_memory`, and its key; None for the file where the key is enough."""
+    """The key of memory for `map_memory`, and the file that is behind it; None where the key is enough."""
     if os.name == "nt":
-        return f"keras_bisenet-{uuid.uuid4()}", None
-    has_memory_files = hasattr(os, "memfd_create")
-    # The caller closes it.
-    file = (
-        os.fdopen(os.memfd_create("photo", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b")
-        if has_memory_files
-        else tempfile.TemporaryFile()  # noqa: SIM115
-    )
-    return str(file.fileno()), file
+        yield f"keras_bisenet-{uuid.uuid4()}", None
+        return
+    # Not on macOS.
+    flags = getattr(os, "MFD_CLOEXEC", 0) | getattr(os, "MFD_ALLOW_SEALING", 0)
+    with os.fdopen(os.memfd_create("photo", flags), "r+b") if flags else tempfile.TemporaryFile() as file:
+        yield str(file.fileno()), file
 
 
 def _forbid_shrinking(file):
