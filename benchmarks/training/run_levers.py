@@ -114,7 +114,6 @@ def _train(options, workdir, data, init, seed, steps, changes):
     """Trains one network by scripts/train.py, unless it is there; resumes a run that was broken off."""
     if (workdir / "last.keras").exists():
         return
-    workdir.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "scripts/train.py", "--config", "celebamask_1k_small"]
     shared = (f"steps={steps}", f"evaluate_every={steps}", "checkpoint_every=50", f"seed={seed}")
     for change in (*shared, f"precision={options.precision}", *changes):

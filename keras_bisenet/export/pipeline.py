@@ -271,10 +271,8 @@ def peak_memory():
     status = pathlib.Path("/proc/self/status")
     if status.exists():
         # Not getrusage: on Linux its peak begins with that of the program which started this one.
-        most, files = (
-            int(re.search(rf"{name}:\s*(\d+) kB", status.read_text())[1]) * 1024 for name in ("VmHWM", "RssFile")
-        )
-        return most - files
+        kilobytes = dict(re.findall(r"(VmHWM|RssFile):\s*(\d+) kB", status.read_text()))
+        return 1024 * (int(kilobytes["VmHWM"]) - int(kilobytes["RssFile"]))
     try:
         import resource
     except ModuleNotFoundError:
