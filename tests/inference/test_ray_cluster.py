@@ -88,7 +88,7 @@ def test_a_full_disk(photos, disk):
 
 def test_videos_are_refused_and_ray_is_missing(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"")
-    with refused(ImageError, f"{tmp_path}/a.mp4: videos"):
+    with refused(ImageError, f"{tmp_path}/a.mp4: only the local engine"):
         list(ray_cluster.run(parse_folder.Job(tmp_path), inputs.find([str(tmp_path)])))
     (tmp_path / "a.mp4").unlink()
     monkeypatch.setitem(sys.modules, "ray", None)
