@@ -62,25 +62,35 @@ def test_time_is_that_of_the_steps_alone(data_dir, tmp_path, monkeypatch):
         assert [float(row["seconds_per_step"]) for row in csv.DictReader(file)] == [1, 1]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a finished run, `run`, and of its photos, `data`."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_and_evaluate(changed(), folder / "run", write_data(folder / "data"))
+    return folder
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_other_photos_in_a_list_are_another_run(data_dir, tmp_path, split):
-    train_and_evaluate(changed(), tmp_path / "run", data_dir)
-    names = {"train": "0\n1\n2\n", "val": "3\n"}
-    (data_dir / f"{split}.txt").write_text(names[split])
-    with pytest.raises(TrainingError, match=rf"another configuration: photos\.{split} "):
-        train_and_evaluate(changed(), tmp_path / "run", data_dir)
+def test_other_photos_in_a_list_are_another_run(trained, split):
+    names, path = {"train": "0\n1\n2\n", "val": "3\n"}, trained / "data" / f"{split}.txt"
+    before = path.read_text()
+    path.write_text(names[split])
+    try:
+        with pytest.raises(TrainingError, match=rf"another configuration: photos\.{split} "):
+            train_and_evaluate(changed(), trained / "run", trained / "data")
+    finally:
+        path.write_text(before)
 
 
-def test_one_folder_may_be_called_by_two_paths(data_dir, tmp_path, monkeypatch):
-    train_and_evaluate(changed(), tmp_path / "run", data_dir)
-    monkeypatch.chdir(tmp_path)
+def test_one_folder_may_be_called_by_two_paths(trained, monkeypatch):
+    monkeypatch.chdir(trained)
     train_and_evaluate(changed(), "run", "data")
 
 
-def test_a_mistyped_folder_leaves_nothing_behind(data_dir, tmp_path):
+def test_a_mistyped_folder_leaves_nothing_behind(trained, tmp_path):
     with pytest.raises(ValueError, match="dta"):
-        train_and_evaluate(changed(), tmp_path / "run", tmp_path / "dta")
-    train_and_evaluate(changed(), tmp_path / "run", data_dir)
+        train_and_evaluate(changed(), tmp_path / "run", trained / "dta")
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_photos_to_evaluate_on_without_any_label(data_dir, tmp_path):
