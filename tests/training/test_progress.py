@@ -25,6 +25,7 @@ def lines(workdir):
         return [{**row, "seconds_per_step": None} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_run_resumed_between_two_lines_writes_the_same(data_dir, tmp_path, monkeypatch):
     config = changed(steps=46, checkpoint_every=7, evaluate_every=23)
     train_and_evaluate(config, tmp_path / "whole", data_dir)
@@ -43,6 +44,7 @@ def test_a_run_resumed_between_two_lines_writes_the_same(data_dir, tmp_path, mon
     assert lines(tmp_path / "resumed") == lines(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_time_is_that_of_the_steps_alone(data_dir, tmp_path, monkeypatch):
     """Each step takes 1 s of a clock that also runs, for 100 s each, while a checkpoint is written."""
     clock = [0.0]
