@@ -11,11 +11,9 @@ from keras_bisenet.utils.errors import ExportError
 # Measured, see docs/EXPORT.md: bytes that Python with TensorFlow, PyTorch and LiteRT holds, behind their first run; how
 # often the float32 weights are in memory while TFLiteConverter runs, and while the networks are compared.
 _LIBRARIES = 535 << 20
-_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 26, 13
+_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 27, 13
 # Bytes of the libraries' files that are mapped beside that: 200 MB more or fewer, as the system has cached them.
 _LIBRARY_FILES = 635 << 20
-# LiteRT keeps all tensors of a file whose inner logits are compared: so many of the size of each convolution's output.
-_TENSORS_A_CONVOLUTION = 4
 _FLOAT32, _FLOAT64 = 4, 8
 # Suggested sizes are multiples of this.
 _STEP = 32
@@ -35,8 +33,8 @@ def estimate(num_classes, backbone, width, weights, image_size):
     Returns:
         Bytes of the whole process; see `pipeline.peak_memory`.
     """
-    conversion, comparison, pixel = _parts(num_classes, backbone, width, weights)
-    return max(conversion, comparison + math.prod(image_size) * pixel)
+    parts = _parts(num_classes, backbone, width, weights)
+    return max(whole + math.prod(image_size) * pixel for whole, pixel in parts)
 
 
 def check(num_classes, backbone, width, weights, image_size, room=None):
@@ -67,26 +65,21 @@ def check_size(image_size, room=None):
 
 
 def _parts(num_classes, backbone, width, weights):
-    """Bytes of a process that converts, of one that compares, and what is added to that for each pixel of a photo."""
-    network = num_classes, backbone, width
-    values = sum(channels / stride**2 for channels, stride in architecture.feature_maps(*network))
-    heads = len(HEADS) * num_classes
-    # The heads of Keras while PyTorch runs, and the error of one.
-    exact = _FLOAT64 * (heads + architecture.live_values(*network) + num_classes)
-    # The heads of PyTorch, LiteRT's tensors, and its logits with a copy.
-    rounded = _FLOAT32 * (3 + heads + _TENSORS_A_CONVOLUTION * values + 2 * num_classes)
-    conversion, comparison = (
-        _LIBRARIES + copies * weights * _FLOAT32 for copies in (_COPIES_TO_CONVERT, _COPIES_TO_COMPARE)
-    )
-    return conversion, comparison, max(exact, rounded)
+    """Of a process that converts, and of one that compares: its bytes, and what each pixel of a photo adds to them."""
+    # One head in float32, as int8 is calibrated. In float64 all three, those of Keras while PyTorch runs, and an error:
+    # LiteRT takes less.
+    calibrated = architecture.live_values(num_classes, backbone, width, heads=1)
+    compared = architecture.live_values(num_classes, backbone, width) + (len(HEADS) + 1) * num_classes
+    return [
+        (_LIBRARIES + copies * weights * _FLOAT32, pixel)
+        for copies, pixel in ((_COPIES_TO_CONVERT, _FLOAT32 * calibrated), (_COPIES_TO_COMPARE, _FLOAT64 * compared))
+    ]
 
 
 def _largest(network, image_size, room):
     """The largest (height, width) of about the same proportions that fits; None if none does."""
-    conversion, comparison, pixel = _parts(*network)
-    if conversion > room:
-        return None
-    scale = math.sqrt(max(0, room - comparison) / pixel / math.prod(image_size))
+    pixels = max(0, min((room - whole) / pixel for whole, pixel in _parts(*network)))
+    scale = math.sqrt(pixels / math.prod(image_size))
     largest = tuple(int(side * scale) // _STEP * _STEP for side in image_size)
     return largest if min(largest) >= MINIMUM_SIZE else None
 

@@ -24,8 +24,6 @@ from keras_bisenet.utils.text_files import shown
 _SCORES = "scores"
 # Share of labels of a portrait that an accelerator has to have in common with the CPU. It may compute in 16 bits.
 _LEAST_AGREEMENT = 0.99
-# Most bytes of tensors that are held at a time for their sake. Ours need 0.2 GB at 512x512, and 3.3 GB at 2048x2048.
-_MAX_PRESERVED = 2**32
 # What a photo may take without a look at how much memory there is, which takes a millisecond.
 _UNCHECKED = 2**28
 
@@ -145,14 +143,6 @@ class TFLiteNetwork:
         rest = 1 - scores if self._io.activation == "LOGISTIC" else np.zeros_like(scores)
         return np.concatenate([rest, scores], axis=-1)
 
-    def _check_memory(self):
-        size = flatbuffer.computed_bytes(self._model)
-        if size > _MAX_PRESERVED:
-            raise ModelError(
-                f"{self._path}: returns labels, and has {size} bytes of inner tensors beside the scores behind them; "
-                f"expected at most {_MAX_PRESERVED}; for probabilities export it with --output probabilities"
-            )
-
     def _of_rank(self, array, rank):
         """The array, if it has so many axes; LiteRT may compute another shape than the file states."""
         if array.ndim != rank or not array.size:
@@ -202,7 +192,6 @@ class TFLiteNetwork:
                 f"{self._path}: returns labels alone; for probabilities export it with --output probabilities"
             )
         if self._scores_runner is None:
-            self._check_memory()
             self._scores_runner = self._open({_SCORES: io.scores})
         return self._real(self._scores_runner, self._run_scores(self._scores_runner, image, _SCORES), _SCORES)
 
@@ -223,16 +212,14 @@ class TFLiteNetwork:
     def probabilities(self, image, out=None):
         """Probabilities `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB.
 
-        The first call for a file that returns labels opens it a second time, with its inner tensors preserved: this
-        takes more memory, see `TFLiteRunner`, and `labels` stays as fast as it was.
+        The first call for a file that returns labels opens it a second time, with its scores as an output.
 
         Args:
             image: see above.
             out: such an array that may be the result, in place of a new one; None for none.
 
         Raises:
-            ModelError: the file returns labels that are not the argmax of scores in it; or it would need more than
-                4 GiB to preserve its inner tensors.
+            ModelError: the file returns labels that are not the argmax of scores in it.
         """
         io = self._io
         scores = self._scores(image)
@@ -263,7 +250,6 @@ class TFLiteNetwork:
         if index is None:
             return resizing.resize_scores(self.probabilities(image), size)
         if self._coarse_runner is None:
-            self._check_memory()
             self._coarse_runner = self._open({_SCORES: index})
         scores = self._real(self._coarse_runner, self._run_scores(self._coarse_runner, image, _SCORES), _SCORES)
         return _probabilities(resizing.resize_from_corners(scores, io.image_size, size))

@@ -1,9 +1,10 @@
 """Reads and edits `.tflite` files, through the schema's object interface."""
 
 import collections
-import math
+import contextlib
 import os
 import pathlib
+import struct
 
 import flatbuffers
 import numpy as np
@@ -16,8 +17,6 @@ SIGNATURE = "serving_default"
 
 # Code of a tensor's type in the file -> its dtype.
 DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
-# dtype -> bytes of an element; of any other at most 8.
-_ITEM_BYTES = {"uint8": 1, "int8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4}
 
 # Ops whose first input is the scores of each class, and ops that change only the dtype or the shape.
 _SCORES_READERS = ("ARG_MAX", "SOFTMAX")
@@ -270,15 +269,36 @@ def tensors(model, names):
     ]
 
 
-def computed_bytes(model):
-    """Bytes of all tensors that the ops of a model compute, which LiteRT holds at a time if it preserves them all.
+def with_outputs(content, indices):
+    """A file that returns more of its tensors.
+
+    Its weights are not read: a list of outputs is laid behind the file, and the one place that tells where that list is
+    gets another offset. No signature names the new outputs.
 
     Args:
-        model: `schema.ModelT` with one subgraph; open sides count as 1.
+        content: bytes of a file with one subgraph that `load` has read.
+        indices: int indices of tensors.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        validate.InvalidModelError: the file keeps something else in that place.
     """
-    (graph,) = model.subgraphs
-    computed = (graph.tensors[index] for operator in graph.operators for index in operator.outputs)
-    return sum(math.prod(map(int, tensor.shape)) * _ITEM_BYTES.get(DTYPES[tensor.type], 8) for tensor in computed)
+    # The generated reader's own table: it has no words for where a field is. 8 is that of SubGraph.outputs.
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    outputs = [*map(int, graph.OutputsAsNumpy()), *indices]
+    field = graph._tab.Pos + graph._tab.Offset(8)
+    longer = bytearray(content) + bytes(-len(content) % 4)
+    struct.pack_into("<I", longer, field, len(longer) - field)
+    longer += struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
+    edited = bytes(longer)
+    with contextlib.suppress(Exception):  # as in `load`
+        model = unpack(edited)
+        validate.check(model, len(edited))
+        if model.subgraphs[0].outputs.tolist() == outputs:
+            return edited
+    raise validate.InvalidModelError("keeps something else where its list of outputs begins; export it again")
 
 
 def quantization(tensor):

@@ -2,15 +2,10 @@
 
 import functools
 import os
-import threading
-import warnings
 
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_bisenet.tflite import flatbuffer
-
-# `warnings.catch_warnings` changes the filters of the whole process, see `_open`.
-_FILTERS_LOCK = threading.Lock()
 
 
 class TFLiteRunner:
@@ -23,8 +18,7 @@ class TFLiteRunner:
         num_threads: threads of XNNPACK; None for all cores.
         shape: of the input, for a file that leaves it open.
         inner: dict, str name -> int index of a tensor to return besides the outputs, see `flatbuffer.find_scores`. The
-            values are those of the plain file, bit for bit; but LiteRT then keeps all tensors in memory, for a float32
-            BiSeNet at 512x512 about 160 MiB more than the outputs alone need.
+            values are those of the plain file, bit for bit.
         model: the file as `flatbuffer.unpack` gives it, so that it is not unpacked twice; None to unpack it here.
 
     Attributes:
@@ -43,8 +37,10 @@ class TFLiteRunner:
         self.quantization = {
             name: flatbuffer.quantization(graph.tensors[index]) for name, index in self._indices.items()
         }
-        preserve_all_tensors = not outputs.keys() >= {*self._indices.values()}
-        self._open = functools.partial(_open, content, num_threads or os.cpu_count(), preserve_all_tensors, shape)
+        hidden = {*self._indices.values()} - outputs.keys()
+        # LiteRT keeps the values of an inner tensor only if it is an output.
+        content = flatbuffer.with_outputs(content, hidden) if hidden else content
+        self._open = functools.partial(_open, content, num_threads or os.cpu_count(), shape)
         self._interpreter, self._process = self._open(), os.getpid()
         (self._input,) = self._interpreter.get_input_details()
 
@@ -65,17 +61,9 @@ class TFLiteRunner:
         return {name: self._interpreter.get_tensor(index) for name, index in self._indices.items()}
 
 
-def _open(content, num_threads, preserve_all_tensors, shape):
-    """An `Interpreter` of the file, ready to run. With all tensors preserved, XNNPACK computes the inner ones too."""
-    if preserve_all_tensors:
-        with _FILTERS_LOCK, warnings.catch_warnings():
-            # That it needs more memory.
-            warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-            interpreter = Interpreter(
-                model_content=content, num_threads=num_threads, experimental_preserve_all_tensors=True
-            )
-    else:
-        interpreter = Interpreter(model_content=content, num_threads=num_threads)
+def _open(content, num_threads, shape):
+    """An `Interpreter` of the file, ready to run."""
+    interpreter = Interpreter(model_content=content, num_threads=num_threads)
     if shape is not None:
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
     interpreter.allocate_tensors()

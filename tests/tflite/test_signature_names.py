@@ -1,6 +1,7 @@
 """Files by TFLiteConverter: what they take and return goes by the names in the signature, not by those of tensors."""
 
 import itertools
+import struct
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ from support.converted_models import CLASSES, PRECISIONS, SIZE
 
 from keras_bisenet import FaceParser, classes
 from keras_bisenet.inference.face_parser import BUNDLED
-from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema
+from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
 from keras_bisenet.tflite.interpreter import TFLiteRunner
 from keras_bisenet.utils.errors import ModelError
 
@@ -154,7 +155,7 @@ def test_a_name_that_is_no_text(labels, tmp_path):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("output", ["labels", "probabilities", "labels_with_an_axis"])
 def test_an_inner_tensor_is_that_of_the_plain_file_bit_for_bit(network, output, precision):
-    """XNNPACK computes the input of SOFTMAX, and preserves it only if it is asked to."""
+    """XNNPACK computes the input of SOFTMAX, and keeps it to itself."""
     content = network.convert([output], **PRECISIONS[precision])
     model = flatbuffer.unpack(content)
     (graph,) = model.subgraphs
@@ -267,39 +268,41 @@ def test_the_scores_of_the_bundled_file_are_found():
     np.testing.assert_array_equal(results["labels"], expected.argmax(-1))
 
 
-def test_inner_tensors_that_take_too_much_memory(labels, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_bisenet.inference.predictors._MAX_PRESERVED", 100_000)
-    path = write(tmp_path / "a.tflite", labels)
-    parser = FaceParser(path)
-    assert parser(converted_models.photo()[0]).shape == SIZE
-    with pytest.raises(ModelError, match=r"a\.tflite"):
-        parser.probabilities(converted_models.photo()[0])
-
-
-def test_labels_alone_do_not_preserve_inner_tensors(labels, tmp_path, monkeypatch):
+def test_a_file_is_opened_again_for_probabilities_alone(labels, tmp_path, monkeypatch):
     opened = []
     interpreter = TFLiteRunner.__init__.__globals__["Interpreter"]
 
     def noted(**options):
-        opened.append(options.get("experimental_preserve_all_tensors", False))
+        opened.append(options["model_content"])
         return interpreter(**options)
 
     monkeypatch.setattr("keras_bisenet.tflite.interpreter.Interpreter", noted)
     parser = FaceParser(write(tmp_path / "a.tflite", labels))
     parser(converted_models.photo()[0])
-    assert opened == [False]
+    assert opened == [labels]
     for _ in range(2):
         parser.probabilities(converted_models.photo()[0])
-    assert opened == [False, True]
+    assert len(opened) == 2
+
+
+def test_a_file_that_keeps_two_things_in_one_place(labels):
+    """The operators of the subgraph are where its outputs are."""
+    graph = schema.Model.GetRootAs(labels, 0).Subgraphs(0)
+    table = graph._tab.Pos - struct.unpack_from("<i", labels, graph._tab.Pos)[0]
+    damaged = bytearray(labels)
+    struct.pack_into("<H", damaged, table + 10, struct.unpack_from("<H", labels, table + 8)[0])
+    with pytest.raises(validate.InvalidModelError, match="outputs"):
+        flatbuffer.with_outputs(bytes(damaged), [0])
 
 
 def test_a_file_is_unpacked_once(labels, tmp_path, monkeypatch):
+    """And the one that returns its scores too, to validate it."""
     unpacked = []
     unpack = flatbuffer.unpack
     monkeypatch.setattr(flatbuffer, "unpack", lambda content: unpacked.append(content) or unpack(content))
     parser = FaceParser(write(tmp_path / "a.tflite", labels))
     parser.probabilities(converted_models.photo()[0])
-    assert len(unpacked) == 1
+    assert (len(unpacked), unpacked.count(labels)) == (2, 1)
 
 
 def tensor_names(content):
