@@ -46,7 +46,7 @@ flags.DEFINE_string("brows", None, "Color of the eyebrows.")
 flags.DEFINE_float("smooth", 0.0, "How much of the skin's unevenness goes, 0 to 1.")
 flags.DEFINE_float("strength", 0.8, "How far the parts go to their colors, 0 to 1.")
 flags.DEFINE_string(
-    "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
+    "model", "default", "default, fast or tiny, which come with the package in int8, or a .tflite or .keras file."
 )
 flags.DEFINE_string("labels", None, "Label map of the photo, a grayscale PNG of class ids, instead of a network's.")
 flags.DEFINE_bool("detect", False, "Find the faces first, and make up each of them.")

@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "build/parsed", "Folder of the results.")
 flags.DEFINE_list("outputs", "labels", "What is written of each photo: labels, overlay, masks, json.")
 flags.DEFINE_string(
-    "model", "default", "default or fast, which come with the package in int8, or a .tflite or .keras file."
+    "model", "default", "default, fast or tiny, which come with the package in int8, or a .tflite or .keras file."
 )
 flags.DEFINE_bool("detect", False, "Find the faces first, for photos that are not a close-up of one face.")
 flags.DEFINE_integer("min_face", detection.MIN_FACE, "Least size of a face to find, the root of its area, in pixels.")

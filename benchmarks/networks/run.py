@@ -20,9 +20,9 @@ from benchmarks.runtimes.inputs import Inputs
 
 PRECISIONS = ("float32", "int8")
 CALIBRATION_PHOTOS = 32
-# Of the fast network's int8 file at 512x512: largest time over that of the default's, largest loss of mean IoU in
-# points.
-MOST_TIME, MOST_POINTS = 0.38, 2.0
+# Of the int8 file of a smaller network at 512x512: largest time over that of the default's, if one is required, largest
+# loss of mean IoU in points, largest size in MB.
+REQUIRED = {"fast": (0.38, 2.0, 3.6), "tiny": (None, 6.0, 1.0)}
 # Largest loss of mean IoU from float32 to int8, in points.
 MOST_LOSS = 0.2
 
@@ -32,7 +32,7 @@ _MEANS = {"mean_iou": "mean IoU", "mean_f1": "mean F1", "mean_boundary_f1": "bou
 def define_flags():
     """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
-    flags.DEFINE_list("checkpoints", ["default", "fast"], "Names in checkpoints/manifest.json, or files.")
+    flags.DEFINE_list("checkpoints", ["default", *REQUIRED], "Names in checkpoints/manifest.json, or files.")
     flags.DEFINE_list("sizes", ["512", "384", "256"], "Sides of the square photos that the networks take.")
     flags.DEFINE_integer("limit", None, "Compare on only so many photos of val.txt.", lower_bound=2)
     flags.DEFINE_integer("rounds", 6, "Processes that time each file.", lower_bound=1)
@@ -132,7 +132,7 @@ def _row(results, network, precision, size):
 
 
 def checks(results):
-    """Checks the time and the quality of the fast network, and the loss of int8 of each."""
+    """Checks the loss of int8 of each network, and the time, quality and size of the smaller ones."""
     found = []
     for row in results["rows"]:
         exact = _row(results, row["network"], "float32", row["size"])
@@ -140,15 +140,25 @@ def checks(results):
             loss = 100 * (exact["means"]["mean_iou"] - row["means"]["mean_iou"])
             text = f"{row['network']}: int8 loses {loss:.2f} points of mean IoU, accepted are {MOST_LOSS:g}"
             found.append(reporting.Check(text, loss <= MOST_LOSS))
-    default, fast = (_row(results, name, "int8", 512) for name in ("default", "fast"))
-    if default and fast:
-        time = statistics.ratio(fast["milliseconds"], default["milliseconds"])
-        text = f"fast takes {time.text(3)} of the time of default in int8, accepted are {MOST_TIME:g}"
-        found.append(reporting.Check(text, time.median <= MOST_TIME))
-        loss = 100 * (default["means"]["mean_iou"] - fast["means"]["mean_iou"])
-        text = f"fast has {loss:.2f} points of mean IoU less than default in int8, accepted are {MOST_POINTS:g}"
-        found.append(reporting.Check(text, loss <= MOST_POINTS))
+    default = _row(results, "default", "int8", 512)
+    for name, required in REQUIRED.items():
+        smaller = _row(results, name, "int8", 512)
+        if default and smaller:
+            found += _smaller_checks(name, smaller, default, *required)
     return found
+
+
+def _smaller_checks(name, row, default, most_time, most_points, most_size):
+    if most_time is not None:
+        time = statistics.ratio(row["milliseconds"], default["milliseconds"])
+        text = f"{name} takes {time.text(3)} of the time of default in int8, accepted are {most_time:g}"
+        yield reporting.Check(text, time.median <= most_time)
+    loss = 100 * (default["means"]["mean_iou"] - row["means"]["mean_iou"])
+    text = f"{name} has {loss:.2f} points of mean IoU less than default in int8, accepted are {most_points:g}"
+    yield reporting.Check(text, loss <= most_points)
+    size = row["bytes"] / 1e6
+    text = f"{name} has {size:.2f} MB in int8, accepted are {most_size:g}"
+    yield reporting.Check(text, size <= most_size)
 
 
 def _body(results):

@@ -15,7 +15,11 @@ from keras_bisenet.utils.errors import ImageError, ModelError
 # The networks that come with the package, as `port_and_export.py --precisions int8` writes them.
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
 BUNDLED = _ASSETS / "face_parsing_int8.tflite"
-NAMES = {"default": BUNDLED, "fast": _ASSETS / "face_parsing_fast_int8.tflite"}
+NAMES = {
+    "default": BUNDLED,
+    "fast": _ASSETS / "face_parsing_fast_int8.tflite",
+    "tiny": _ASSETS / "face_parsing_tiny_int8.tflite",
+}
 
 
 class FaceParser:
@@ -33,8 +37,8 @@ class FaceParser:
     need a `FaceParser` each. In a process that was forked, a `.tflite` is opened anew; a network of Keras is refused.
 
     Args:
-        model: a network that comes with the package as an int8 `.tflite`: `"default"`, or `"fast"`, of half the width;
-            or a path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `predictors`.
+        model: a network that comes with the package as an int8 `.tflite`: `"default"`, `"fast"` of half the width or
+            `"tiny"` of a quarter; or a path of a `.tflite` or `.keras` file, a `BiSeNet`, or a network of `predictors`.
         num_threads: threads that a `.tflite` runs on; None for all cores.
         image_size: (height, width) that photos are resized to; None for that of the file, or 512x512 if it takes any.
         normalization: what a peer's `.tflite` expects, where it cannot be read from the file: a key of

@@ -88,18 +88,22 @@ def test_the_bundled_file_is_of_the_default_checkpoint():
     assert metadata.read(BUNDLED.read_bytes())["checkpoint_sha256"] == manifest.sha256(DEFAULT_CHECKPOINT)
 
 
-def test_the_fast_file_is_of_the_fast_checkpoint(photo):
-    checkpoint = DEFAULT_CHECKPOINT.with_name("bisenet_resnet18_w50_celebamask1k_fp16.pth")
-    assert metadata.read(NAMES["fast"].read_bytes())["checkpoint_sha256"] == manifest.sha256(checkpoint)
-    state = weight_port.load(checkpoint)
+@pytest.mark.parametrize(
+    ("name", "width", "most_bytes"), [("fast", 0.5, 3_600_000), ("tiny", 0.25, 1_000_000)], ids=["fast", "tiny"]
+)
+def test_a_smaller_file_is_of_its_checkpoint(photo, name, width, most_bytes):
+    checkpoint = manifest.locate(name, DEFAULT_CHECKPOINT.with_name("manifest.json"))
+    file = metadata.read(NAMES[name].read_bytes())
+    assert (file["checkpoint_sha256"], file["license"]) == (checkpoint.sha256, checkpoint.license)
+    state = weight_port.load(checkpoint.path)
     architecture = weight_port.recognize(state)
-    assert (architecture.width, architecture.num_classes) == (0.5, 19)
-    parser = FaceParser("fast")
+    assert (architecture.width, architecture.num_classes) == (width, 19)
+    parser = FaceParser(name)
     assert (parser.image_size, parser.class_names) == ((512, 512), LABELS)
     image = images.resize(photo, (512, 512))
     logits, *_ = torch_network.Reference(state, architecture)(normalized(image))
     assert (parser(image) == logits[0].argmax(-1)).mean() > 0.99
-    assert NAMES["fast"].stat().st_size <= 3_600_000
+    assert NAMES[name].stat().st_size <= most_bytes
 
 
 def test_all_kinds_of_photos_say_the_same(parser, photo, tmp_path):

@@ -297,7 +297,7 @@ def test_one_bad_photo_is_named(tmp_path, data_dir):
 def test_no_such_checkpoint_and_no_such_folder(tmp_path, data_dir):
     process = command("--model", "none.pth", "--data_dir", data_dir, "--output_dir", tmp_path / "out")
     check_refused(
-        process, "none.pth", "default, fast, zllrunning, yakhyo_resnet18, yakhyo_resnet34", left=tmp_path / "out"
+        process, "none.pth", "default, fast, tiny, zllrunning, yakhyo_resnet18, yakhyo_resnet34", left=tmp_path / "out"
     )
     process = command("--data_dir", tmp_path / "none", "--output_dir", tmp_path / "out")
     check_refused(process, f"{tmp_path}/none: no such folder", left=tmp_path / "out")

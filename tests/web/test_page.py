@@ -31,7 +31,7 @@ SHOTS = {
     "narrow phone, dark": {"width": 320, "height": 640, "dark": True},
 }
 SCENES = {
-    "labels": {"photos": [OTHER, SQUARE], "precisions": ["int8", "float32"]},
+    "labels": {"photos": [OTHER, SQUARE], "precisions": ["int8", "tiny_int8", "float32"]},
     "gpu": {"photo": SQUARE},
     "keyboard": {},
     "click": {"at": [0.5, 0.3]},
@@ -102,7 +102,7 @@ def results(folder):
 @pytest.fixture(scope="module")
 def parsers(folder):
     files = {precision: folder / "models" / f"face_parsing_{precision}.tflite" for precision in ("float32", "float16")}
-    files["int8"] = face_parser.BUNDLED
+    files |= {"int8": face_parser.BUNDLED, "tiny_int8": face_parser.NAMES["tiny"]}
     return {precision: face_parser.FaceParser(file) for precision, file in files.items()}
 
 
@@ -121,7 +121,7 @@ def test_without_a_gpu_the_int8_file_runs_on_all_cores(results):
 
 # Measured: not one pixel differs, not on the JPEG of another size either.
 @pytest.mark.parametrize("photo", [SQUARE, OTHER])
-@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("precision", ["int8", "tiny_int8", "float32"])
 def test_labels_are_those_of_python(results, folder, parsers, precision, photo):
     stem = photo.rpartition(".")[0]
     assert results["labels"]["masks"][f"{precision} {photo}"] == f"{stem}_mask.png"

@@ -75,13 +75,13 @@ def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, shipped):
 def test_the_shipped_manifest(digests):
     listed = ROOT / "checkpoints" / "manifest.json"
     entries = manifest.read(listed)
-    assert set(entries) == {"default", "fast", "zllrunning", "yakhyo_resnet18", "yakhyo_resnet34"}
-    for name in ("default", "fast"):
+    assert set(entries) == {"default", "fast", "tiny", "zllrunning", "yakhyo_resnet18", "yakhyo_resnet34"}
+    for name in ("default", "fast", "tiny"):
         entry, found = entries[name], manifest.locate(name, listed)
         assert found == manifest.Checkpoint(listed.parent / entry.file, entry.sha256, entry.license)
         assert found.license == "non-commercial research only (CelebAMask-HQ agreement)"
         assert found.path.stat().st_size == entry.bytes
-    assert digests == [entries[name].sha256 for name in ("default", "fast")]
+    assert digests == [entries[name].sha256 for name in ("default", "fast", "tiny")]
     published = entries["zllrunning"]
     assert published.bytes == 53_289_463
     assert published.sha256 == "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567"

@@ -18,7 +18,7 @@ const WHERE = { webgpu: "GPU", wasm: "CPU" };
 // The files that exports write, the likely fastest first.
 const FILES = {
   webgpu: ["float16", "float32"],
-  wasm: ["int8", "fast_int8", "float32", "float16"],
+  wasm: ["int8", "fast_int8", "tiny_int8", "float32", "float16"],
 };
 // Labels of the example that must be those of Python: a GPU that computes in half precision has 99.5 % of them.
 const LEAST_AGREEMENT = 0.97;
