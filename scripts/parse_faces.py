@@ -62,6 +62,9 @@ def run(options, names):
     from keras_bisenet.inference.face_parser import FaceParser
 
     results.check_kinds(options.outputs)
+    engine = ray_cluster if options.engine == "ray" else parse_folder
+    if engine is parse_folder:
+        parse_folder.prepare()
     output_dir = pathlib.Path(options.output_dir)
     sources = inputs.find(names, output_dir)
     # A model that cannot be opened is told before any worker starts.
@@ -77,7 +80,6 @@ def run(options, names):
         image_size,
         isolated=options.isolated,
     )
-    engine = ray_cluster if options.engine == "ray" else parse_folder
     with job.claim():
         parsing = resume.Run(job, sources)
         # Nobody knows how many frames a video has.

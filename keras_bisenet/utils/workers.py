@@ -8,10 +8,24 @@ import signal
 import threading
 from multiprocessing import forkserver, resource_tracker
 
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+_METHOD = "forkserver" if _FORKS else "spawn"
+
 
 def cores():
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def prepare(preload):
+    """Begins to start the process of which workers are copies, where the system can copy one.
+
+    Args:
+        preload: module that it imports, beside what this process does meanwhile.
+    """
+    if _FORKS:
+        multiprocessing.get_context(_METHOD).set_forkserver_preload([preload])
+        _start_forkserver()
 
 
 def pool(count, preload):
@@ -19,14 +33,10 @@ def pool(count, preload):
 
     Args:
         count: number of processes; None for one a core.
-        preload: module that is imported once, in a process of which the workers are copies where the system can.
+        preload: of `prepare`, which may have been called before.
     """
-    forks = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if forks else "spawn")
-    if forks:
-        context.set_forkserver_preload([preload])
-        _start_forkserver()
-    return concurrent.futures.ProcessPoolExecutor(count or cores(), context, _start)
+    prepare(preload)
+    return concurrent.futures.ProcessPoolExecutor(count or cores(), multiprocessing.get_context(_METHOD), _start)
 
 
 def run(pool, function, tasks, ahead, weigh=None, most=0):

@@ -233,6 +233,11 @@ def _tasks(job, source, is_wanted):
         yield source.name, error
 
 
+def prepare():
+    """Begins to start the worker processes of a later `run`."""
+    workers.prepare(__name__)
+
+
 def run(job, sources, count=None, is_wanted=None):
     """Parses photos in worker processes.
 
