@@ -11,7 +11,7 @@ from keras_bisenet.utils.errors import ExportError
 # Measured, see docs/EXPORT.md: bytes that Python with TensorFlow, PyTorch and LiteRT holds, behind their first run; how
 # often the float32 weights are in memory while TFLiteConverter runs, and while the networks are compared.
 _LIBRARIES = 535 << 20
-_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 27, 13
+_COPIES_TO_CONVERT, _COPIES_TO_COMPARE = 26, 13
 # Bytes of the libraries' files that are mapped beside that: 200 MB more or fewer, as the system has cached them.
 _LIBRARY_FILES = 635 << 20
 _FLOAT32, _FLOAT64 = 4, 8

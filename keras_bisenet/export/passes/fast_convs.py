@@ -10,11 +10,11 @@ from keras import ops
 from keras_bisenet.export.passes.layers import FixedConv2D
 from keras_bisenet.export.passes.rewriting import Graph, Node
 
-# Largest stride of the feature maps whose convolutions are rewritten. Kernels get larger: those at stride 32 would add
-# 10 MB to 58 for a few hundredths of the time. `make passes` times other choices.
-STRIDE = 16
-# Winograd's way is taken from so many channels on, in and out: with fewer, moving pixels costs what it saves.
-WINOGRAD_CHANNELS = 64
+# Largest stride of the feature maps whose convolutions are rewritten: with fewer pixels a rewritten convolution saves
+# little, and its kernels are larger all the same. `make passes` times other strides.
+SPLIT_STRIDE, WINOGRAD_STRIDE = 8, 8
+# Winograd's way is taken from so many channels on, in and out: with fewer, moving pixels costs more than it saves.
+WINOGRAD_CHANNELS = 256
 
 
 def split_upsampled_conv(graph: Graph, node: Node) -> keras.KerasTensor | None:
@@ -26,7 +26,7 @@ def split_upsampled_conv(graph: Graph, node: Node) -> keras.KerasTensor | None:
         return None
     x, large = resize.inputs[0], node.inputs[0]
     doubled = tuple(large.shape[1:3]) == tuple(2 * side for side in x.shape[1:3])
-    if not doubled or not _is_large(graph, large):
+    if not doubled or not _has_stride(graph, large, SPLIT_STRIDE):
         return None
     return graph.call(node.operation.like(cls=UpsampledConv2D), x)
 
@@ -37,14 +37,14 @@ def winograd(graph: Graph, node: Node) -> keras.KerasTensor | None:
         return _take_relu(graph, node, WinogradConv2D)
     x = node.inputs[0]
     wide = min(x.shape[3], node.operation.kernel.shape[3]) >= WINOGRAD_CHANNELS
-    if x.shape[2] % 2 or not wide or not _is_large(graph, x):
+    if x.shape[2] % 2 or not wide or not _has_stride(graph, x, WINOGRAD_STRIDE):
         return None
     return graph.call(node.operation.like(cls=WinogradConv2D), *node.inputs)
 
 
-def _is_large(graph, tensor):
-    """Whether a feature map has at least the size that `STRIDE` leaves of the image."""
-    return all(side * STRIDE >= whole for side, whole in zip(tensor.shape[1:3], graph.image_size, strict=True))
+def _has_stride(graph, tensor, stride):
+    """Whether a feature map has at least the size that a stride leaves of the image."""
+    return all(side * stride >= whole for side, whole in zip(tensor.shape[1:3], graph.image_size, strict=True))
 
 
 def _is_plain_conv(node):
