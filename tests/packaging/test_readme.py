@@ -115,6 +115,7 @@ def filled(tmp_path, default_export):
         "build/run/best.keras": made / "bisenet.keras",
         "build/full/best.keras": made / "bisenet.keras",
         "build/fast/best.keras": made / "bisenet.keras",
+        "build/tiny/best.keras": made / "bisenet.keras",
         "build/face_parsing/bisenet.keras": made / "bisenet.keras",
         "build/face_parsing/face_parsing_float32.tflite": made / "face_parsing_float32.tflite",
         "build/face_parsing/face_parsing_int8.tflite": face_parser.BUNDLED,
