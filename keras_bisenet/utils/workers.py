@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -62,7 +63,9 @@ def run(pool, function, tasks, ahead, weigh=None, most=0):
                     break
                 weight = weigh(task) if weigh else 0
                 held += weight
-                waiting.append((pool.submit(function, task), weight))
+                # A pool whose threads and processes began by half can never be shut down.
+                with _interrupted_at_the_end():
+                    waiting.append((pool.submit(function, task), weight))
             if not waiting:
                 return
             future, weight = waiting.popleft()
@@ -70,6 +73,22 @@ def run(pool, function, tasks, ahead, weigh=None, most=0):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupted_at_the_end():
+    """Ctrl-C meanwhile raises `KeyboardInterrupt` at the end; only the main thread is ever interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: signals.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if signals:
+            signal.raise_signal(signals[0])
 
 
 def _start_forkserver():
