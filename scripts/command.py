@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 
 MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
 
@@ -57,6 +58,8 @@ def call(main, argv, arguments=None, interrupted="nothing was written"):
     logging.set_verbosity(logging.WARNING)
     # A name that is no text in the encoding of the terminal is shown with backslashes, as on stderr.
     sys.stdout.reconfigure(errors="backslashreplace")
+    # One line, without the place in the code.
+    warnings.showwarning = lambda message, *_: print(f"warning: {one_line(message)}", file=sys.stderr)
     import weight_port
     from keras_bisenet.utils.errors import UserError
 

@@ -22,6 +22,7 @@ import command
 from absl import flags
 
 from keras_bisenet.inference import detection
+from keras_bisenet.tflite import accelerators
 
 # How many failures, numbers of faces and photos without one are printed; all failures are in failures.txt.
 SHOWN = 20
@@ -40,6 +41,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer("workers", None, "Number of worker processes. Default: one per core.", lower_bound=1)
 flags.DEFINE_bool("isolated", False, "Run a stranger's .tflite in processes of its own: a photo that crashes it fails.")
+flags.DEFINE_enum(
+    "accelerator",
+    "cpu",
+    accelerators.ACCELERATORS,
+    "What runs a .tflite; without it, and where it is wrong, the CPU does.",
+)
 flags.DEFINE_enum("engine", "local", ["local", "ray"], "Worker processes of this machine, or a Ray cluster.")
 
 
@@ -68,8 +75,9 @@ def run(options, names):
     output_dir = pathlib.Path(options.output_dir)
     sources = inputs.find(names, output_dir)
     # A model that cannot be opened is told before any worker starts.
-    with FaceParser(options.model, num_threads=1, isolated=options.isolated) as parser:
-        image_size = parser.image_size
+    with FaceParser(options.model, num_threads=1, isolated=options.isolated, accelerator=options.accelerator) as parser:
+        image_size, ops = parser.image_size, parser.ops
+    accelerator = next((name for name in ops if name != "cpu"), "cpu")
     of_faces = options.detect, options.min_face, options.min_confidence
     job = parse_folder.Job(
         output_dir,
@@ -79,6 +87,7 @@ def run(options, names):
         options.smooth,
         image_size,
         isolated=options.isolated,
+        accelerator=accelerator,
     )
     with job.claim():
         parsing = resume.Run(job, sources)
@@ -96,6 +105,9 @@ def run(options, names):
     if options.detect:
         faces = {command.one_line(name): count for name, count in parsing.faces.items()}
         print(*results.count_faces(faces, SHOWN), sep="\n")
+    if accelerator != "cpu":
+        model = command.one_line(options.model)
+        print(f"the {accelerator.upper()} runs {ops[accelerator]} of the {sum(ops.values())} ops of {model}")
     where = command.one_line(options.output_dir)
     lines, failed = parsing.told()
     print("\n".join(lines) + f"; everything is in {where}")

@@ -233,3 +233,30 @@ def test_webgpu_leaves_an_op_to_the_cpu(tmp_path):
     assert sum(ops.values()) == count(path)
     assert same > 0.99
     check_line(messages[0], [path, f"GPU runs {ops['gpu']}", f"other {ops['cpu']}"])
+
+
+def parse_faces(path, output_dir, *flags, **environment):
+    """parse_faces.py on the bundled portrait, and the labels that it writes."""
+    command = [sys.executable, "scripts/parse_faces.py", images.BUNDLED, "--model", path, "--output_dir", output_dir]
+    environment = os.environ | environment
+    process = subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return process, images.read(output_dir / "labels" / f"{images.BUNDLED.name}.png")[..., 0]
+
+
+def test_a_script_without_the_accelerator(path, tmp_path):
+    process, labels = parse_faces(path, tmp_path, "--accelerator", "npu", "--workers", "1")
+    assert process.returncode == 0
+    (warning,) = [line for line in process.stderr.splitlines() if line.startswith("warning: ")]
+    check_line(warning, [path, "NPU", "CPU"])
+    assert "ops" not in process.stdout
+    np.testing.assert_array_equal(labels, FaceParser(path)(images.BUNDLED))
+
+
+@pytest.mark.slow
+@needs_swiftshader
+def test_a_script_with_webgpu(path, tmp_path):
+    process, labels = parse_faces(path, tmp_path, "--accelerator", "gpu", **{DRIVERS: str(SWIFTSHADER)})
+    assert process.returncode == 0
+    assert f"the GPU runs {count(path)} of the {count(path)} ops of {path}" in process.stdout
+    assert "warning" not in process.stderr
+    assert (labels == FaceParser(path)(images.BUNDLED)).mean() > 0.99

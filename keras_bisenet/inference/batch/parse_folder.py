@@ -43,6 +43,7 @@ class Job:
         num_threads: of each worker.
         isolated: whether each worker runs the model in a process of its own, see `FaceParser`; a photo that it crashes
             or hangs on fails, and the others go on.
+        accelerator: of each worker, see `FaceParser`.
     """
 
     output_dir: pathlib.Path
@@ -55,6 +56,7 @@ class Job:
     image_size: tuple[int, int] | None = None
     num_threads: int = 1
     isolated: bool = False
+    accelerator: str = "cpu"
 
     @property
     def needs_order(self):
@@ -144,6 +146,7 @@ class Worker:
             min_face=job.min_face,
             min_confidence=job.min_confidence,
             isolated=job.isolated,
+            accelerator=job.accelerator,
         )
         self._video, self._frames = None, video_parser.VideoParser(self._parser, job.detect, job.smooth)
         self._names = results.part_names(self._parser.class_names or [f"class {label}" for label in range(256)])
