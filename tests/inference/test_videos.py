@@ -3,6 +3,7 @@
 import fractions
 import sys
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -159,3 +160,25 @@ def test_frames_of_another_size_show_the_same(tmp_path, pictures, is_turned):
         assert frame.size == whole.size == whole.picture.shape[:2]
         difference = frame.picture.astype(float) - images.resize(whole.picture, (32, 48))
         assert np.abs(difference).mean() < 3
+
+
+# By the formulas of ITU-R BT.601: 1.164 (Y - 16), 1.596 (V - 128), 2.017 (U - 128) and so on.
+@pytest.mark.parametrize(
+    ("yuv", "rgb"),
+    [
+        ((126, 128, 128), (128.1, 128.1, 128.1)),
+        ((81, 90, 200), (190.6, 32.0, 0)),
+        ((150, 160, 100), (111.3, 166.3, 220.6)),
+    ],
+)
+def test_frames_of_another_size_have_the_colors_of_the_standard(tmp_path, yuv, rgb):
+    path = tmp_path / "clip.mkv"
+    planes = [np.full((rows, 80), value, np.uint8) for rows, value in zip((60, 15, 15), yuv, strict=True)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 60, 80, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.concatenate(planes), format="yuv420p")))
+        container.mux(stream.encode())
+    (frame,) = videos.read(path, size=(30, 40))
+    # Rounded down or up.
+    np.testing.assert_allclose(frame.picture, np.broadcast_to(rgb, frame.picture.shape), rtol=0, atol=1)
