@@ -77,6 +77,10 @@ def run(step, given, out):
     return script_runner.run(*command(step, given, out))
 
 
+def check_done(process):
+    assert process.returncode == 0, process.stderr
+
+
 # What the steps that take a moment leave behind when all goes well.
 WRITTEN = {
     "evaluate": {"evaluation.json", "evaluation.png"},
@@ -96,8 +100,7 @@ def test_a_read_only_folder(given, disk, step):
     assert content(out) == {"older": b"mine"}
     if step in WRITTEN:
         disk(1 << 20, "rw")
-        process = run(step, given, out)
-        assert process.returncode == 0, process.stderr
+        check_done(run(step, given, out))
         assert content(out).keys() == WRITTEN[step] | {"older"}
 
 
@@ -120,8 +123,7 @@ def test_a_full_disk_leaves_the_older_files(given, disk, step, kilobytes, older)
     assert content(out) == {older: b"of an earlier run"}
     if step in WRITTEN:
         disk(1 << 20)
-        process = run(step, given, out)
-        assert process.returncode == 0, process.stderr
+        check_done(run(step, given, out))
         after = content(out)
         assert after.keys() == WRITTEN[step]
         assert after[older] != b"of an earlier run"
@@ -138,8 +140,7 @@ def test_a_killed_export_leaves_the_older_files_and_the_next_finishes(given, tmp
         process.kill()
     (left,) = tmp_path.glob(".partial-*")
     assert {name: data for name, data in content(tmp_path).items() if left.name not in name} == older
-    process = run("export", given, tmp_path)
-    assert process.returncode == 0, process.stderr
+    check_done(run("export", given, tmp_path))
     assert names(tmp_path) == sorted([*older, "labels.json", "preview.png", "report.html"])
     assert b"of an earlier run" not in content(tmp_path).values()
 

@@ -155,20 +155,6 @@ def test_an_entry_that_is_there_twice_is_refused(tmp_path):
     refuse_pth(path, "archive/data.pkl more than once")
 
 
-def test_no_entry_is_written_to_the_disk(tmp_path):
-    folder = tmp_path / "in" / "ner"
-    folder.mkdir(parents=True)
-    path = pth(folder, {"a": torch.ones(1)})
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("c/../../outside", b"x")
-    assert weight_port.load(path)["a"] == 1
-    with zipfile.ZipFile(path, "a") as archive:
-        for name in ("../outside", f"{tmp_path}/outside"):
-            archive.writestr(name, b"x")
-    refuse_pth(path, DAMAGED)
-    assert [*content(tmp_path)] == ["in/ner/c.pth"]
-
-
 def doubled_tuples(count):
     """Each holds the one before twice: as a key of a dictionary Python would count 2**count parts."""
     steps = (b"q" + bytes([step]) + b"h" + bytes([step]) + b"\x86" for step in range(count))
@@ -403,15 +389,19 @@ def test_a_keras_entry_that_is_there_twice(tmp_path, name):
     refuse_keras(path, f"{name} 2 times")
 
 
-def test_no_keras_entry_is_written_to_the_disk(tmp_path):
+def test_no_entry_is_written_to_the_disk(tmp_path):
     folder = tmp_path / "in" / "ner"
     folder.mkdir(parents=True)
-    path = keras_file(folder)
+    path = pth(folder, {"a": torch.ones(1)})
     with zipfile.ZipFile(path, "a") as archive:
-        for name in ("assets/../../outside", "../outside", f"{tmp_path}/outside"):
-            archive.writestr(name, b"x")
-    refuse_keras(path)
-    assert [*content(tmp_path)] == ["in/ner/m.keras"]
+        archive.writestr("c/../../outside", b"x")
+    assert weight_port.load(path)["a"] == 1
+    for path, check in ((path, lambda path: refuse_pth(path, DAMAGED)), (keras_file(folder), refuse_keras)):
+        with zipfile.ZipFile(path, "a") as archive:
+            for name in ("assets/../../outside", "../outside", f"{tmp_path}/outside"):
+                archive.writestr(name, b"x")
+        check(path)
+    assert content(tmp_path).keys() == {"in/ner/c.pth", "in/ner/m.keras"}
 
 
 LINK, ELSEWHERE, STRANGE = "a link to elsewhere", "values from another file", "compressed or strange arrays"
