@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import hashlib
 import os
 import pathlib
 import signal
@@ -84,21 +83,6 @@ def test_32_threads_at_once(model, photos, shared):
             for at, (labels, probabilities) in enumerate(results, number):
                 np.testing.assert_array_equal(labels, expected[at % 32][0])
                 np.testing.assert_array_equal(probabilities, expected[at % 32][1])
-
-
-def test_8_processes_read_one_file(model):
-    code = """
-import hashlib, sys
-from keras_bisenet import FaceParser
-from keras_bisenet.utils import images
-photo = images.read(images.BUNDLED)
-parser = FaceParser(sys.argv[1])
-print(*{hashlib.sha256(parser(photo).tobytes()).hexdigest() for _ in range(20)})
-"""
-    started = [subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE) for _ in range(8)]
-    said = [process.communicate()[0].decode().strip() for process in started]
-    labels = FaceParser(model)(images.read(images.BUNDLED))
-    assert said == [hashlib.sha256(labels.tobytes()).hexdigest()] * 8
 
 
 # One folder of an export.
