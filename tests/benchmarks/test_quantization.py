@@ -54,10 +54,6 @@ def pair(calibrated):
     return tuple(found)
 
 
-def graph_of(pair):
-    return rewriting.read(pair[1])[1]
-
-
 def logits(model, photos):
     """`[pixels, classes]`, each class without its mean: what remains comes from the photos."""
     copy, graph = rewriting.read(model)
@@ -138,7 +134,7 @@ def test_everything_in_float_is_float32(pair, photos):
 
 
 def test_every_int8_result_is_of_one_part(pair):
-    graph = graph_of(pair)
+    _, graph = rewriting.read(pair[1])
     parts = choices.parts(graph)
     assert tuple(parts) == PARTS
     names = [*integer_convs(pair[0]), *(name.removesuffix("_rounded") for name in roundings(pair[0]))]
@@ -153,7 +149,7 @@ def test_every_int8_result_is_of_one_part(pair):
 
 @pytest.mark.parametrize("part", [*PARTS[:2], PARTS[3], *PARTS[9:11], *PARTS[-2:]])
 def test_a_part_is_in_int8_or_in_float(pair, part):
-    within = choices.parts(graph_of(pair))[part]
+    within = choices.parts(rewriting.read(pair[1])[1])[part]
     only, all_but = (made(part).revise(*pair) for made in (choices.only, choices.all_but))
     assert integer_convs(only) == integer_convs(pair[0]) & within
     assert integer_convs(all_but) == integer_convs(pair[0]) - within

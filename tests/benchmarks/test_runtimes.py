@@ -35,23 +35,14 @@ MEAN, STD = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
 
 
 @pytest.fixture(scope="module")
-def photo():
-    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
 def state():
     return random_state(width=0.5)
 
 
 @pytest.fixture(scope="module")
-def model(state):
-    return networks.in_keras(state, weight_port.recognize(state))
-
-
-@pytest.fixture(scope="module")
-def inputs(state, photo):
+def inputs(state):
     """Two photos, the second the first upside down, with the labels of PyTorch; they are calibrated on as well."""
+    photo = np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
     photos = np.stack([photo, photo[::-1]])
     normalized = ((photos / 255 - MEAN) / STD).astype(np.float32)
     logits, _, _ = Reference(state, weight_port.recognize(state))(normalized)
@@ -93,7 +84,7 @@ def entry(name, milliseconds, precision="float32", same=0.998, conversion=9.0, *
 # In each group the second is the easier one to beat.
 PEERS = [
     *(entry("litert_torch_nhwc", 100.0, conversion=10.0), entry("litert_torch_nchw", 110.0, conversion=60.0)),
-    *(entry("some_int8", 30.0, "int8"), entry("other_int8", 33.0, "int8", same=0.996)),
+    *(entry("some_int8", 30.0, "int8"), entry("other_int8", 40.0, "int8", same=0.996)),
 ]
 AT_THE_LIMIT = [entry("ours", 93.0), entry("ours_dynamic", 45.0, "dynamic"), entry("ours_int8", 30.0, "int8")]
 BEYOND_IT = [
@@ -144,7 +135,8 @@ def agreements(run, inputs):
     return min(worker.agreement(run, photo, labels) for photo, labels in pairs)
 
 
-def test_ours_is_compared_and_timed_in_child_processes(model, inputs, tmp_path):
+def test_ours_is_compared_and_timed_in_child_processes(state, inputs, tmp_path):
+    model = networks.in_keras(state, weight_port.recognize(state))
     (tmp_path / "ours.tflite").write_bytes(convert.to_tflite(model, SIZE))
     run = runners.litert_labels(str(tmp_path / "ours.tflite"), 2, inputs)
     assert agreements(run, inputs) > 0.999
@@ -205,8 +197,8 @@ def test_pytorch_runs_the_checkpoint_in_both_layouts(state, inputs, tmp_path, la
 
 
 @pytest.mark.parametrize(("layout", "order"), [("nhwc", (0, 1, 2)), ("nchw", (2, 0, 1))])
-def test_numpy_processing(inputs, photo, layout, order):
-    processing = NumpyProcessing(inputs, layout)
+def test_numpy_processing(inputs, layout, order):
+    processing, photo = NumpyProcessing(inputs, layout), inputs.photos[0]
     expected = ((photo / 255 - MEAN) / STD).transpose(order)[np.newaxis]
     np.testing.assert_allclose(processing.image(photo), expected, atol=1e-6)
     assert processing.image(photo).dtype == np.float32
@@ -219,9 +211,9 @@ def test_numpy_processing(inputs, photo, layout, order):
 
 
 @pytest.mark.parametrize("labels", [np.zeros((96, 64), np.uint8), np.zeros((64, 96), np.float32)])
-def test_what_is_no_label_map_is_refused(photo, labels):
+def test_what_is_no_label_map_is_refused(labels):
     with pytest.raises(ValueError, match=r"expected whole numbers \(64, 96\), found"):
-        worker.agreement(lambda _photo: labels, photo, np.zeros(SIZE, np.int16))
+        worker.agreement(lambda _photo: labels, None, np.zeros(SIZE, np.int16))
 
 
 # Photos, environments and the order of events.
