@@ -46,12 +46,12 @@ DTYPES = {
 }
 
 
-# A layer by which the width is recognized -> its channels at width 1.
+# A kernel by which the width is recognized -> its channels at width 1.
 STAGES = {
-    "backbone_conv1": 64,
-    "backbone_layer2_0_conv1": 128,
-    "backbone_layer3_0_conv1": 256,
-    "backbone_layer4_0_conv1": 512,
+    "backbone_conv1/kernel": 64,
+    "backbone_layer2_0_conv1/kernel": 128,
+    "backbone_layer3_0_conv1/kernel": 256,
+    "backbone_layer4_0_conv1/kernel": 512,
 }
 
 
@@ -69,9 +69,8 @@ def any_widths(random, backbone, layout, num_classes, width):
     for path in key_map(shapes(backbone), layout):
         outputs, inputs = random.integers(1, 9, 2).tolist()
         # By the stages' channels and its main head a network is recognized.
-        for beginning, count in STAGES.items():
-            if path == f"{beginning}/kernel":
-                outputs = channels(count, width)
+        if path in STAGES:
+            outputs = channels(STAGES[path], width)
         found[path] = (outputs, inputs, *shapes(backbone)[path][:2]) if path.endswith("/kernel") else (outputs,)
     return found | {"conv_out_logits/kernel": (num_classes, channels(256, width), 1, 1)}
 

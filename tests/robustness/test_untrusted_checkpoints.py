@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 
 import h5py
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +26,7 @@ from support.refusals import refused
 import weight_port
 from keras_bisenet import load_model
 from keras_bisenet.utils.errors import ModelError
-from weight_port import CheckpointError
+from weight_port import CheckpointError, layouts
 from weight_port.errors import OnnxError
 from weight_port.reference import onnx_file
 
@@ -211,8 +212,6 @@ def test_a_legacy_storage_that_claims_a_terabyte(tmp_path):
 
 @pytest.mark.parametrize("shape", [(10**6, 0, 1, 1), (3, 1, 1, 1), (0, 256, 1, 1), (7,), ()], ids=str)
 def test_a_head_that_asks_for_a_network_of_any_size(shape):
-    from weight_port import layouts
-
     state = {f"{module}.weight": np.zeros(1) for module in layouts.ZLLRUNNING.modules.values()}
     state["conv_out.conv_out.weight"] = np.zeros(shape)
     with refused(CheckpointError, "conv_out.conv_out.weight", shape):
@@ -233,28 +232,21 @@ def claimed(shape, end):
     return {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
 
 
+MANY = {f"tensor{number}": claimed([0], 0) for number in range(20_000)}
+
+
 @pytest.mark.parametrize(
     ("header", "data", "length", "found"),
     [
         ({}, b"", 10**12, f"{DAMAGED} (its header claims 1000000000000 bytes, of 10"),
         ({}, b"", 2**64 - 1, f"{DAMAGED} (its header claims 18446744073709551615 bytes, of 10"),
         ({}, b"", 1000, f"{DAMAGED} (its header claims 1000 bytes, of 10"),
-        (
-            {f"tensor{number}": claimed([0], 0) for number in range(20_000)},
-            b"",
-            None,
-            f"{DAMAGED} (its header claims 1",
-        ),
+        (MANY, b"", None, f"{DAMAGED} (its header claims 1"),
         ({"a": claimed([1000], 4000), "b": claimed([1000], 4000)}, bytes(4000), None, DAMAGED),
         ({"name": claimed([10**6, 10**6], 4 * 10**12)}, b"", None, DAMAGED),
         ({"name": claimed([2**62, 4], 4)}, b"0000", None, DAMAGED),
         ({"name": claimed([1] * 65, 4)}, b"0000", None, "name has the shape [1, 1, 1"),
-        (
-            {"name": claimed([2**63, 0], 0)},
-            b"",
-            None,
-            "name has the shape [9223372036854775808, 0], which NumPy cannot",
-        ),
+        ({"name": claimed([2**63, 0], 0)}, b"", None, "name has the shape [9223372036854775808, 0]"),
     ],
     ids=["long", "longest", "cut", "many", "shared", "terabytes", "overflow", "axes", "side"],
 )
@@ -301,8 +293,6 @@ def refuse_keras(path, *names):
 
 
 def test_a_lambda_is_not_run(tmp_path):
-    import keras
-
     marker = tmp_path / "executed"
     layer = keras.layers.Lambda(eval(f"lambda x: (__import__('pathlib').Path({str(marker)!r}).touch(), x)[1]"))
     model = keras.Sequential([keras.Input((1,)), layer])
@@ -492,13 +482,17 @@ def test_weights_outside_of_the_folder_are_not_opened(tmp_path, kind, inside):
 
 
 @pytest.mark.parametrize(
-    "notes", [{"offset": "-1"}, {"length": "x"}, {"offset": "9" * 5000}, {"length": "1e3"}, {"length": str(10**12)}]
+    "notes", [{"offset": "-1"}, {"length": "x"}, {"offset": "9" * 5000}, {"length": "1e3"}], ids=str
 )
-def test_external_weights_of_no_size(tmp_path, notes):
+def test_external_weights_of_no_number(tmp_path, notes):
     (tmp_path / "weights").write_bytes(bytes(24))
-    path = onnx_model(tmp_path, external(location="weights", **notes))
-    claims_a_terabyte = notes.get("length") == str(10**12)
-    refuse_onnx(path, *([tmp_path / "weights", "24 bytes", 10**12] if claims_a_terabyte else [DAMAGED]))
+    refuse_onnx(onnx_model(tmp_path, external(location="weights", **notes)), DAMAGED)
+
+
+def test_external_weights_that_claim_a_terabyte(tmp_path):
+    (tmp_path / "weights").write_bytes(bytes(24))
+    path = onnx_model(tmp_path, external(location="weights", length=str(10**12)))
+    refuse_onnx(path, tmp_path / "weights", "24 bytes", 10**12)
 
 
 def many_nodes(path, count=3_000_000):

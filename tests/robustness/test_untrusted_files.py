@@ -14,6 +14,7 @@ import types
 import zipfile
 import zlib
 
+import flatbuffers
 import keras
 import numpy as np
 import pytest
@@ -276,20 +277,21 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
     return said, float(megabytes)
 
 
-def test_the_photo_of_a_model_is_bounded(tmp_path, content):
-    def widen(file):
-        for name in ("image", "image_float32"):
-            file.tensors[name].shape = np.array([1, 9000, 32, 3], np.int32)
+def reshape(file, *sides):
+    for name in ("image", "image_float32"):
+        file.tensors[name].shape = np.array(sides, np.int32)
 
-    refuse(tmp_path / "a.tflite", changed(content, widen), "9000x32", 8192)
+
+def test_the_photo_of_a_model_is_bounded(tmp_path, content):
+    high = changed(content, lambda file: reshape(file, 1, 9000, 32, 3))
+    refuse(tmp_path / "a.tflite", high, "9000x32", 8192)
 
 
 def test_names_in_a_model_cannot_write_lines_of_their_own(tmp_path, content):
     def rename(file):
         (entry,) = file.model.signatureDefs[0].inputs
         entry.name = file.tensors["image"].name = "a\nerror: \x1b[31m"
-        for name in ("image", "image_float32"):
-            file.tensors[name].shape = np.array([1, 32, 96], np.int32)
+        reshape(file, 1, 32, 96)
 
     refuse(tmp_path / "a.tflite", changed(content, rename), r"'a\nerror: \x1b[31m' uint8 [1, 32, 96]")
 
@@ -339,8 +341,6 @@ def test_an_archive_of_many_files_is_not_listed(content):
 
 def test_metadata_that_points_at_itself_is_not_unpacked_for_ever():
     """A thousand graphs with a thousand tensors with a thousand names, all of them the same."""
-    import flatbuffers
-
     builder = flatbuffers.Builder()
 
     def vector(place):
