@@ -19,8 +19,6 @@ pytestmark = pytest.mark.slow
 
 # Height and width differ.
 SIZE = (64, 96)
-CLASSES = 7
-WIDTHS = (8, 16, 32, 64, 16, 32, 8, 32)
 NAMES = [choice.name for choice in choices.choices()]
 PARTS = (
     "first convolution and pooling",
@@ -35,7 +33,7 @@ PARTS = (
 @pytest.fixture(scope="module")
 def model():
     """A network with an eighth of the channels, so that files are made in moments; weights and statistics random."""
-    return narrow(WIDTHS, CLASSES)
+    return narrow((8, 16, 32, 64, 16, 32, 8, 32), 7)
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +54,13 @@ def pair(calibrated):
     return tuple(found)
 
 
-def graph_of(pair):
-    return rewriting.read(pair[1])[1]
-
-
-def choice(beginning):
-    (found,) = (choice for choice in choices.choices() if choice.name.startswith(beginning))
-    return found
-
-
-def outputs(model, kind, images):
-    """What the one operation of a kind reads, and what it returns."""
-    copy, graph = rewriting.read(model)
-    (node,) = (node for node in graph.nodes if node.kind == kind)
-    network = keras.Model(copy.input, [*node.inputs, node.output])
-    results = [network(image[np.newaxis], training=False) for image in images]
-    return [np.concatenate(values) for values in zip(*results, strict=True)]
-
-
 def logits(model, photos):
     """`[pixels, classes]`, each class without its mean: what remains comes from the photos."""
-    (scores, _) = outputs(model, "ArgMax", photos)
-    pixels = scores.reshape(-1, CLASSES)
+    copy, graph = rewriting.read(model)
+    (labels,) = (node for node in graph.nodes if node.kind == "ArgMax")
+    network = keras.Model(copy.input, labels.inputs)
+    scores = np.concatenate([network(photo[np.newaxis], training=False)[0] for photo in photos])
+    pixels = scores.reshape(-1, scores.shape[-1])
     return pixels - pixels.mean(0, np.float64)
 
 
@@ -110,7 +93,8 @@ def test_as_it_is_is_what_the_export_makes(model, calibrated, photos):
 @pytest.mark.parametrize("name", [name for name in NAMES if not re.match(r"ranges: 0\.|equalization: power 0", name)])
 def test_a_choice_is_another_file_of_the_same_network(calibrated, pair, photos, name):
     as_it_is, exact = (logits(model, photos) for model in pair)
-    results = logits(calibrated.quantized(choice(name)), photos)
+    (choice,) = (choice for choice in choices.choices() if choice.name == name)
+    results = logits(calibrated.quantized(choice), photos)
     assert (results != as_it_is).any()
     assert np.corrcoef(results.ravel(), exact.ravel())[0, 1] > 0.98
 
@@ -150,7 +134,7 @@ def test_everything_in_float_is_float32(pair, photos):
 
 
 def test_every_int8_result_is_of_one_part(pair):
-    graph = graph_of(pair)
+    _, graph = rewriting.read(pair[1])
     parts = choices.parts(graph)
     assert tuple(parts) == PARTS
     names = [*integer_convs(pair[0]), *(name.removesuffix("_rounded") for name in roundings(pair[0]))]
@@ -165,7 +149,7 @@ def test_every_int8_result_is_of_one_part(pair):
 
 @pytest.mark.parametrize("part", [*PARTS[:2], PARTS[3], *PARTS[9:11], *PARTS[-2:]])
 def test_a_part_is_in_int8_or_in_float(pair, part):
-    within = choices.parts(graph_of(pair))[part]
+    within = choices.parts(rewriting.read(pair[1])[1])[part]
     only, all_but = (made(part).revise(*pair) for made in (choices.only, choices.all_but))
     assert integer_convs(only) == integer_convs(pair[0]) & within
     assert integer_convs(all_but) == integer_convs(pair[0]) - within
@@ -184,15 +168,11 @@ def test_a_part_is_in_int8_or_in_float(pair, part):
 # Arithmetic.
 
 
-def test_agreement_by_hand():
+def test_agreement_and_change_by_hand():
     expected = np.zeros((2, 2, 5), np.uint8)
     labels = expected.copy()
     labels[0, 0, :3] = 1
     np.testing.assert_allclose(comparison.agreement(labels, expected), [0.7, 1.0])
-
-
-def test_change_by_hand():
-    found = comparison.change(np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.8, 0.6]))
-    assert found["mean"] == pytest.approx(0.2 / 3)
     # The differences 0.1, 0, 0.1 have the standard deviation 0.1 / sqrt(3).
-    assert found["error"] == pytest.approx(0.1 / 3)
+    found = comparison.change(np.array([0.9, 0.8, 0.7]), np.array([0.8, 0.8, 0.6]))
+    assert found == pytest.approx({"mean": 0.2 / 3, "error": 0.1 / 3})

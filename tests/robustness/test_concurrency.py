@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import hashlib
 import os
 import pathlib
 import signal
@@ -56,63 +55,34 @@ def photos():
     return [np.roll(photo, 5 * number, axis=1)[: 160 - 3 * number, : 90 + 2 * number] for number in range(32)]
 
 
-def test_32_threads_may_share_one_parser(model, photos):
-    """They get what one thread gets alone, to the bit, and while the parser is made by whoever comes first."""
+@pytest.mark.parametrize("shared", [True, False], ids=["one parser", "a parser each"])
+def test_32_threads_at_once(model, photos, shared):
+    """They get what one thread gets alone, to the bit, and while a shared parser is made by whoever comes first."""
     alone = FaceParser(model, num_threads=1)
     expected = [(alone(photo), alone.probabilities(photo)) for photo in photos]
     assert len({labels.tobytes() for labels, _ in expected}) == 32
-
-    lock = threading.Lock()
+    lock, barrier = threading.Lock(), threading.Barrier(32)
 
     @functools.cache
-    def made():
-        return FaceParser(model, num_threads=2)
+    def made(_owner):
+        return FaceParser(model, num_threads=2 if shared else 1)
 
-    def shared():
+    def parser(number):
+        if not shared:
+            return made(number)
         with lock:
-            return made()
-
-    barrier = threading.Barrier(32)
+            return made(None)
 
     def work(number):
         barrier.wait()
-        return [
-            (shared()(photos[at % 32]), shared().probabilities(photos[at % 32])) for at in range(number, number + 4)
-        ]
+        each = [photos[at % 32] for at in range(number, number + 4)]
+        return [(parser(number)(photo), parser(number).probabilities(photo)) for photo in each]
 
     with concurrent.futures.ThreadPoolExecutor(32) as threads:
         for number, results in enumerate(threads.map(work, range(32))):
             for at, (labels, probabilities) in enumerate(results, number):
                 np.testing.assert_array_equal(labels, expected[at % 32][0])
                 np.testing.assert_array_equal(probabilities, expected[at % 32][1])
-
-
-def test_32_threads_with_a_parser_each(model, photos):
-    expected = [FaceParser(model, num_threads=1)(photo) for photo in photos]
-    barrier = threading.Barrier(32)
-
-    def work(number):
-        barrier.wait()
-        return FaceParser(model, num_threads=1)(photos[number])
-
-    with concurrent.futures.ThreadPoolExecutor(32) as threads:
-        for labels, other in zip(threads.map(work, range(32)), expected, strict=True):
-            np.testing.assert_array_equal(labels, other)
-
-
-def test_8_processes_read_one_file(model):
-    code = """
-import hashlib, sys
-from keras_bisenet import FaceParser
-from keras_bisenet.utils import images
-photo = images.read(images.BUNDLED)
-parser = FaceParser(sys.argv[1])
-print(*{hashlib.sha256(parser(photo).tobytes()).hexdigest() for _ in range(20)})
-"""
-    started = [subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE) for _ in range(8)]
-    said = [process.communicate()[0].decode().strip() for process in started]
-    labels = FaceParser(model)(images.read(images.BUNDLED))
-    assert said == [hashlib.sha256(labels.tobytes()).hexdigest()] * 8
 
 
 # One folder of an export.

@@ -25,40 +25,23 @@ from keras_bisenet.utils import images, locks
 pytestmark = pytest.mark.slow
 
 CHOOSE, AGAIN, GO_ON = "choose another folder", "run it again to resume", "the run resumes from its last checkpoint"
-EXPORT = ("port_and_export.py", "--output_dir", "{out}", "--image_size", "64")
+TINY_RUN = "--set=num_classes=3 --set=crop_size=32 --set=batch_size=1 --set=steps=1"
 # Step -> its command and what it advises. {given} is the folder of what it reads.
 STEPS = {
-    "export": ((*EXPORT, "--precisions", "float32"), CHOOSE),
-    "saved_model": ((*EXPORT, "--target", "saved_model"), CHOOSE),
-    "export_pytorch": (("export_pytorch.py", "--model", "{given}/net.keras", "--output", "{out}/net.pth"), CHOOSE),
-    "evaluate": (
-        ("evaluate.py", "--data_dir", "{given}/data", "--model", "{given}/net.tflite", "--output_dir", "{out}"),
-        CHOOSE,
-    ),
+    "export": ("port_and_export.py --output_dir {out} --image_size 64 --precisions float32", CHOOSE),
+    "saved_model": ("port_and_export.py --output_dir {out} --image_size 64 --target saved_model", CHOOSE),
+    "export_pytorch": ("export_pytorch.py --model {given}/net.keras --output {out}/net.pth", CHOOSE),
+    "evaluate": ("evaluate.py --data_dir {given}/data --model {given}/net.tflite --output_dir {out}", CHOOSE),
     "makeup": (
-        (
-            "makeup.py",
-            *("--image", "{given}/photo.png", "--labels", "{given}/labels.png"),
-            *("--hair", "red", "--output", "{out}/look.png"),
-        ),
+        "makeup.py --image {given}/photo.png --labels {given}/labels.png --hair red --output {out}/look.png",
         CHOOSE,
     ),
     "prepare_celebamask": (
-        (
-            "prepare_celebamask.py",
-            *("--source", "{given}/download", "--output_dir", "{out}", "--size", "32"),
-            *("--val_count", "1", "--test_count", "0", "--workers", "1"),
-        ),
+        "prepare_celebamask.py --source {given}/download --output_dir {out} --size 32 --val_count 1 --test_count 0 "
+        "--workers 1",
         AGAIN,
     ),
-    "train": (
-        (
-            "train.py",
-            *("--data_dir", "{given}/data", "--workdir", "{out}"),
-            *("--set=num_classes=3", "--set=crop_size=32", "--set=batch_size=1", "--set=steps=1"),
-        ),
-        GO_ON,
-    ),
+    "train": (f"train.py --data_dir {{given}}/data --workdir {{out}} {TINY_RUN}", GO_ON),
 }
 
 
@@ -85,9 +68,17 @@ def given(tmp_path_factory):
     return folder
 
 
+def command(step, given, out):
+    script, *arguments = STEPS[step][0].split()
+    return [ROOT / "scripts" / script, *(one.format(given=given, out=out) for one in arguments)]
+
+
 def run(step, given, out):
-    script, *arguments = STEPS[step][0]
-    return script_runner.run(ROOT / "scripts" / script, *(one.format(given=given, out=out) for one in arguments))
+    return script_runner.run(*command(step, given, out))
+
+
+def check_done(process):
+    assert process.returncode == 0, process.stderr
 
 
 # What the steps that take a moment leave behind when all goes well.
@@ -109,8 +100,7 @@ def test_a_read_only_folder(given, disk, step):
     assert content(out) == {"older": b"mine"}
     if step in WRITTEN:
         disk(1 << 20, "rw")
-        process = run(step, given, out)
-        assert process.returncode == 0, process.stderr
+        check_done(run(step, given, out))
         assert content(out).keys() == WRITTEN[step] | {"older"}
 
 
@@ -133,8 +123,7 @@ def test_a_full_disk_leaves_the_older_files(given, disk, step, kilobytes, older)
     assert content(out) == {older: b"of an earlier run"}
     if step in WRITTEN:
         disk(1 << 20)
-        process = run(step, given, out)
-        assert process.returncode == 0, process.stderr
+        check_done(run(step, given, out))
         after = content(out)
         assert after.keys() == WRITTEN[step]
         assert after[older] != b"of an earlier run"
@@ -145,15 +134,13 @@ def test_a_killed_export_leaves_the_older_files_and_the_next_finishes(given, tmp
     older = dict.fromkeys(("bisenet.keras", "report.json", "face_parsing_float32.tflite"), b"of an earlier run")
     for name, data in older.items():
         (tmp_path / name).write_bytes(data)
-    script, *arguments = (one.format(out=tmp_path) for one in STEPS["export"][0])
-    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    arguments = [sys.executable, *command("export", given, tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         wait_for(lambda: list(tmp_path.glob(".partial-*/*/face_parsing_float32.tflite")), process)
         process.kill()
     (left,) = tmp_path.glob(".partial-*")
     assert {name: data for name, data in content(tmp_path).items() if left.name not in name} == older
-    process = run("export", given, tmp_path)
-    assert process.returncode == 0, process.stderr
+    check_done(run("export", given, tmp_path))
     assert names(tmp_path) == sorted([*older, "labels.json", "preview.png", "report.html"])
     assert b"of an earlier run" not in content(tmp_path).values()
 

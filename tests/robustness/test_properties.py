@@ -1,6 +1,6 @@
 """What holds for any network, photo or label map, tried on many of each."""
 
-import itertools
+import types
 
 import ml_dtypes
 import numpy as np
@@ -11,8 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from scipy import ndimage
-from sklearn import metrics as sklearn
 from support.networks import Weight, narrow, shapes
 
 import weight_port
@@ -22,14 +20,12 @@ from keras_bisenet.data.augmentation import augment
 from keras_bisenet.export import convert
 from keras_bisenet.export.options import PRECISIONS
 from keras_bisenet.inference import soft_masks
-from keras_bisenet.inference.batch import results
 from keras_bisenet.inference.model_io import ModelIO
 from keras_bisenet.labels import IGNORE, LABELS, LEFT_RIGHT_PAIRS
 from keras_bisenet.models.architecture import channels
 from keras_bisenet.tflite.interpreter import TFLiteRunner
-from keras_bisenet.training import metrics, schedules
 from keras_bisenet.training.configs import Augmentation
-from keras_bisenet.utils import images, resizing
+from keras_bisenet.utils import images
 from weight_port.layouts import BISENET_LAYOUTS
 from weight_port.port import key_map
 
@@ -37,10 +33,6 @@ pytestmark = pytest.mark.slow
 
 seeds = st.integers(0, 2**32 - 1)
 backbones = st.sampled_from(["resnet18", "resnet34"])
-layouts = st.sampled_from(BISENET_LAYOUTS)
-# Each is the shortest of those that give its network.
-widths = st.sampled_from([0.12, 0.25, 0.5, 1.0])
-suffixes = st.sampled_from([".pth", ".safetensors"])
 
 
 # Porting.
@@ -54,12 +46,12 @@ DTYPES = {
 }
 
 
-# A layer by which the width is recognized -> its channels at width 1.
+# A kernel by which the width is recognized -> its channels at width 1.
 STAGES = {
-    "backbone_conv1": 64,
-    "backbone_layer2_0_conv1": 128,
-    "backbone_layer3_0_conv1": 256,
-    "backbone_layer4_0_conv1": 512,
+    "backbone_conv1/kernel": 64,
+    "backbone_layer2_0_conv1/kernel": 128,
+    "backbone_layer3_0_conv1/kernel": 256,
+    "backbone_layer4_0_conv1/kernel": 512,
 }
 
 
@@ -77,9 +69,8 @@ def any_widths(random, backbone, layout, num_classes, width):
     for path in key_map(shapes(backbone), layout):
         outputs, inputs = random.integers(1, 9, 2).tolist()
         # By the stages' channels and its main head a network is recognized.
-        for beginning, count in STAGES.items():
-            if path == f"{beginning}/kernel":
-                outputs = channels(count, width)
+        if path in STAGES:
+            outputs = channels(STAGES[path], width)
         found[path] = (outputs, inputs, *shapes(backbone)[path][:2]) if path.endswith("/kernel") else (outputs,)
     return found | {"conv_out_logits/kernel": (num_classes, channels(256, width), 1, 1)}
 
@@ -113,17 +104,18 @@ def write(path, state):
 @given(
     seeds,
     backbones,
-    layouts,
+    st.sampled_from(BISENET_LAYOUTS),
     st.integers(2, 255),
-    widths,
+    # Each is the shortest of those that give its network.
+    st.sampled_from([0.12, 0.25, 0.5, 1.0]),
     st.sampled_from(list(DTYPES)),
     st.sampled_from(["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]),
-    suffixes,
+    st.sampled_from([".pth", ".safetensors"]),
 )
-def test_port_and_reverse_give_back_any_checkpoint(
+def test_any_checkpoint_comes_back_from_keras_and_any_weights_from_a_checkpoint(
     tmp_path_factory, seed, backbone, layout, num_classes, width, dtype, prefix, suffix
 ):
-    """With all that its layout stores, and that no Keras weight holds."""
+    """The checkpoint with all that its layout stores and no Keras weight holds."""
     random = np.random.default_rng(seed)
     sizes = any_widths(random, backbone, layout, num_classes, width)
     keys = key_map(sizes, layout)
@@ -140,26 +132,13 @@ def test_port_and_reverse_give_back_any_checkpoint(
     loaded = weight_port.load(path)
     architecture = weight_port.recognize(loaded)
     assert architecture == weight_port.Architecture(layout, backbone, num_classes, width)
-    weights = weights_of(sizes, wide)
+    weights, again = weights_of(sizes, wide), weights_of(sizes, wide)
     unmapped = weight_port.apply(loaded, weights, architecture)
-    again = weight_port.reverse(weight_port.keras_weights(weights), layout, unmapped)
-    same_bits(again, expected | steps)
-
-
-@settings(max_examples=20)
-@given(seeds, backbones, layouts, st.integers(2, 255), widths, st.sampled_from(["float32", "float64"]), suffixes)
-def test_reverse_and_port_give_back_any_weights(
-    tmp_path_factory, seed, backbone, layout, num_classes, width, dtype, suffix
-):
-    random = np.random.default_rng(seed)
-    sizes = any_widths(random, backbone, layout, num_classes, width)
-    weights, again = weights_of(sizes, dtype), weights_of(sizes, dtype)
-    for weight in weights:
-        weight.assign(any_bits(random, weight.shape, dtype))
-    path = tmp_path_factory.mktemp("any") / f"any{suffix}"
+    same_bits(weight_port.reverse(weight_port.keras_weights(weights), layout, unmapped), expected | steps)
+    # Weights that no checkpoint came with.
     weight_port.save(path, weight_port.reverse(weight_port.keras_weights(weights), layout))
-    state = weight_port.load(path)
-    weight_port.apply(state, again, weight_port.recognize(state))
+    loaded = weight_port.load(path)
+    weight_port.apply(loaded, again, weight_port.recognize(loaded))
     same_bits(weight_port.keras_weights(again), weight_port.keras_weights(weights))
 
 
@@ -215,27 +194,10 @@ def test_a_quantized_input_is_off_by_half_a_step(seed, dtype, channels_first, sc
     step = (high - low) / 255
     limits = np.iinfo(dtype)
     zero_point = round(limits.min - low / step)
-    quantization = (step, zero_point)
-    model_io = ModelIO(
-        image_size=(5, 7),
-        shape=None,
-        dtype=dtype,
-        channels_first=channels_first,
-        scale=scale,
-        offset=offset,
-        quantization=quantization,
-        output="labels",
-        returns_labels=True,
-        channels_last=True,
-        aligned=False,
-        activation=None,
-        one_score=False,
-        num_classes=2,
-        classes=None,
-        scores=None,
-        scores_channels_last=True,
+    quantized = types.SimpleNamespace(
+        dtype=dtype, channels_first=channels_first, scale=scale, offset=offset, quantization=(step, zero_point)
     )
-    tensor = model_io.encode(image)
+    tensor = ModelIO.encode(quantized, image)
     assert (tensor.dtype, tensor.shape) == (dtype, (1, 3, 5, 7) if channels_first else (1, 5, 7, 3))
     values = (np.moveaxis(tensor[0], 0, -1) if channels_first else tensor[0]).astype(np.float64)
     # The zero point is rounded, so the last level may be half a step short.
@@ -274,16 +236,6 @@ def parser(tmp_path_factory):
     return FaceParser(path)
 
 
-def check_parsed(parser, picture, classes):
-    labels = parser(picture)
-    assert (labels.shape, labels.dtype) == (picture.size[::-1], np.uint8)
-    assert labels.max() < classes
-    probabilities = parser.probabilities(picture)
-    assert (probabilities.shape, probabilities.dtype) == ((*labels.shape, classes), np.float32)
-    assert probabilities.min() >= 0
-    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=0, atol=1e-5)
-
-
 @settings(max_examples=100)
 @given(pictures())
 @example(Image.new("L", (1, 1)))
@@ -292,45 +244,43 @@ def check_parsed(parser, picture, classes):
 @example(Image.new("I;16", (1, 2000)))
 @example(Image.new("CMYK", (2000, 1999)))
 def test_any_picture_is_parsed_at_its_size(parser, picture):
-    check_parsed(parser, picture, 5)
-
-
-@given(pictures())
-def test_the_mode_of_a_picture_is_no_matter(picture):
-    """A picture without transparent parts says what its RGB does."""
     photo = images.from_pillow(picture)
     assert (photo.shape, photo.dtype) == ((*picture.size[::-1], 3), np.uint8)
+    # What has no transparent parts is what its RGB is.
     if picture.mode in ("1", "L", "RGB", "CMYK", "YCbCr", "LAB", "HSV"):
         np.testing.assert_array_equal(photo, picture.convert("RGB"))
+    labels = parser(picture)
+    assert (labels.shape, labels.dtype) == (picture.size[::-1], np.uint8)
+    assert labels.max() < 5
+    probabilities = parser.probabilities(picture)
+    assert (probabilities.shape, probabilities.dtype) == ((*labels.shape, 5), np.float32)
+    assert probabilities.min() >= 0
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=0, atol=1e-5)
 
 
 # Label maps.
 
-maps = st.tuples(seeds, st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 5, 11, 18, 19, 20]))
-
-
-def photo_and_labels(seed, height, width, classes):
-    """Noise, and labels of which a tenth says nothing."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, classes, (height, width)).astype(np.uint8)
-    labels[random.random(labels.shape) < 0.1] = IGNORE
-    return random.integers(0, 256, (height, width, 3), np.uint8), labels
-
-
-def augmented(photo, labels, draw, size, augmentation, num_classes):
-    return [each.numpy() for each in augment(photo, labels, (0, draw), size, augmentation, of_count(num_classes))]
-
-
+lengths = st.integers(1, 40)
 spans = st.floats(0, 1)
 
 
 @settings(max_examples=30)
-@given(maps, st.integers(0, 99), st.integers(1, 60), st.integers(1, 60), spans, spans, st.floats(0, 180), st.booleans())
-def test_any_augmentation_keeps_to_the_labels(given_map, draw, height, width, reach, growth, rotation, flip):
-    photo, labels = photo_and_labels(*given_map)
-    classes = given_map[3]
+@given(
+    *(seeds, lengths, lengths, st.sampled_from([2, 5, 11, 18, 19, 20])),
+    *(st.integers(0, 99), st.integers(1, 60), st.integers(1, 60)),
+    *(spans, spans, st.floats(0, 180), st.booleans()),
+)
+def test_any_augmentation_keeps_to_the_labels(
+    seed, old_height, old_width, classes, draw, height, width, reach, growth, rotation, flip
+):
+    """Of noise, of whose labels a tenth says nothing."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, (old_height, old_width)).astype(np.uint8)
+    labels[random.random(labels.shape) < 0.1] = IGNORE
+    photo = random.integers(0, 256, (old_height, old_width, 3), np.uint8)
     augmentation = Augmentation((0.5 + growth, 0.5 + 2 * growth), rotation, flip, reach, reach, reach)
-    image, changed = augmented(photo, labels, draw, (height, width), augmentation, classes)
+    options = (0, draw), (height, width), augmentation, of_count(classes)
+    (image, changed), again = ([part.numpy() for part in augment(photo, labels, *options)] for _ in range(2))
     assert (image.shape, image.dtype) == ((height, width, 3), np.uint8)
     assert (changed.shape, changed.dtype) == ((height, width), np.uint8)
     allowed = {*np.unique(labels).tolist(), IGNORE}
@@ -338,82 +288,8 @@ def test_any_augmentation_keeps_to_the_labels(given_map, draw, height, width, re
         other = dict([*LEFT_RIGHT_PAIRS, *(pair[::-1] for pair in LEFT_RIGHT_PAIRS)])
         allowed |= {other.get(label, label) for label in allowed}
     assert set(np.unique(changed).tolist()) <= allowed
-    again = augmented(photo, labels, draw, (height, width), augmentation, classes)
     np.testing.assert_array_equal(image, again[0])
     np.testing.assert_array_equal(changed, again[1])
-
-
-@st.composite
-def truths_and_predictions(draw):
-    """(classes, truth, prediction): pixels without a truth, and classes that occur in one, in both or nowhere."""
-    classes = draw(st.integers(1, 8))
-    shape = draw(arrays.array_shapes(min_dims=2, max_dims=3, max_side=6))
-    seen = st.sampled_from(draw(st.lists(st.integers(0, classes - 1), min_size=1)))
-    truth = arrays.arrays(np.uint8, shape, elements=st.one_of(seen, st.just(IGNORE)))
-    prediction = arrays.arrays(np.uint8, shape, elements=st.integers(0, classes - 1))
-    return classes, draw(truth), draw(prediction)
-
-
-@pytest.mark.filterwarnings("ignore:A single label was found")
-@settings(max_examples=50)
-@given(truths_and_predictions())
-def test_scores_are_those_of_scikit_learn(case):
-    classes, truth, prediction = case
-    scores = metrics.Scores(metrics.confusion(truth, prediction, classes))
-    truth, prediction = truth[truth != IGNORE], prediction[truth != IGNORE]
-    if not truth.size:
-        assert not scores.matrix.any()
-        assert np.isnan([*scores.iou, scores.mean_iou, scores.mean_f1, scores.pixel_accuracy]).all()
-        return
-    matrix = sklearn.confusion_matrix(truth, prediction, labels=np.arange(classes))
-    np.testing.assert_array_equal(scores.matrix, matrix)
-    present = np.union1d(truth, prediction)
-    for figure, function in (
-        ("iou", sklearn.jaccard_score),
-        ("f1", sklearn.f1_score),
-        ("precision", sklearn.precision_score),
-        ("recall", sklearn.recall_score),
-    ):
-        expected = np.full(classes, np.nan)
-        expected[present] = function(truth, prediction, labels=present, average=None, zero_division=0)
-        np.testing.assert_allclose(getattr(scores, figure), expected, rtol=1e-12, err_msg=figure)
-    options = {"labels": present, "average": "macro"}
-    assert scores.mean_iou == pytest.approx(sklearn.jaccard_score(truth, prediction, **options), rel=1e-12)
-    assert scores.mean_f1 == pytest.approx(sklearn.f1_score(truth, prediction, **options), rel=1e-12)
-    assert scores.pixel_accuracy == pytest.approx(sklearn.accuracy_score(truth, prediction), rel=1e-12)
-    recall = sklearn.recall_score(truth, prediction, labels=np.unique(truth), average="macro")
-    assert scores.mean_accuracy == pytest.approx(recall, rel=1e-12)
-
-
-@given(maps)
-def test_parts_have_the_areas_and_boxes_of_scipy(given_map):
-    _, labels = photo_and_labels(*given_map)
-    names = [f"part {label}" for label in range(256)]
-    found = results.describe(labels, names)
-    assert (found["height"], found["width"]) == labels.shape
-    boxes = ndimage.find_objects(labels.astype(int) + 1)
-    expected = {
-        names[label]: ((labels == label).sum(), [columns.start, rows.start, columns.stop, rows.stop])
-        for label, (rows, columns) in ((label, box) for label, box in enumerate(boxes) if box)
-    }
-    assert {name: (part["pixels"], part["box"]) for name, part in found["parts"].items()} == expected
-
-
-# Resizing.
-
-lengths = st.integers(1, 40)
-
-
-@given(maps, lengths, lengths)
-def test_resized_scores_lie_between_the_old_ones(given_map, height, width):
-    scores = np.random.default_rng(given_map[0]).normal(size=given_map[1:]).astype(np.float32)
-    found = resizing.resize_scores(scores, (height, width))
-    assert (found.shape, found.dtype) == ((height, width, given_map[3]), np.float32)
-    assert (found >= scores.min((0, 1)) - 1e-5).all()
-    assert (found <= scores.max((0, 1)) + 1e-5).all()
-    # What adds up to one at each pixel still does.
-    constant = resizing.resize_scores(np.ones_like(scores), (height, width))
-    np.testing.assert_allclose(constant, 1, rtol=0, atol=1e-5)
 
 
 @given(seeds, lengths, lengths)
@@ -424,27 +300,3 @@ def test_masks_of_certain_probabilities_are_those_of_labels(seed, height, width)
     assert of_labels.keys() == of_probabilities.keys()
     for part, mask in of_labels.items():
         np.testing.assert_array_equal(of_probabilities[part], mask, err_msg=part)
-
-
-# Schedules.
-
-rates = st.floats(1e-6, 1.0)
-
-
-@given(rates, rates, st.integers(1, 50), st.integers(0, 50), st.floats(0.1, 3.0))
-def test_the_learning_rate_rises_and_then_falls_to_nothing(one, other, steps, warmup_steps, power):
-    start, base = sorted((one, other))
-    found = [schedules.learning_rate(step, base, steps, warmup_steps, start, power) for step in range(steps + 2)]
-    top = found[: warmup_steps + 1]
-    assert all(now <= later * (1 + 1e-12) for now, later in itertools.pairwise(top))
-    assert all(now >= later for now, later in itertools.pairwise(found[len(top) - 1 :]))
-    assert min(found) >= 0
-    assert max(found) <= base * (1 + 1e-12)
-    if warmup_steps < steps:
-        assert found[steps] == 0
-
-
-@given(st.floats(0, 1), st.integers(0, 10**6))
-def test_the_average_never_forgets_less_than_it_is_told_to(decay, step):
-    now, later = (schedules.average_decay(number, decay) for number in (step, step + 1))
-    assert 0 <= now <= later <= decay

@@ -14,20 +14,26 @@ from keras_bisenet.utils.atomic import staged
 from keras_bisenet.utils.errors import OutputError
 
 
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def test_files_appear_at_the_end(tmp_path):
     with staged(tmp_path / "a" / "b") as folder:
         (folder / "x").write_text("new")
         assert not (tmp_path / "a" / "b" / "x").exists()
-    assert (tmp_path / "a" / "b" / "x").read_text() == "new"
-    assert names(tmp_path / "a" / "b") == ["x"]
+    assert content(tmp_path) == {"a/b/x": b"new"}
 
 
-def test_a_failure_leaves_the_folder_as_it_was(tmp_path):
-    (tmp_path / "x").write_text("old")
+def test_a_failure_leaves_files_and_folders_as_they_were(tmp_path):
+    for name in ("x", "model/y"):
+        write(tmp_path / name, "old")
     with pytest.raises(KeyError), staged(tmp_path) as folder:
-        (folder / "x").write_text("new")
+        for name in ("x", "model/y"):
+            write(folder / name, "new")
         raise KeyError
-    assert content(tmp_path) == {"x": b"old"}
+    assert content(tmp_path) == {"x": b"old", "model/y": b"old"}
 
 
 def test_a_failure_takes_away_the_folders_it_made(tmp_path):
@@ -39,39 +45,20 @@ def test_a_failure_takes_away_the_folders_it_made(tmp_path):
 def test_a_folder_replaces_an_older_one_as_a_whole(tmp_path):
     for version, name in (("old", "gone"), ("new", "added")):
         with staged(tmp_path) as folder:
-            (folder / "model" / "1").mkdir(parents=True)
-            (folder / "model" / "1" / "both").write_text(version)
-            (folder / "model" / "1" / name).write_text(version)
-            (folder / "file").write_text(version)
+            for path in ("model/1/both", f"model/1/{name}", "file"):
+                write(folder / path, version)
     assert content(tmp_path) == dict.fromkeys(("model/1/both", "model/1/added", "file"), b"new")
     assert names(tmp_path) == ["file", "model"]
 
 
-def test_a_failure_leaves_older_folders_as_they_were(tmp_path):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "x").write_text("old")
-    with pytest.raises(KeyError), staged(tmp_path) as folder:
-        (folder / "model").mkdir()
-        (folder / "model" / "x").write_text("new")
-        raise KeyError
-    assert content(tmp_path) == {"model/x": b"old"}
-
-
-def test_a_file_in_the_place_of_a_folder_in_it(tmp_path):
-    (tmp_path / "model").write_text("mine")
-    (tmp_path / "a").write_text("old")
-    with refused(OutputError, tmp_path, "Not a directory"), staged(tmp_path) as folder:
-        (folder / "model").mkdir()
-        (folder / "a").write_text("new")
-    assert content(tmp_path) == {"model": b"mine", "a": b"old"}
-
-
-def test_a_folder_in_the_place_of_a_file_is_not_lost(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x").write_text("mine")
-    with pytest.raises(OutputError, match="Is a directory"), staged(tmp_path) as folder:
-        (folder / "a").write_text("new")
-    assert content(tmp_path) == {"a/x": b"mine"}
+@pytest.mark.parametrize(("older", "newer", "found"), [("b", "b/x", "Not a directory"), ("b/x", "b", "Is a directory")])
+def test_a_file_and_a_folder_of_one_name(tmp_path, older, newer, found):
+    write(tmp_path / older, "mine")
+    write(tmp_path / "c", "old")
+    with refused(OutputError, tmp_path, found), staged(tmp_path) as folder:
+        write(folder / newer, "new")
+        write(folder / "c", "new")
+    assert content(tmp_path) == {older: b"mine", "c": b"old"}
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
@@ -82,8 +69,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 
 def test_a_folder_that_cannot_be_moved_gives_its_place_back_to_the_older_one(disk):
     small = disk(64)
-    (small / "model").mkdir()
-    (small / "model" / "x").write_text("old")
+    write(small / "model" / "x", "old")
     with refused(OutputError, "Device or resource busy"), staged(small) as folder:
         (folder / "model").mkdir()
         # The system does not rename the top of a mounted disk.

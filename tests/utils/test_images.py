@@ -11,30 +11,31 @@ from keras_bisenet.utils.errors import ImageError
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [200, 100, 50]], [[9, 8, 7], [60, 60, 60]]], np.uint8)
 
 
-def test_rgb(tmp_path):
-    Image.fromarray(COLOURS).save(tmp_path / "a.png")
+TRANSPARENT = np.concatenate([COLOURS, np.full((3, 2, 1), 255, np.uint8)], -1)
+TRANSPARENT[0, 0, 3] = 0
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.fromarray(COLOURS), COLOURS),
+        (Image.fromarray(COLOURS[..., 0]), COLOURS[..., :1].repeat(3, -1)),
+        (Image.fromarray(COLOURS).quantize(6), COLOURS),
+        (Image.fromarray(TRANSPARENT), np.where(TRANSPARENT[..., 3:], COLOURS, 255)),
+    ],
+    ids=["rgb", "gray", "palette", "transparent parts are white"],
+)
+def test_colors(tmp_path, image, expected):
+    image.save(tmp_path / "a.png")
     result = images.read(tmp_path / "a.png")
     assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result, COLOURS)
+    np.testing.assert_array_equal(result, expected)
 
 
-def test_greyscale_and_palette(tmp_path):
-    Image.fromarray(COLOURS[..., 0]).save(tmp_path / "gray.png")
-    np.testing.assert_array_equal(images.read(tmp_path / "gray.png"), COLOURS[..., :1].repeat(3, -1))
-    Image.fromarray(COLOURS).quantize(6).save(tmp_path / "palette.png")
-    np.testing.assert_array_equal(images.read(tmp_path / "palette.png"), COLOURS)
-
-
-def test_sixteen_bit_is_scaled_not_clipped(tmp_path):
-    Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], np.uint16)).save(tmp_path / "deep.png")
-    np.testing.assert_array_equal(images.read(tmp_path / "deep.png")[0, :, 0], [0, 0, 1, 128, 255])
-
-
-@pytest.mark.parametrize("order", ["<u2", ">u2"])
-def test_sixteen_bit_tiff(tmp_path, order):
-    pixels = np.array([[0, 255, 256, 32768, 65535]], order)
-    Image.fromarray(pixels).save(tmp_path / "deep.tif")
-    np.testing.assert_array_equal(images.read(tmp_path / "deep.tif")[0, :, 0], [0, 0, 1, 128, 255])
+@pytest.mark.parametrize(("name", "order"), [("a.png", "<u2"), ("a.tif", "<u2"), ("a.tif", ">u2")])
+def test_sixteen_bit_is_scaled_not_clipped(tmp_path, name, order):
+    Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], order)).save(tmp_path / name)
+    np.testing.assert_array_equal(images.read(tmp_path / name)[0, :, 0], [0, 0, 1, 128, 255])
 
 
 @pytest.mark.parametrize(
@@ -48,15 +49,6 @@ def test_numbers_of_no_known_white_are_refused(tmp_path, pixels):
         images.read(tmp_path / "a.tif")
     with refused(ImageError, "the photo", "8 or 16 bits"):
         images.as_photo(image)
-
-
-def test_transparent_parts_are_white(tmp_path):
-    rgba = np.concatenate([COLOURS, np.full((3, 2, 1), 255, np.uint8)], -1)
-    rgba[0, 0, 3] = 0
-    Image.fromarray(rgba).save(tmp_path / "a.png")
-    expected = COLOURS.copy()
-    expected[0, 0] = 255
-    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), expected)
 
 
 def test_cmyk(tmp_path):

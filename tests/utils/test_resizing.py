@@ -26,8 +26,9 @@ def test_where_pillow_begins_with_the_columns_a_level_may_differ():
 
 
 @pytest.mark.parametrize("size", [(9, 13), (30, 20), (5, 40), (1, 1), (4, 6)])
-def test_scores_are_resized_as_pillow_does(size):
-    scores = np.random.default_rng(0).normal(size=(9, 13, 2)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(9, 13), (40, 3), (1, 1)])
+def test_scores_are_resized_as_pillow_does(shape, size):
+    scores = np.random.default_rng(0).normal(size=(*shape, 2)).astype(np.float32)
     result = resizing.resize_scores(scores, size)
     assert result.dtype == np.float32
     for channel in range(2):
