@@ -62,7 +62,7 @@ def refuse(path, *found):
         manifest.locate("net", path)
 
 
-def test_downloads_once_with_a_progress_bar(server, cache, tmp_path, capfd, hashed):
+def test_downloads_once_with_a_progress_bar_and_checks_the_file_again(server, cache, tmp_path, capfd, hashed):
     listed = write(tmp_path, f"{server.url}/whole.pth")
     found = manifest.locate("net", listed)
     assert found == manifest.Checkpoint(cache / "net.pth", SHA256, "test")
@@ -72,6 +72,8 @@ def test_downloads_once_with_a_progress_bar(server, cache, tmp_path, capfd, hash
     assert hashed == [".partial-net.pth", "net.pth"]
     assert server.requests == ["/whole.pth"]
     assert content(cache) == {"net.pth": CONTENT}
+    found.path.write_bytes(CONTENT[::-1])
+    refuse(listed, f"{found.path}: has sha256 ")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -98,14 +100,6 @@ def test_the_next_call_finishes_what_broke_off(server, cache, tmp_path):
 def test_offline_says_where_to_fetch_it(cache, tmp_path, url):
     """Port 1 refuses; no host is called .invalid."""
     refuse(write(tmp_path, url), f"{url} (ConnectionError)", cache / "net.pth")
-
-
-@pytest.mark.usefixtures("cache")
-def test_a_cached_file_is_checked_again(server, tmp_path):
-    listed = write(tmp_path, f"{server.url}/whole")
-    path = manifest.locate("net", listed).path
-    path.write_bytes(CONTENT[::-1])
-    refuse(listed, f"{path}: has sha256 ")
 
 
 # Checkpoints whose publisher tells neither size nor hash.
