@@ -74,8 +74,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.closing.wait()
 
     def slow(self):
+        _, whole, size = self.server.replies["whole"]
+        self._send("cut")
         time.sleep(0.5)
-        self._send("whole")
+        self.wfile.write(whole[size // 2 :])
 
     def reset(self):
         self._send("cut")
