@@ -30,8 +30,8 @@ with contextlib.suppress(ModuleNotFoundError):
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
-# They take long and run first, so that no worker starts one while the others idle; the first of them runs the default
-# export, and the others that look at its files come late enough not to wait for it.
+# Files that take long run first, so that no worker starts one while the others idle; the first of them runs the default
+# export, and the others that look at it come late enough not to wait for it.
 LONG = (
     *("test_readme", "test_convert", "test_bisenet", "test_tolerances", "test_quantize", "test_passes"),
     *("test_backends", "test_distributed", "test_trainer", "test_page", "test_train", "test_webgpu", "test_mediapipe"),
@@ -40,17 +40,12 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take long come first."""
-    order = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
 def published_network():
-    """The published PyTorch code of this network, as facexlib ships it: `BiSeNet(num_class)`.
-
-    Only its two model files are loaded: the package itself imports detectors that this project does not need.
-    """
+    """`BiSeNet(num_class)` of facexlib, of which only this network is loaded: the package itself imports detectors."""
     spec = importlib.util.find_spec("facexlib")
     if spec is None:
         pytest.fail("needs the published network: pip install --no-deps facexlib==0.3.0")
@@ -101,10 +96,7 @@ def failed_export(once):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small disk: a function that mounts one of so many kB, or changes it when it is called again, for "rw" or "ro".
-
-    It gives the folder.
-    """
+    """A function that mounts a small disk of so many kB, or changes it when called again, and gives its folder."""
     folder, mounted = tmp_path / "disk", []
     folder.mkdir()
 

@@ -10,11 +10,7 @@ CLASSES, SIZE = 5, (48, 64)
 
 
 class Network:
-    """Convolutions of a photo: three heads `[1, H, W, 5]` and a feature map `[1, H, W, 32]`.
-
-    Args:
-        size: (height, width); (None, None) for any.
-    """
+    """Convolutions of a photo of a size: three heads `[1, H, W, 5]` and a feature map `[1, H, W, 32]`."""
 
     def __init__(self, size=SIZE):
         keras.utils.set_random_seed(0)
@@ -39,14 +35,11 @@ class Network:
         }
 
     def convert(self, outputs, **settings):
-        """A file.
+        """The bytes of a file whose input is `image`, uint8.
 
         Args:
             outputs: dict, name in the signature -> name of a result; or the names, if both are the same.
             settings: attributes of the converter.
-
-        Returns:
-            bytes. Its input is `image`, uint8.
         """
         outputs = outputs if isinstance(outputs, dict) else {name: name for name in outputs}
         spec = tf.TensorSpec((1, *self.size, 3), tf.uint8, "image")
@@ -63,17 +56,12 @@ class Network:
         return converter.convert()
 
 
+_DYNAMIC = {"optimizations": [tf.lite.Optimize.DEFAULT]}
 PRECISIONS = {
     "float32": {},
-    "float16": {
-        "optimizations": [tf.lite.Optimize.DEFAULT],
-        "target_spec": tf.lite.TargetSpec(supported_types=[tf.float16]),
-    },
-    "dynamic": {"optimizations": [tf.lite.Optimize.DEFAULT]},
-    "int8": {
-        "optimizations": [tf.lite.Optimize.DEFAULT],
-        "representative_dataset": lambda: ([photo(seed)] for seed in range(3)),
-    },
+    "float16": _DYNAMIC | {"target_spec": tf.lite.TargetSpec(supported_types=[tf.float16])},
+    "dynamic": _DYNAMIC,
+    "int8": _DYNAMIC | {"representative_dataset": lambda: ([photo(seed)] for seed in range(3))},
 }
 
 

@@ -6,19 +6,16 @@ import shlex
 
 from support.paths import ROOT
 
-PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
-READMES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("[a-z]*/README.md"))
+
+def _found(*patterns):
+    """Paths below the root of the project, as text."""
+    return [path.relative_to(ROOT).as_posix() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+
+
 # Documents whose commands and snippets are run or named with a reason.
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", *READMES, *PAGES)
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *_found("[a-z]*/README.md", "docs/*.md"))
 # Documents whose links are checked.
-LINKED = sorted(
-    {*DOCUMENTS, "CHANGELOG.md"}
-    | {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("benchmarks", "examples", "fuzzing")
-        for path in (ROOT / folder).rglob("*.md")
-    }
-)
+LINKED = sorted({*DOCUMENTS, "CHANGELOG.md", *_found("benchmarks/**/*.md", "examples/**/*.md", "fuzzing/**/*.md")})
 SCRIPTS = ("scripts", "examples", "benchmarks", "fuzzing")
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

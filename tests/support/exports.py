@@ -18,14 +18,7 @@ _PROCESS = "process.json"
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """A finished run.
-
-    Attributes:
-        checkout: folder that it ran in.
-        out: folder that it wrote to.
-        command: what was run, a list of str.
-        status, stdout, stderr: how it ended, and what it said.
-    """
+    """A finished run: the folder that it ran in, the one that it wrote to, how it ended and what it said."""
 
     checkout: pathlib.Path
     out: pathlib.Path

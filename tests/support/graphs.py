@@ -40,19 +40,14 @@ def assert_equal(results, expected):
         np.testing.assert_allclose(result, expected[name], rtol=0, atol=tolerance, err_msg=name)
 
 
-def max_pool(padded):
-    return functional.max_pool2d(torch.from_numpy(padded).permute(0, 3, 1, 2), 3, 2).permute(0, 2, 3, 1).numpy()
-
-
-def resize_nearest(x, like):
-    resized = functional.interpolate(torch.from_numpy(x).permute(0, 3, 1, 2), like.shape[1:3], mode="nearest")
-    return resized.permute(0, 2, 3, 1).numpy()
+def by_torch(function, x, *arguments, **options):
+    """What a function of PyTorch makes of an NHWC array."""
+    return function(torch.from_numpy(x).permute(0, 3, 1, 2), *arguments, **options).permute(0, 2, 3, 1).numpy()
 
 
 def resize_aligned(x, size):
     """PyTorch's bilinear resize with `align_corners=True`."""
-    x = torch.from_numpy(x).permute(0, 3, 1, 2)
-    return functional.interpolate(x, size, mode="bilinear", align_corners=True).permute(0, 2, 3, 1).numpy()
+    return by_torch(functional.interpolate, x, size, mode="bilinear", align_corners=True)
 
 
 OPERATIONS = {
@@ -65,8 +60,8 @@ OPERATIONS = {
     "ZeroPadding2D": lambda x: np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))),
     # Convolutions read it, and these are PyTorch's.
     "ColorPadding2D": lambda x: x,
-    "MaxPooling2D": max_pool,
-    "NearestResize": resize_nearest,
+    "MaxPooling2D": lambda padded: by_torch(functional.max_pool2d, padded, 3, 2),
+    "NearestResize": lambda x, like: by_torch(functional.interpolate, x, like.shape[1:3], mode="nearest"),
     # Nothing behind a head is measured.
     "AlignCornersResize": lambda x, _: x,
 }

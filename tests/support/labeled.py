@@ -4,15 +4,12 @@ from PIL import Image
 
 
 def write(folder, examples, **splits):
-    """Writes examples and the lists of their names.
+    """Writes examples and the lists of their names, and gives the folder, which need not exist.
 
     Args:
-        folder: `pathlib.Path`, which need not exist.
+        folder: `pathlib.Path`.
         examples: dict, name -> (photo `[H, W, 3]` uint8 RGB, labels `[H, W]` uint8).
         splits: name of a split -> names of its examples.
-
-    Returns:
-        The folder.
     """
     for name, pair in examples.items():
         for kind, array in zip(("images", "labels"), pair, strict=True):

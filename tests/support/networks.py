@@ -44,19 +44,14 @@ def shapes(backbone):
 def narrow(widths, num_classes, backbone="resnet18", seed=0, dtype="float32"):
     """A functional Keras model like a `BiSeNet`, with random weights whose logits are of a trained network's size.
 
-    Args:
-        widths: (stage 1, stage 2, stage 3, stage 4, context, fusion, gate, head) in channels; `BiSeNet` has
-            (64, 128, 256, 512, 128, 256, 64, 256).
-        num_classes: channels of the heads.
-        backbone: `"resnet18"` or `"resnet34"`.
-        seed: of the weights.
-        dtype: Keras dtype of the model.
+    `widths` are the channels (stage 1, stage 2, stage 3, stage 4, context, fusion, gate, head); `BiSeNet` has
+    (64, 128, 256, 512, 128, 256, 64, 256).
     """
 
     def resized(layer):
         config = layer.get_config()
         if isinstance(layer, keras.layers.Conv2D):
-            config["filters"] = _channels(layer.name, widths, num_classes)[1]
+            config["filters"] = _filters(layer.name, widths, num_classes)
         return type(layer).from_config(config)
 
     model = keras.models.clone_model(_whole(backbone, dtype), clone_function=resized)
@@ -67,32 +62,16 @@ def narrow(widths, num_classes, backbone="resnet18", seed=0, dtype="float32"):
     return model
 
 
-def _channels(layer, widths, num_classes):
-    """Input and output channels of a convolution, or of the batch norm behind it."""
+def _filters(layer, widths, num_classes):
+    """Output channels of a convolution."""
     *stages, context, fusion, gate, head = widths
+    if layer.endswith("_logits"):
+        return num_classes
     if layer.startswith("backbone_layer"):
-        stage, block = (int(number) for number in layer.removeprefix("backbone_layer").split("_")[:2])
-        enters = block == 0 and ("conv1" in layer or "downsample_conv" in layer)
-        return stages[max(stage - 2, 0) if enters else stage - 1], stages[stage - 1]
-    if layer.startswith("backbone_"):
-        return 3, stages[0]
-    inputs, outputs = {
-        "conv_avg": (stages[3], context),
-        "arm32": (context if "atten" in layer else stages[3], context),
-        "arm16": (context if "atten" in layer else stages[2], context),
-        "conv_head32": (context, context),
-        "conv_head16": (context, context),
-        "ffm": {"ffm_conv1": (fusion, gate), "ffm_conv2": (gate, fusion)}.get(layer, (stages[1] + context, fusion)),
-        "conv_out": (fusion, head),
-        "conv_out16": (context, head),
-        "conv_out32": (context, head),
-    }[_part(layer)]
-    return (head, num_classes) if layer.endswith("_logits") else (inputs, outputs)
-
-
-def _part(layer):
-    """`conv_out16_bn` -> `conv_out16`, `ffm_conv1` -> `ffm`."""
-    return layer.split("_")[0] if layer.startswith(("arm", "ffm")) else "_".join(layer.split("_")[:2])
+        return stages[int(layer.removeprefix("backbone_layer")[0]) - 1]
+    if layer.startswith("conv_out"):
+        return head
+    return {"backbone_conv1": stages[0], "ffm_conv1": gate, "ffm_conv2": fusion, "ffm_conv": fusion}.get(layer, context)
 
 
 def _values(random, layer, weight, shape):

@@ -7,28 +7,14 @@ import pytest
 
 @contextlib.contextmanager
 def refused(kind, *names):
-    """The block must raise an error of this class, whose message is one line that names all of `names`.
-
-    Args:
-        kind: class of the error.
-        names: what is wrong: paths, names and values; what is no text is turned into it.
-
-    Yields:
-        What `pytest.raises` yields.
-    """
+    """The block must raise an error of a class, whose message is one line that names all paths, names and values."""
     with pytest.raises(kind) as caught:
         yield caught
     check_line(str(caught.value), names)
 
 
 def check_refused(process, *names, left=None):
-    """A script must have ended with 1 and a last line that tells an error and names all of `names`.
-
-    Args:
-        process: `subprocess.CompletedProcess` with text.
-        names: what is wrong, see `refused`.
-        left: a path that must not be there, as nothing was written.
-    """
+    """A script must have ended with 1 and a line that names all of `names`, and left no file at `left`."""
     assert process.returncode == 1, process.stderr
     assert "Traceback" not in process.stderr
     line = process.stderr.splitlines()[-1]

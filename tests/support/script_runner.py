@@ -24,12 +24,7 @@ HEAVY = ("h5py", "tensorflow", "keras", "torch")
 
 
 class Process:
-    """A running script, with as much of `subprocess.Popen` as the tests need.
-
-    Attributes:
-        pid: its number.
-        returncode: its exit status, below 0 for the signal that ended it; None until `poll` or `wait` saw the end.
-    """
+    """A running script, with as much of `subprocess.Popen` as the tests need."""
 
     def __init__(self, connection):
         self._connection = connection
@@ -38,8 +33,8 @@ class Process:
         self.returncode = None
 
     def poll(self):
-        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
-            self.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
         return self.returncode
 
     def wait(self, timeout=None):
@@ -55,16 +50,7 @@ class Process:
 
 
 def run(script, *arguments, **options):
-    """Runs a script to its end.
-
-    Args:
-        script: path of a Python file.
-        arguments: its arguments, of any type.
-        options: see `start`.
-
-    Returns:
-        `subprocess.CompletedProcess` with text.
-    """
+    """Runs a script to its end; options as for `start`. Gives a `subprocess.CompletedProcess` with text."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         status = start(script, *arguments, stdout=stdout, stderr=stderr, **options).wait()
         texts = []
@@ -81,19 +67,12 @@ def run_alone(script, *arguments, **options):
 
 
 def start(script, *arguments, stdout, stderr, cwd=None, env=None, largest_file=None):
-    """Starts a script.
+    """Starts a script with arguments of any type, which writes to open files, and gives its `Process`.
 
     Args:
-        script: path of a Python file.
-        arguments: its arguments, of any type.
-        stdout, stderr: open files that it writes to.
-        cwd: folder that it runs in; None for that of the tests.
         env: its environment; None for that of the tests. What is read while TensorFlow is imported, such as
             KERAS_BACKEND, stays that of the tests.
         largest_file: size in bytes; writing more into a file fails as on a full disk.
-
-    Returns:
-        `Process`.
     """
     job = {
         "command": [str(script), *map(str, arguments)],
@@ -117,11 +96,9 @@ def _server():
         command = [sys.executable, __file__, str(number)]
         server = subprocess.Popen(command, pass_fds=[number], stdin=subprocess.DEVNULL)
 
-    def end():
-        ours.close()
-        server.wait()
-
-    atexit.register(end)
+    # The last of them is called first.
+    atexit.register(server.wait)
+    atexit.register(ours.close)
     return ours
 
 
@@ -142,7 +119,7 @@ def _serve(control):
 
 
 def _keep(connection, stdout, stderr):
-    """Starts one script and tells of its end. Returns in the script's process alone, with the job."""
+    """Starts one script and tells of its end. Returns as `_serve` does."""
     connection = socket.socket(fileno=connection)
     job = json.loads(connection.makefile().readline())
     process = os.fork()

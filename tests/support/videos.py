@@ -9,11 +9,10 @@ import numpy as np
 
 
 def write(path, pictures, options=None, codec=None, start=0, aspect=1, numbers=None):
-    """Writes pictures `[H, W, 3]` uint8 RGB, ten a second.
+    """Writes pictures, a list of `[H, W, 3]` uint8 RGB, ten a second, and gives the path.
 
     Args:
-        path: of the file.
-        pictures: list.
+        path, pictures: the file, and what it shows.
         options: of the container, a dict.
         codec: (name, pixel format); None for one without loss.
         start: time of the first picture, in seconds.
@@ -35,13 +34,7 @@ def write(path, pictures, options=None, codec=None, start=0, aspect=1, numbers=N
 
 
 def write_with_sound(path, pictures, codec):
-    """Writes pictures, ten a second, and a second of a tone.
-
-    Args:
-        path: of the file.
-        pictures: list of `[H, W, 3]` uint8 RGB.
-        codec: of the sound.
-    """
+    """Writes pictures, a list of `[H, W, 3]` uint8 RGB, ten a second, and a second of a tone in a codec."""
     with av.open(str(path), "w") as container:
         stream, sound = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=8000)
         stream.height, stream.width = pictures[0].shape[:2]
@@ -49,9 +42,8 @@ def write_with_sound(path, pictures, codec):
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-        tone = av.AudioFrame.from_ndarray(
-            (3000 * np.sin(np.arange(8000) / 9)).astype(np.int16)[np.newaxis], "s16", "mono"
-        )
+        wave = (3000 * np.sin(np.arange(8000) / 9)).astype(np.int16)
+        tone = av.AudioFrame.from_ndarray(wave[np.newaxis], "s16", "mono")
         tone.sample_rate, tone.pts = 8000, 0
         resampler = av.AudioResampler(sound.codec_context.format, "mono", 8000, sound.codec_context.frame_size or None)
         for part in (*resampler.resample(tone), *resampler.resample(None)):

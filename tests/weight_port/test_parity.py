@@ -79,39 +79,36 @@ def test_relative_error(max_abs, reference_max_abs, relative):
     assert difference(max_abs, reference_max_abs=reference_max_abs).relative == pytest.approx(relative)
 
 
+FLOAT32, INT8 = parity.Tolerance(2e-5, 1.0), parity.TOLERANCES["int8"]
+
+
 @pytest.mark.parametrize(
-    ("found", "failure"),
+    ("tolerance", "found", "failure"),
     [
-        (difference(2e-4), None),
-        (difference(2.01e-4), ["2.01e-04", "2.00e-04"]),
+        (FLOAT32, difference(2e-4), None),
+        (FLOAT32, difference(2.01e-4), ["2.01e-04", "2.00e-04"]),
         # The same error of larger logits, and of smaller ones.
-        (difference(2.01e-4, reference_max_abs=100), None),
-        (difference(2e-4, reference_max_abs=1), ["2.00e-04", "2.00e-05"]),
+        (FLOAT32, difference(2.01e-4, reference_max_abs=100), None),
+        (FLOAT32, difference(2e-4, reference_max_abs=1), ["2.00e-04", "2.00e-05"]),
         # A head whose logits are all 0 must give exactly that.
-        (difference(0, reference_max_abs=0), None),
-        (difference(1e-30, reference_max_abs=0), ["1.00e-30", "0.00e+00"]),
+        (FLOAT32, difference(0, reference_max_abs=0), None),
+        (FLOAT32, difference(1e-30, reference_max_abs=0), ["1.00e-30", "0.00e+00"]),
         # Labels that differ in near ties only, however many.
-        (difference(1e-5, 0.5, label_margin=4e-4), None),
-        (difference(1e-5, 0.9999, label_margin=4.1e-4), ["label", "4.10e-04", "4.00e-04"]),
-        (difference(NAN), ["NaN"]),
+        (FLOAT32, difference(1e-5, 0.5, label_margin=4e-4), None),
+        (FLOAT32, difference(1e-5, 0.9999, label_margin=4.1e-4), ["label", "4.10e-04", "4.00e-04"]),
+        (FLOAT32, difference(NAN), ["NaN"]),
+        # In 8 bits every label counts, and no logit.
+        (INT8, difference(1e9, 0.985), None),
+        (INT8, difference(0.0, 0.971, label_margin=1e-9), ["97.1000%"]),
+        (INT8, difference(0.0, NAN), ["nan%"]),
     ],
 )
-def test_tolerance_of_float32(found, failure):
-    tolerance = parity.Tolerance(2e-5, 1.0)
+def test_tolerances(tolerance, found, failure):
     assert tolerance.holds(found) is (failure is None)
     if failure is None:
         assert tolerance.failure(found) is None
     else:
         check_line(tolerance.failure(found), failure)
-
-
-@pytest.mark.parametrize(
-    ("found", "holds"),
-    [(difference(1e9, 0.985), True), (difference(0.0, 0.971, label_margin=1e-9), False), (difference(0.0, NAN), False)],
-)
-def test_tolerance_of_8_bits_counts_every_label(found, holds):
-    assert parity.TOLERANCES["int8"].holds(found) is holds
-    assert (parity.TOLERANCES["int8"].failure(found) is None) is holds
 
 
 def test_what_is_promised():

@@ -18,17 +18,12 @@ from weight_port.reference import torch_network
 from weight_port.verification import Verification
 
 SIZE = (64, 96)
-RUNS = {"keras_float64": "float64", "keras": "float32"}
+# A network that several tests give weights to.
+network = functools.cache(BiSeNet)
 
 
 def slow(*arguments):
     return pytest.param(*arguments, marks=pytest.mark.slow)
-
-
-@functools.cache
-def network(num_classes, backbone, dtype):
-    """A network that several tests give weights to."""
-    return BiSeNet(num_classes, backbone, dtype=dtype)
 
 
 def verify(state, size=SIZE, spoil=None, build=network):
@@ -36,7 +31,7 @@ def verify(state, size=SIZE, spoil=None, build=network):
     architecture = weight_port.recognize(state)
     expected_of = reference(state)
     checks = Verification()
-    for name, dtype in RUNS.items():
+    for name, dtype in (("keras_float64", "float64"), ("keras", "float32")):
         model = build(architecture.num_classes, architecture.backbone, dtype=dtype)
         weight_port.apply(state, model.variables, architecture)
         if spoil is not None:
@@ -59,11 +54,18 @@ def scaled(factor, *heads):
     return plain_state() | {kernel: factor * plain_state()[kernel] for kernel in kernels}
 
 
-def differences(checks, name):
-    return [check.difference for check in checks.checks if check.name == name]
+def relative_errors(checks, name):
+    return [check.difference.relative for check in checks.checks if check.name == name]
 
 
 # Correct ports.
+
+
+def accepted(state, size=SIZE):
+    """The comparisons of a right port, all of which must hold."""
+    checks = verify(state, size)
+    assert checks.failed() == [], checks.table()
+    return checks
 
 
 @pytest.mark.slow
@@ -71,11 +73,10 @@ def test_a_deep_network_with_large_logits_is_accepted():
     """ResNet-34 of the other layout, with logits near 100: an absolute tolerance of 1e-4 refuses it."""
     state = random_state("resnet34", "yakhyo", num_classes=11, seed=1)
     state["conv_out16.conv.weight"] *= np.float32(4)
-    checks = verify(state, (200, 328))
-    assert checks.failed() == [], checks.table()
-    assert max(difference.max_abs for difference in differences(checks, "keras")) > 1e-4
+    checks = accepted(state, (200, 328))
+    assert max(check.difference.max_abs for check in checks.checks if check.name == "keras") > 1e-4
     # And nothing but the float32 bound itself was needed.
-    assert max(difference.relative for difference in differences(checks, "keras")) < parity.FLOAT32_ERROR
+    assert max(relative_errors(checks, "keras")) < parity.FLOAT32_ERROR
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", slow("resnet34")])
@@ -93,16 +94,14 @@ def test_a_network_that_amplifies_rounding_is_accepted(backbone):
             module.momentum = 1.0
     with torch.no_grad():
         trained(torch.from_numpy(random_images(96, 136, count=2)).permute(0, 3, 1, 2))
-    checks = verify({key: tensor.numpy() for key, tensor in trained.state_dict().items()}, (96, 136))
-    assert checks.failed() == [], checks.table()
-    assert max(difference.relative for difference in differences(checks, "keras")) > parity.FLOAT32_ERROR
-    assert max(difference.relative for difference in differences(checks, "keras_float64")) < 1e-11
+    checks = accepted({key: tensor.numpy() for key, tensor in trained.state_dict().items()}, (96, 136))
+    assert max(relative_errors(checks, "keras")) > parity.FLOAT32_ERROR
+    assert max(relative_errors(checks, "keras_float64")) < 1e-11
 
 
 @pytest.mark.parametrize("factor", [1e-30, slow(1e-6), slow(1e6), 1e30])
 def test_the_size_of_the_logits_decides_nothing(factor):
-    checks = verify(scaled(np.float32(factor), "conv_out", "conv_out32"))
-    assert checks.failed() == [], checks.table()
+    accepted(scaled(np.float32(factor), "conv_out", "conv_out32"))
 
 
 def test_constant_logits_are_accepted():
@@ -110,9 +109,7 @@ def test_constant_logits_are_accepted():
     state = scaled(np.float32(0), "conv_out16")
     state["conv_out.conv.bn.weight"] = np.zeros_like(state["conv_out.conv.bn.weight"])
     state["conv_out.conv_out.weight"][1] = state["conv_out.conv_out.weight"][0]
-    checks = verify(state)
-    assert checks.failed() == [], checks.table()
-    assert checks.checks[1].difference.reference_max_abs == 0
+    assert accepted(state).checks[1].difference.reference_max_abs == 0
 
 
 def test_a_head_whose_classes_nearly_tie_is_accepted():
@@ -121,57 +118,47 @@ def test_a_head_whose_classes_nearly_tie_is_accepted():
     kernel = state["conv_out.conv_out.weight"]
     noise = np.random.default_rng(0).choice([-1, 0, 1], kernel.shape) * np.float32(2**-23)
     state["conv_out.conv_out.weight"] = kernel[:1] * (1 + noise).astype(np.float32)
-    checks = verify(state)
-    assert checks.failed() == [], checks.table()
-    assert differences(checks, "keras")[0].agreement < 0.999, "no near ties: this tests nothing"
+    (main, *_) = (check for check in accepted(state).checks if check.name == "keras")
+    assert main.difference.agreement < 0.999, "no near ties: this tests nothing"
 
 
 # Wrong ports.
 
 
-def transpose(name):
+def transpose(model, name):
     """Exchanges height and width of a square kernel."""
-
-    def spoil(model):
-        kernel = model.get_layer(name).kernel
-        kernel.assign(ops.convert_to_numpy(kernel).transpose(1, 0, 2, 3))
-
-    return spoil
+    kernel = model.get_layer(name).kernel
+    kernel.assign(ops.transpose(kernel, (1, 0, 2, 3)))
 
 
-def exchange(*names):
+def exchange(model, *names):
     """Exchanges the kernels of two layers of the same shape."""
-
-    def spoil(model):
-        kernels = [model.get_layer(name).kernel for name in names]
-        arrays = [ops.convert_to_numpy(kernel) for kernel in kernels]
-        for kernel, array in zip(kernels, reversed(arrays), strict=True):
-            kernel.assign(array)
-
-    return spoil
+    one, other = (model.get_layer(name).kernel for name in names)
+    array = ops.convert_to_numpy(one).copy()
+    one.assign(other)
+    other.assign(array)
 
 
 def refused(checks):
+    """The port must be called wrong, by far in either precision."""
     assert checks.failed() == ["keras_float64", "keras"], checks.table()
-    sentences = checks.explain()
-    assert sentences[0].startswith("the port is wrong: ")
-    # By far, in either precision.
-    for name, least in (("keras_float64", 1e-4), ("keras", 10 * parity.FLOAT32_ERROR)):
-        assert max(difference.relative for difference in differences(checks, name)) > least
+    assert checks.explain()[0].startswith("the port is wrong: ")
+    assert max(relative_errors(checks, "keras_float64")) > 1e-4
+    assert max(relative_errors(checks, "keras")) > 10 * parity.FLOAT32_ERROR
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "names"),
     [
-        transpose("backbone_conv1"),
-        slow(transpose("backbone_layer4_1_conv2")),
-        slow(transpose("conv_out32_conv")),
-        exchange("conv_head16_conv", "conv_head32_conv"),
-        slow(exchange("backbone_layer4_1_conv1", "backbone_layer4_1_conv2")),
+        (transpose, ["backbone_conv1"]),
+        slow(transpose, ["backbone_layer4_1_conv2"]),
+        slow(transpose, ["conv_out32_conv"]),
+        (exchange, ["conv_head16_conv", "conv_head32_conv"]),
+        slow(exchange, ["backbone_layer4_1_conv1", "backbone_layer4_1_conv2"]),
     ],
 )
-def test_a_wrong_kernel_is_refused(spoil):
-    refused(verify(plain_state(), spoil=spoil))
+def test_a_wrong_kernel_is_refused(spoil, names):
+    refused(verify(plain_state(), spoil=lambda model: spoil(model, *names)))
 
 
 def test_a_wrong_epsilon_is_refused(monkeypatch):

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 from support.networks import random_images, random_state
-
-from weight_port import recognize
-from weight_port.reference import torch_network
+from support.ported import reference
 
 
 def test_equals_the_published_network(published_network):
@@ -16,25 +14,21 @@ def test_equals_the_published_network(published_network):
     images = random_images(97, 65, "float64")
     with torch.inference_mode():
         expected = published.double().eval()(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
-    for ours, theirs in zip(torch_network.Reference(state, recognize(state))(images), expected, strict=True):
+    for ours, theirs in zip(reference(state)(images), expected, strict=True):
         np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), rtol=0, atol=1e-12)
 
 
 def test_both_layouts_are_the_same_function():
     """The same weights under either layout's names give the same logits."""
-    zllrunning = random_state(layout="zllrunning", num_classes=4)
-    yakhyo = random_state(layout="yakhyo", num_classes=4, seed=1)
+    zllrunning = random_state(layout="zllrunning", num_classes=4, width=0.25)
+    yakhyo = random_state(layout="yakhyo", num_classes=4, width=0.25, seed=1)
     unused = {"fpn.backbone.fc.weight", "fpn.backbone.fc.bias"}
     # Both classes register their parts in the same order, so the order pairs the names.
     names = [key for key in yakhyo if key not in unused]
     assert [zllrunning[key].shape for key in zllrunning] == [yakhyo[key].shape for key in names]
     yakhyo.update(zip(names, zllrunning.values(), strict=True))
     images = random_images(64, 96)
-    for one, other in zip(
-        torch_network.Reference(zllrunning, recognize(zllrunning))(images),
-        torch_network.Reference(yakhyo, recognize(yakhyo))(images),
-        strict=True,
-    ):
+    for one, other in zip(reference(zllrunning)(images), reference(yakhyo)(images), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
