@@ -130,11 +130,6 @@ def test_batches(parser, portrait):
     assert parser.probabilities([wide])[0].shape == (120, 240, 19)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 700), (31, 33), (1200, 900)])
-def test_photos_of_any_size(parser, portrait, size):
-    assert parser(images.resize(portrait, size)).shape == size
-
-
 def test_a_fork_while_another_thread_parses(parser, portrait, run_forked):
     """The lock that the thread has, and the threads of LiteRT, are not in the new process."""
     expected, ended = parser(portrait), threading.Event()

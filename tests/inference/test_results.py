@@ -1,4 +1,7 @@
-"""What is written of a parsed photo, and that it appears whole."""
+"""What is written of a parsed photo, and that it appears whole.
+
+All of its files are looked at in scripts/test_parse_faces.py.
+"""
 
 import json
 import re
@@ -6,7 +9,6 @@ import threading
 
 import numpy as np
 import pytest
-from PIL import Image
 from support.files import content, names
 from support.refusals import refused
 
@@ -36,18 +38,8 @@ DESCRIBED = {
 }
 
 
-def photo_of(shape):
-    return np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-
-
-def read(path):
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def write(folder, labels, photo=None, kinds=results.KINDS):
-    photo = photo_of(labels.shape) if photo is None else photo
-    results.write(results.paths(folder, "summer/a.jpg", kinds), photo, labels, LABELS, PALETTE)
+def photo_of(labels):
+    return np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), np.uint8)
 
 
 def test_areas_and_boxes():
@@ -83,36 +75,14 @@ def test_of_many_photos_a_few_are_named():
     assert (lines, re.findall("[0-9]+", total)) == ([], ["0", "0", "0"])
 
 
-def test_what_is_written(tmp_path):
-    write(tmp_path, LABELS_4X6)
-    masks = {f"masks/summer/a.jpg/{part}.png": label for part, label in (("background", 0), ("skin", 1), ("hair", 17))}
-    others = {"labels/summer/a.jpg.png", "overlay/summer/a.jpg.jpg", "json/summer/a.jpg.json"}
-    assert set(content(tmp_path)) == {*masks, *others}
-    labels = read(tmp_path / "labels/summer/a.jpg.png")
-    assert labels.dtype == np.uint8
-    np.testing.assert_array_equal(labels, LABELS_4X6)
-    for name, label in masks.items():
-        np.testing.assert_array_equal(read(tmp_path / name), np.where(label == LABELS_4X6, 255, 0))
-    assert json.loads((tmp_path / "json/summer/a.jpg.json").read_text()) == DESCRIBED
-    # Only what is asked for.
-    write(tmp_path / "less", LABELS_4X6, kinds=("json",))
-    assert set(content(tmp_path / "less")) == {"json/summer/a.jpg.json"}
-
-
-def test_an_overlay_is_half_photo_half_palette_and_leaves_the_background(tmp_path):
-    photo = photo_of(LABELS_4X6.shape)
+def test_an_overlay_is_half_photo_half_palette_and_leaves_the_background():
+    photo = photo_of(LABELS_4X6)
     expected = np.where(LABELS_4X6[..., np.newaxis] == 0, photo, (photo + np.array(PALETTE, float)[LABELS_4X6]) / 2)
     painted = painting.overlay(photo, LABELS_4X6)
     assert painted.dtype == np.uint8
     assert np.abs(painted - expected).max() <= 0.5
     np.testing.assert_array_equal(painted[LABELS_4X6 == 0], photo[LABELS_4X6 == 0])
     np.testing.assert_array_equal(painting.overlay(photo, LABELS_4X6, 0.0), photo)
-    # Large squares survive JPEG.
-    large, photo = LABELS_4X6.repeat(16, 0).repeat(16, 1), photo_of((4, 6)).repeat(16, 0).repeat(16, 1)
-    write(tmp_path, large, photo)
-    expected = painting.overlay(photo, large)
-    assert np.abs(read(tmp_path / "overlay/summer/a.jpg.jpg").astype(int) - expected).mean() < 12
-    assert np.abs(photo.astype(int) - expected).mean() > 15
 
 
 def test_classes_beyond_the_palette_start_over():
@@ -121,9 +91,9 @@ def test_classes_beyond_the_palette_start_over():
 
 def test_another_result_replaces_all_of_the_first(tmp_path):
     later = np.full((2, 3), 17, np.uint8)
-    write(tmp_path / "out", LABELS_4X6)
-    for folder in ("out", "fresh"):
-        write(tmp_path / folder, later)
+    for folder, labels in (("out", LABELS_4X6), ("out", later), ("fresh", later)):
+        paths = results.paths(tmp_path / folder, "summer/a.jpg", results.KINDS)
+        results.write(paths, photo_of(labels), labels, LABELS, PALETTE)
     fresh = content(tmp_path / "fresh")
     assert content(tmp_path / "out") == fresh
     assert sum("masks" in name for name in fresh) == 1
