@@ -44,11 +44,6 @@ def test_the_corners_are_those_of_the_paper(numbers):
     np.testing.assert_allclose(corners.T, quad(*points), atol=1e-6)
 
 
-def test_a_square_of_the_right_size_is_cut_out_as_it_is(portrait):
-    crop = crops.cut_out(portrait, Square((120, 130), 64, 0), 64)
-    np.testing.assert_array_equal(crop, portrait[98:162, 88:152])
-
-
 @pytest.mark.parametrize(("size", "tolerance"), [(32, 1.5), (75, 1.2), (128, 0), (300, 0.6)])
 def test_an_upright_face_is_cropped_and_resized(portrait, size, tolerance):
     """But at the border, where the crop has neighbors that a photo cropped first has not."""
@@ -71,26 +66,16 @@ def test_beyond_the_photo_it_is_mirrored(portrait):
     np.testing.assert_array_equal(crop, np.pad(portrait, ((0, 40), (40, 0), (0, 0)), "symmetric")[180:280, :100])
 
 
-class Gray:
-    """A network that takes the gray of a pixel, in tens, for its label."""
-
-    image_size, num_classes, classes = (64, 64), 19, FACE
-
-    def labels(self, image):
-        return np.rint(image[..., 0] / 10).astype(int)
+def gray_in_tens(photo):
+    return np.rint(photo[..., 0] / 10).astype(int)
 
 
-@pytest.fixture(scope="module")
-def grey_parser():
-    return FaceParser(Gray())
-
-
-def parse(parser, photo, squares):
-    """The labels of a photo with faces in these squares."""
+def parse(photo, squares, labels=gray_in_tens):
+    """The labels of a photo with faces in these squares, by a network that is a function of photos `[64, 64, 3]`."""
+    network = types.SimpleNamespace(image_size=(64, 64), num_classes=19, classes=FACE, labels=labels)
     nowhere = {"box": (0.0, 0.0, 1.0, 1.0), "confidence": 1.0, "landmarks": {}}
     faces = [types.SimpleNamespace(square=square, **nowhere) for square in squares]
-    faces = detection.parse_faces(parser, parser.crop_size, photo, faces)
-    return detection.compose(faces, photo.shape[:2])
+    return detection.compose(detection.parse_faces(FaceParser(network), 64, photo, faces), photo.shape[:2])
 
 
 def painted(labels):
@@ -121,9 +106,9 @@ def flat(labels, reach):
 
 
 @pytest.mark.parametrize("centers", [[], [(60, 50)], [(40, 75), (140, 75)]], ids=["no face", "one", "two side by side"])
-def test_labels_of_crops_come_back_to_their_pixels(grey_parser, centers):
+def test_labels_of_crops_come_back_to_their_pixels(centers):
     labels = blocks()
-    result = parse(grey_parser, painted(labels), [Square(center, 64, 0) for center in centers])
+    result = parse(painted(labels), [Square(center, 64, 0) for center in centers])
     assert result.dtype == np.uint8
     expected = np.zeros_like(labels)
     for x, y in centers:
@@ -145,9 +130,9 @@ def test_labels_of_crops_come_back_to_their_pixels(grey_parser, centers):
     ],
     ids=["large", "turned", "small", "lying", "in a corner", "larger than the photo", "far beyond it"],
 )
-def test_labels_come_back_wherever_the_face_is(grey_parser, face):
+def test_labels_come_back_wherever_the_face_is(face):
     labels = blocks(side=25 if face.side < 600 else 75)
-    result = parse(grey_parser, painted(labels), [face])
+    result = parse(painted(labels), [face])
     pixel = max(1.0, face.side / 64)
     clear = flat(labels, math.ceil(1.5 * pixel))
     within = inside(labels, face, pixel)
@@ -156,16 +141,12 @@ def test_labels_come_back_wherever_the_face_is(grey_parser, face):
     assert not result[~inside(labels, face, -pixel)].any()
 
 
-class Rings:
-    """A network that sees hair in the middle of a dark crop, and skin all over a light one."""
-
-    image_size, num_classes, classes = (64, 64), 19, FACE
-
-    def labels(self, image):
-        labels = np.full(image.shape[:2], 1)
-        if image.mean() < 50:
-            labels[:], labels[16:48, 16:48] = 0, 17
-        return labels
+def rings(photo):
+    """Hair in the middle of a dark crop, and skin all over a light one."""
+    labels = np.full(photo.shape[:2], 1)
+    if photo.mean() < 50:
+        labels[:], labels[16:48, 16:48] = 0, 17
+    return labels
 
 
 def test_of_two_faces_the_smaller_one_counts_but_for_its_background():
@@ -176,7 +157,7 @@ def test_of_two_faces_the_smaller_one_counts_but_for_its_background():
     expected[10:138, 10:138] = 1
     expected[68:84, 88:104] = 17
     for order in (faces, faces[::-1]):
-        np.testing.assert_array_equal(parse(FaceParser(Rings()), photo, order), expected)
+        np.testing.assert_array_equal(parse(photo, order, rings), expected)
 
 
 @pytest.fixture(scope="module")
