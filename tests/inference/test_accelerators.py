@@ -3,12 +3,12 @@
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import script_runner
 from support.networks import narrow
 from support.paths import ROOT
 from support.refusals import check_line, refused
@@ -131,21 +131,14 @@ def test_auto_takes_the_fastest_that_is_right(path, stub, recwarn, monkeypatch, 
     assert recwarn.list == []
 
 
-@pytest.mark.parametrize("accelerator", ["gpu", "npu", "auto"])
-def test_an_accelerator_that_is_missing(path, photo, expected, monkeypatch, recwarn, accelerator):
+@pytest.mark.parametrize(("accelerator", "isolated"), [("gpu", False), ("npu", False), ("auto", False), ("npu", True)])
+def test_an_accelerator_that_is_missing(path, photo, expected, monkeypatch, recwarn, accelerator, isolated):
     monkeypatch.setenv(DRIVERS, "/nowhere")
-    parser = FaceParser(path, accelerator=accelerator)
-    if accelerator == "auto":
-        assert recwarn.list == []
-    else:
-        warned(recwarn, path, accelerator.upper(), "CPU")
-    assert parser.ops == {"cpu": count(path)}
-    np.testing.assert_array_equal(parser(photo), expected)
-
-
-def test_a_missing_accelerator_of_an_isolated_file(path, photo, expected, recwarn):
-    with FaceParser(path, accelerator="npu", isolated=True) as parser:
-        warned(recwarn, path, "NPU", "CPU")
+    with FaceParser(path, accelerator=accelerator, isolated=isolated) as parser:
+        if accelerator == "auto":
+            assert recwarn.list == []
+        else:
+            warned(recwarn, path, accelerator.upper(), "CPU")
         assert parser.ops == {"cpu": count(path)}
         np.testing.assert_array_equal(parser(photo), expected)
 
@@ -163,9 +156,17 @@ def test_what_is_no_accelerator(path):
         FaceParser(BiSeNet(2), accelerator="gpu")
 
 
-def on_swiftshader(path, action="labels = parser(photo)"):
-    """In a fresh process with WebGPU: `parser.ops`, the share of labels that are the CPU's, and the warnings."""
-    code = f"""
+@pytest.fixture
+def on_swiftshader():
+    """A function: opens a file with WebGPU in a fresh process.
+
+    It gives `parser.ops`, the share of labels that are the CPU's, and the warnings.
+    """
+    if not SWIFTSHADER.exists():
+        pytest.skip("needs Debian's package chromium")
+
+    def run(path, action="labels = parser(photo)"):
+        code = f"""
 import json, os, sys, warnings
 from keras_bisenet import FaceParser
 from keras_bisenet.utils import images
@@ -177,29 +178,23 @@ with warnings.catch_warnings(record=True) as caught:
 same = (labels == FaceParser(sys.argv[1])(photo)).mean()
 print(json.dumps([parser.ops, same, [str(warning.message) for warning in caught]]))
 """
-    command = [sys.executable, "-c", code, path]
-    environment = os.environ | {DRIVERS: str(SWIFTSHADER)}
-    process = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120
-    )
-    # LiteRT's own lines come before.
-    return json.loads(process.stdout.splitlines()[-1])
+        environment = os.environ | {DRIVERS: str(SWIFTSHADER)}
+        process = script_runner.run_alone("-c", code, path, cwd=ROOT, env=environment, check=True, timeout=120)
+        # LiteRT's own lines come before.
+        return json.loads(process.stdout.splitlines()[-1])
 
-
-needs_swiftshader = pytest.mark.skipif(not SWIFTSHADER.exists(), reason="needs Debian's package chromium")
+    return run
 
 
 @pytest.mark.slow
-@needs_swiftshader
-def test_webgpu_runs_a_float_file(path):
+def test_webgpu_runs_a_float_file(on_swiftshader, path):
     ops, same, messages = on_swiftshader(path)
     assert (ops, messages) == ({"gpu": count(path)}, [])
     assert same > 0.99
 
 
 @pytest.mark.slow
-@needs_swiftshader
-def test_after_a_fork_the_cpu_runs_it(path):
+def test_after_a_fork_the_cpu_runs_it(on_swiftshader, path):
     fork = "labels = parser(photo) if not os.fork() else os._exit(os.waitstatus_to_exitcode(os.wait()[1]))"
     ops, same, messages = on_swiftshader(path, fork)
     assert (ops, same, len(messages)) == ({"cpu": count(path)}, 1, 1)
@@ -207,8 +202,7 @@ def test_after_a_fork_the_cpu_runs_it(path):
 
 
 @pytest.mark.slow
-@needs_swiftshader
-def test_webgpu_computes_nothing_of_an_int8_file():
+def test_webgpu_computes_nothing_of_an_int8_file(on_swiftshader):
     """LiteRT 2.3 writes a shader that does not compile, calls the file fully accelerated, and returns zeros."""
     ops, same, messages = on_swiftshader(NAMES["fast"])
     assert (ops, same, len(messages)) == ({"cpu": count(NAMES["fast"])}, 1, 1)
@@ -216,8 +210,7 @@ def test_webgpu_computes_nothing_of_an_int8_file():
 
 
 @pytest.mark.slow
-@needs_swiftshader
-def test_webgpu_leaves_an_op_to_the_cpu(tmp_path):
+def test_webgpu_leaves_an_op_to_the_cpu(on_swiftshader, tmp_path):
     kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 5)).astype(np.float32)
 
     @tf.function(input_signature=[tf.TensorSpec((1, 64, 64, 3), tf.uint8)])
@@ -228,8 +221,7 @@ def test_webgpu_leaves_an_op_to_the_cpu(tmp_path):
     path = tmp_path / "a.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()]).convert())
     ops, same, messages = on_swiftshader(path)
-    assert ops["gpu"] > 0
-    assert ops["cpu"] > 0
+    assert min(ops["gpu"], ops["cpu"]) > 0
     assert sum(ops.values()) == count(path)
     assert same > 0.99
     check_line(messages[0], [path, f"GPU runs {ops['gpu']}", f"other {ops['cpu']}"])

@@ -1,27 +1,23 @@
 """Faces anywhere in a photo: found, cut out as CelebA-HQ was, and their labels put back."""
 
 import math
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import types
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from support.refusals import refused
 
 from keras_bisenet import LABELS, FaceParser
 from keras_bisenet.classes import FACE
 from keras_bisenet.inference import crops, detection
 from keras_bisenet.inference.crops import Square
-from keras_bisenet.inference.detection import Face
 from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
-
-FACE_PARTS = [LABELS.index(part) for part in ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "l_lip")]
 
 
 def quad(left_eye, right_eye, mouth_left, mouth_right):
@@ -48,16 +44,6 @@ def test_the_corners_are_those_of_the_paper(numbers):
     np.testing.assert_allclose(corners.T, quad(*points), atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def portrait():
-    return images.read(images.BUNDLED)
-
-
-def test_a_square_of_the_right_size_is_cut_out_as_it_is(portrait):
-    crop = crops.cut_out(portrait, Square((120, 130), 64, 0), 64)
-    np.testing.assert_array_equal(crop, portrait[98:162, 88:152])
-
-
 @pytest.mark.parametrize(("size", "tolerance"), [(32, 1.5), (75, 1.2), (128, 0), (300, 0.6)])
 def test_an_upright_face_is_cropped_and_resized(portrait, size, tolerance):
     """But at the border, where the crop has neighbors that a photo cropped first has not."""
@@ -80,36 +66,16 @@ def test_beyond_the_photo_it_is_mirrored(portrait):
     np.testing.assert_array_equal(crop, np.pad(portrait, ((0, 40), (40, 0), (0, 0)), "symmetric")[180:280, :100])
 
 
-class Gray:
-    """A network that takes the gray of a pixel, in tens, for its label."""
-
-    image_size, num_classes, classes = (64, 64), 19, FACE
-
-    def labels(self, image):
-        return np.rint(image[..., 0] / 10).astype(int)
+def gray_in_tens(photo):
+    return np.rint(photo[..., 0] / 10).astype(int)
 
 
-@pytest.fixture(scope="module")
-def grey_parser():
-    return FaceParser(Gray())
-
-
-def face_in(square):
-    """A face that this square is cut out around."""
-    angle = square.angle
-    across, down = np.array([math.cos(angle), math.sin(angle)]), np.array([-math.sin(angle), math.cos(angle)])
-    eyes = np.array(square.center) - 0.1 * square.side / 3.6 * down
-    mouth = eyes + square.side / 3.6 * down
-    corners = {"left_eye": eyes - square.side / 8 * across, "right_eye": eyes + square.side / 8 * across}
-    corners |= {"mouth_left": mouth - square.side / 9 * across, "mouth_right": mouth + square.side / 9 * across}
-    landmarks = {name: tuple(point.tolist()) for name, point in corners.items()} | {"nose": square.center}
-    return Face((0.0, 0.0, 1.0, 1.0), 1.0, landmarks)
-
-
-def parse(parser, photo, squares):
-    """The labels of a photo with faces in these squares."""
-    faces = detection.parse_faces(parser, parser.crop_size, photo, [face_in(square) for square in squares])
-    return detection.compose(faces, photo.shape[:2])
+def parse(photo, squares, labels=gray_in_tens):
+    """The labels of a photo with faces in these squares, by a network that is a function of photos `[64, 64, 3]`."""
+    network = types.SimpleNamespace(image_size=(64, 64), num_classes=19, classes=FACE, labels=labels)
+    nowhere = {"box": (0.0, 0.0, 1.0, 1.0), "confidence": 1.0, "landmarks": {}}
+    faces = [types.SimpleNamespace(square=square, **nowhere) for square in squares]
+    return detection.compose(detection.parse_faces(FaceParser(network), 64, photo, faces), photo.shape[:2])
 
 
 def painted(labels):
@@ -135,17 +101,19 @@ def inside(labels, face, margin=0.0):
 
 def flat(labels, reach):
     """Pixels around which all have their label."""
-    padded = np.pad(labels, reach, "edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
-    return windows.min((2, 3)) == windows.max((2, 3))
+    least, most = (one(labels, 2 * reach + 1) for one in (ndimage.minimum_filter, ndimage.maximum_filter))
+    return least == most
 
 
-def test_labels_of_a_crop_come_back_to_their_pixels(grey_parser):
-    labels, face = blocks(), Square((60, 50), 64, 0)
-    result = parse(grey_parser, painted(labels), [face])
+@pytest.mark.parametrize("centers", [[], [(60, 50)], [(40, 75), (140, 75)]], ids=["no face", "one", "two side by side"])
+def test_labels_of_crops_come_back_to_their_pixels(centers):
+    labels = blocks()
+    result = parse(painted(labels), [Square(center, 64, 0) for center in centers])
     assert result.dtype == np.uint8
     expected = np.zeros_like(labels)
-    expected[18:82, 28:92] = labels[18:82, 28:92]
+    for x, y in centers:
+        here = np.s_[y - 32 : y + 32, x - 32 : x + 32]
+        expected[here] = labels[here]
     np.testing.assert_array_equal(result, expected)
 
 
@@ -162,9 +130,9 @@ def test_labels_of_a_crop_come_back_to_their_pixels(grey_parser):
     ],
     ids=["large", "turned", "small", "lying", "in a corner", "larger than the photo", "far beyond it"],
 )
-def test_labels_come_back_wherever_the_face_is(grey_parser, face):
+def test_labels_come_back_wherever_the_face_is(face):
     labels = blocks(side=25 if face.side < 600 else 75)
-    result = parse(grey_parser, painted(labels), [face])
+    result = parse(painted(labels), [face])
     pixel = max(1.0, face.side / 64)
     clear = flat(labels, math.ceil(1.5 * pixel))
     within = inside(labels, face, pixel)
@@ -173,46 +141,33 @@ def test_labels_come_back_wherever_the_face_is(grey_parser, face):
     assert not result[~inside(labels, face, -pixel)].any()
 
 
-class Rings:
-    """A network that sees hair in the middle of a dark crop, and skin all over a light one."""
-
-    image_size, num_classes, classes = (64, 64), 19, FACE
-
-    def labels(self, image):
-        labels = np.full(image.shape[:2], 1)
-        if image.mean() < 50:
-            labels[:], labels[16:48, 16:48] = 0, 17
-        return labels
+def rings(photo):
+    """Hair in the middle of a dark crop, and skin all over a light one."""
+    labels = np.full(photo.shape[:2], 1)
+    if photo.mean() < 50:
+        labels[:], labels[16:48, 16:48] = 0, 17
+    return labels
 
 
 def test_of_two_faces_the_smaller_one_counts_but_for_its_background():
     photo = np.full((150, 200, 3), 200, np.uint8)
     photo[60:92, 80:112] = 0
-    large, small = Square((74, 74), 128, 0), Square((96, 76), 32, 0)
+    faces = [Square((74, 74), 128, 0), Square((96, 76), 32, 0)]
     expected = np.zeros((150, 200))
     expected[10:138, 10:138] = 1
     expected[68:84, 88:104] = 17
-    for faces in ([large, small], [small, large]):
-        np.testing.assert_array_equal(parse(FaceParser(Rings()), photo, faces), expected)
-
-
-def test_two_faces_side_by_side(grey_parser):
-    labels = blocks()
-    faces = [Square((40, 75), 64, 0), Square((140, 75), 64, 0)]
-    result = parse(grey_parser, painted(labels), faces)
-    expected = np.zeros_like(labels)
-    for left in (8, 108):
-        expected[43:107, left : left + 64] = labels[43:107, left : left + 64]
-    np.testing.assert_array_equal(result, expected)
-
-
-def test_no_face_is_all_background(grey_parser):
-    np.testing.assert_array_equal(parse(grey_parser, painted(blocks()), []), np.zeros((150, 200)))
+    for order in (faces, faces[::-1]):
+        np.testing.assert_array_equal(parse(photo, order, rings), expected)
 
 
 @pytest.fixture(scope="module")
 def detector():
     return detection.Detector()
+
+
+@pytest.fixture(scope="module")
+def finding_parser():
+    return FaceParser(detect=True)
 
 
 def test_the_face_of_a_portrait(detector, portrait):
@@ -315,26 +270,21 @@ def test_where_no_face_is_none_is_found(detector, shape):
 
 
 @pytest.mark.parametrize("surroundings", ["gray", "noise"])
-def test_a_small_face_is_parsed_far_better_when_it_is_found_first(portrait, surroundings):
+def test_a_small_face_is_parsed_far_better_when_it_is_found_first(parser, finding_parser, portrait, surroundings):
     """A fifth as wide as the photo. Measured: 96 % of the face agree with the portrait alone, against 12 % and 1 %."""
-    parser = FaceParser()
     alone = parser(portrait)
     scene = np.full((900, 1200, 3), 120, np.uint8)
     if surroundings == "noise":
         coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
         scene = images.resize(coarse, (900, 1200)).copy()
     scene[400:640, 700:940] = portrait
-    found = FaceParser(detect=True)(scene)
+    found = finding_parser(scene)
     assert not np.delete(np.delete(found, np.s_[400:640], 0), np.s_[700:940], 1).any()
-    of_face = np.isin(alone, FACE_PARTS)
+    parts = ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "l_lip")
+    of_face = np.isin(alone, [LABELS.index(part) for part in parts])
     with_detection, without = ((labels[400:640, 700:940] == alone)[of_face].mean() for labels in (found, parser(scene)))
     assert with_detection > 0.93
     assert without < 0.2
-
-
-@pytest.fixture(scope="module")
-def finding_parser():
-    return FaceParser(detect=True)
 
 
 @pytest.fixture(scope="module")
@@ -346,20 +296,20 @@ def scene(portrait):
     return scene
 
 
-def test_each_face_of_a_parser(finding_parser, detector, scene):
+def test_each_face_of_a_parser(parser, finding_parser, detector, scene):
+    """As the detector and a parser without one give it."""
     faces = finding_parser.faces(scene)
-    # As the detector and a parser without one give them.
-    assert [(face.box, face.confidence, face.landmarks) for face in faces] == [
-        (face.box, face.confidence, face.landmarks) for face in detector(scene)
-    ]
+    found, expected = (
+        [(face.box, face.confidence, face.landmarks) for face in each] for each in (faces, detector(scene))
+    )
+    assert found == expected
     labels = finding_parser(scene)
     assert (labels.dtype, labels.shape) == (np.uint8, (300, 700))
     alone = [face.labels for face in faces]
     np.testing.assert_array_equal(np.sum(alone, axis=0), labels)
     assert not (alone[0].astype(bool) & alone[1].astype(bool)).any()
-    close_up = FaceParser()
     for face, other in zip(faces, alone, strict=True):
-        crop = close_up(crops.cut_out(scene, face.square, 512))
+        crop = parser(crops.cut_out(scene, face.square, 512))
         for name, label in (("left_eye", "r_eye"), ("right_eye", "l_eye"), ("nose", "nose")):
             x, y = face.landmarks[name]
             rows, columns = np.nonzero(other == LABELS.index(label))
@@ -396,16 +346,13 @@ def test_where_no_face_is_all_is_background(finding_parser):
     np.testing.assert_array_equal(finding_parser.probabilities(photo)[..., 0], 1)
 
 
-def test_a_parser_that_finds_no_faces_says_so(portrait):
+def test_what_a_parser_with_or_without_faces_refuses(parser, finding_parser, portrait):
     with refused(ImageError, "detect=True"):
-        FaceParser().faces(portrait)
-    assert "faces" not in repr(FaceParser())
-    assert "faces" in repr(FaceParser(detect=True))
-
-
-def test_there_are_no_logits_where_there_is_no_face(finding_parser, portrait):
+        parser.faces(portrait)
     with refused(ImageError, "detect"):
         finding_parser.logits(portrait)
+    assert "faces" not in repr(parser)
+    assert "faces" in repr(finding_parser)
 
 
 def test_missing_packages_are_named(monkeypatch):

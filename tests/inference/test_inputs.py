@@ -12,22 +12,20 @@ from support.refusals import refused
 from keras_bisenet.inference.batch import inputs, results
 from keras_bisenet.utils.errors import ImageError
 
+NO_TEXT = os.fsdecode(b"\xff.png")
+
+
+def fill(folder, *names):
+    """Writes empty files into a folder."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in (
-        "b.JPG",
-        "a.png",
-        "notes.txt",
-        ".hidden.png",
-        ".thumbnails/a.png",
-        "clip.MP4",
-        "two words/é\n.webp",
-        "two words/deep/a.png",
-        os.fsdecode(b"\xff.png"),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
+    fill(tmp_path, "b.JPG", "a.png", "notes.txt", ".hidden.png", ".thumbnails/a.png", "clip.MP4", NO_TEXT)
+    fill(tmp_path / "two words", "é\n.webp", "deep/a.png")
     return tmp_path
 
 
@@ -36,7 +34,7 @@ def found(*names, **options):
 
 
 def test_a_folder_with_all_that_is_in_it(folder):
-    names = ["a.png", "b.JPG", "clip.MP4", "two words/deep/a.png", "two words/é\n.webp", os.fsdecode(b"\xff.png")]
+    names = ["a.png", "b.JPG", "clip.MP4", "two words/deep/a.png", "two words/é\n.webp", NO_TEXT]
     assert found(folder) == [(f"{folder}/{name}", name) for name in names]
     assert [source.is_video for source in inputs.find([str(folder)])] == [False, False, True, False, False, False]
 
@@ -44,8 +42,7 @@ def test_a_folder_with_all_that_is_in_it(folder):
 @given(st.sets(st.text("ab. -ü\n\udcff", min_size=1, max_size=6), max_size=6))
 def test_a_folder_of_any_names(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("names")
-    for name in names:
-        (folder / f"{name}.png").write_bytes(b"")
+    fill(folder, *(f"{name}.png" for name in names))
     visible = sorted((folder / f"{name}.png" for name in names if name[0] != "."), key=lambda path: path.parts)
     if visible:
         assert [source.path for source in inputs.find([str(folder)])] == visible
@@ -57,8 +54,7 @@ def test_a_folder_of_any_names(tmp_path_factory, names):
 def test_patterns(folder, monkeypatch):
     deep = [("two words/deep/a.png", "two words/deep/a.png")]
     monkeypatch.chdir(folder)
-    bytes_name = os.fsdecode(b"\xff.png")
-    assert found("**/*.png") == [("a.png", "a.png"), *deep, (bytes_name, bytes_name)]
+    assert found("**/*.png") == [("a.png", "a.png"), *deep, (NO_TEXT, NO_TEXT)]
     assert found("two*/**/*") == [*deep, ("two words/é\n.webp",) * 2]
     # A name is what lies behind all that comes before the first wildcard.
     assert found("two words/*/*.png") == [("two words/deep/a.png", "deep/a.png")]
@@ -67,11 +63,9 @@ def test_patterns(folder, monkeypatch):
 
 
 def test_files_of_any_name(folder):
+    fill(folder, "[ab].png", "*", "[2019]/c.png")
     for name in ("notes.txt", ".hidden.png", "two words/é\n.webp", "[ab].png", "*"):
-        (folder / name).write_bytes(b"")
         assert found(folder / name) == [(f"{folder}/{name}", pathlib.Path(name).name)]
-    (folder / "[2019]").mkdir()
-    (folder / "[2019]" / "c.png").write_bytes(b"")
     assert found(folder / "[2019]") == [(f"{folder}/[2019]/c.png", "c.png")]
 
 
@@ -90,9 +84,7 @@ def test_two_files_of_one_name_are_refused(folder):
 def test_results_among_the_photos_are_no_photos(folder):
     before = found(folder / "two words")
     out = folder / "two words" / "parsed"
-    for kind in ("labels", "overlay"):
-        (out / kind).mkdir(parents=True)
-        (out / kind / "a.png.png").write_bytes(b"")
+    fill(out, "labels/a.png.png", "overlay/a.png.png")
     for path in (out, folder / ".." / folder.name / "two words" / "parsed"):
         assert found(folder / "two words", output_dir=path) == before
         assert found(folder / "two words" / "**" / "*.png", output_dir=path) == before[:1]
@@ -104,11 +96,9 @@ def test_results_among_the_photos_are_no_photos(folder):
 @pytest.mark.parametrize("output_dir", ["../photos/out", "../link/out", "out/../../photos/./out"])
 def test_results_are_no_photos_by_whatever_path_they_are_named(tmp_path, monkeypatch, output_dir):
     """Each run parsed the pictures of the last one."""
-    (tmp_path / "photos" / "out" / "overlay").mkdir(parents=True)
+    fill(tmp_path / "photos", "a.jpg", "out/overlay/a.jpg.jpg")
     (tmp_path / "link").symlink_to("photos")
     monkeypatch.chdir(tmp_path / "photos")
-    for name in ("a.jpg", "out/overlay/a.jpg.jpg"):
-        pathlib.Path(name).write_bytes(b"")
     for name in (".", "../photos", tmp_path / "link", "**/*.jpg"):
         assert [name for _, name in found(name, output_dir=output_dir)] == ["a.jpg"]
 
@@ -117,8 +107,7 @@ def test_results_of_other_runs_are_no_photos(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before = found("two words"), found("two words/**/*.png")
     other = folder / "two words" / "deep" / "other"
-    (other / "overlay" / "summer").mkdir(parents=True)
-    (other / "overlay" / "summer" / "a.jpg.jpg").write_bytes(b"")
+    fill(other, "overlay/summer/a.jpg.jpg")
     assert found("two words") != before[0]
     (other / results.RECORD).write_text("")
     assert (found("two words"), found("two words/**/*.png")) == before
@@ -127,9 +116,7 @@ def test_results_of_other_runs_are_no_photos(folder, monkeypatch):
 
 
 def test_linked_folders_are_followed_and_loops_are_not(tmp_path, monkeypatch):
-    for name in ("elsewhere/deep/b.png", "photos/a.png", "photos/inner/c.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
+    fill(tmp_path, "elsewhere/deep/b.png", "photos/a.png", "photos/inner/c.png")
     for name, target in (
         ("photos/linked", "../elsewhere"),
         ("photos/inner/up", "../../photos"),
@@ -145,18 +132,17 @@ def test_linked_folders_are_followed_and_loops_are_not(tmp_path, monkeypatch):
 
 
 def test_nothing_is_found(folder):
-    (folder / "empty").mkdir()
-    (folder / "empty" / "notes.txt").write_bytes(b"")
+    fill(folder, "empty/notes.txt")
     for name, reason in (
-        (folder / "empty", f"{folder}/empty: no photo found"),
-        (folder / "*.gif", f"{folder}/*.gif: no photo found"),
-        (folder / "none.png", f"{folder}/none.png: no such file"),
-        ("", "'': no such file"),
-        ("x" * 5000, f"{'x' * 5000}: no such file"),
+        (folder / "empty", "no photo found"),
+        (folder / "*.gif", "no photo found"),
+        (folder / "none.png", "no such file"),
+        ("", "no such file"),
+        ("x" * 5000, "no such file"),
         # Results stay in their folder.
-        (f"{folder}/*/../../*.png", f"{folder}/*/../../*.png: has .."),
+        (f"{folder}/*/../../*.png", "has .."),
     ):
-        with refused(ImageError, reason):
+        with refused(ImageError, f"{name or repr(name)}: {reason}"):
             found(name)
 
 

@@ -33,13 +33,14 @@ FAST = NAMES["fast"]
 
 
 @pytest.fixture(scope="module")
-def photo():
-    return images.read(images.BUNDLED)
+def plain():
+    """What is compared with: the same file in this process."""
+    return FaceParser(FAST, num_threads=1)
 
 
 @pytest.fixture(scope="module")
-def expected(photo):
-    return FaceParser(FAST, num_threads=1)(photo)
+def expected(plain, portrait):
+    return plain(portrait)
 
 
 @pytest.fixture(autouse=True)
@@ -55,18 +56,17 @@ def open_isolated(path=FAST, **limits):
     return FaceParser(path, num_threads=1, isolated=isolation.Limits(**limits))
 
 
-def test_it_says_the_same_and_loads_little(photo, marker):
-    plain = FaceParser(FAST, num_threads=1)
+def test_it_says_the_same_and_loads_little(plain, portrait, marker):
     with FaceParser(FAST, num_threads=1, isolated=True) as parser:
         for name in ("image_size", "num_classes", "class_names", "palette"):
             assert getattr(parser, name) == getattr(plain, name)
-        for one in (photo, np.resize(photo, (512, 512, 3))[:, ::-1]):
+        for one in (portrait, np.resize(portrait, (512, 512, 3))[:, ::-1]):
             labels = parser(one)
             np.testing.assert_array_equal(labels, plain(one))
             for method in ("probabilities", "logits"):
                 np.testing.assert_array_equal(getattr(parser, method)(one), getattr(plain, method)(one))
         before = labels.copy()
-        parser(255 - photo)
+        parser(255 - portrait)
         np.testing.assert_array_equal(labels, before)
         ((process, parent),) = processes(marker).items()
         assert parent == os.getpid()
@@ -92,30 +92,28 @@ def test_third_party_files(tmp_path, recwarn):
         np.testing.assert_array_equal(parser(photo), plain(photo))
 
 
-HARM = {
-    "crash": (fragile_worker.CRASHES, {}, "SIGABRT"),
-    "hang": (fragile_worker.HANGS, {"seconds": 1.5}, "1.5 seconds"),
-    "memory": (fragile_worker.FILLS_THE_MEMORY, {}, "4096 MiB"),
-    # Else this process would be killed when it reads the result.
-    "cut": (fragile_worker.CUTS_THE_MEMORY, {}, "crashed its process"),
-}
-
-
-@pytest.mark.parametrize("harm", HARM)
-def test_after_harm_the_next_photo_works(photo, expected, harm, monkeypatch):
+@pytest.mark.parametrize(
+    ("value", "limits", "found"),
+    [
+        (fragile_worker.CRASHES, {}, "SIGABRT"),
+        (fragile_worker.HANGS, {"seconds": 1.5}, "1.5 seconds"),
+        (fragile_worker.FILLS_THE_MEMORY, {}, "4096 MiB"),
+        # Else this process would be killed when it reads the result.
+        (fragile_worker.CUTS_THE_MEMORY, {}, "crashed its process"),
+    ],
+    ids=["crash", "hang", "memory", "cut"],
+)
+def test_after_harm_the_next_photo_works(portrait, expected, value, limits, found, monkeypatch):
     monkeypatch.setattr(isolation, "WORKER", "support.fragile_worker")
-    value, limits, found = HARM[harm]
     with open_isolated(**limits) as parser:
         with refused(CrashError, FAST, found):
             parser(np.full((512, 512, 3), value, np.uint8))
-        np.testing.assert_array_equal(parser(photo), expected)
+        np.testing.assert_array_equal(parser(portrait), expected)
 
 
-def test_results_stay_as_they_are(photo):
+def test_results_stay_as_they_are(plain, portrait):
     """They lie in memory that is used again, once they, and all views of them, are gone."""
-    plain = FaceParser(FAST, num_threads=1)
-    photos = [np.roll(photo, 40 * number, axis=1) for number in range(6)]
-    photos = [images.resize(one, plain.image_size) for one in photos]
+    photos = [images.resize(np.roll(portrait, 40 * number, axis=1), plain.image_size) for number in range(6)]
     expected = [plain.probabilities(one) for one in photos]
     with open_isolated() as parser:
         held = [parser.probabilities(one) for one in photos]
@@ -135,10 +133,10 @@ def test_results_stay_as_they_are(photo):
     np.testing.assert_array_equal(result, expected[-1])
 
 
-def test_a_fork_keeps_results(photo):
-    photo = images.resize(photo, (512, 512))
+def test_a_fork_keeps_results(portrait):
+    portrait = images.resize(portrait, (512, 512))
     with open_isolated() as parser:
-        result = parser.probabilities(photo)
+        result = parser.probabilities(portrait)
         before = result.copy()
         begin, end = os.pipe()
         child = os.fork()
@@ -150,7 +148,7 @@ def test_a_fork_keeps_results(photo):
                 os._exit(2)
         del result
         for _ in range(4):
-            other = parser.probabilities(255 - photo)
+            other = parser.probabilities(255 - portrait)
         assert not np.array_equal(other, before)
         os.write(end, b".")
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -162,66 +160,62 @@ def kill_idle(marker):
     os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
 
 
-def test_a_process_that_is_killed_is_replaced(photo, expected, marker):
+def test_a_process_that_is_killed_is_replaced(portrait, expected, marker):
     with open_isolated() as parser:
         kill_idle(marker)
-        np.testing.assert_array_equal(parser(photo), expected)
+        np.testing.assert_array_equal(parser(portrait), expected)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_at_work(photo, expected, marker, monkeypatch):
+def test_a_process_that_is_killed_at_work(portrait, expected, marker, monkeypatch):
     monkeypatch.setattr(isolation, "WORKER", "support.fragile_worker")
     with open_isolated() as parser:
         threading.Timer(0.5, os.kill, [*processes(marker), signal.SIGKILL]).start()
         with refused(CrashError, FAST, "SIGKILL"):
             parser(np.full((512, 512, 3), fragile_worker.HANGS, np.uint8))
-        np.testing.assert_array_equal(parser(photo), expected)
+        np.testing.assert_array_equal(parser(portrait), expected)
 
 
 @pytest.mark.slow
-def test_a_file_that_was_replaced(photo, tmp_path, marker):
+def test_a_file_that_was_replaced(portrait, tmp_path, marker):
     path = tmp_path / "a.tflite"
     shutil.copy(FAST, path)
     with open_isolated(path) as parser:
         path.write_bytes(Network().convert(["logits"]))
-        assert parser(photo).shape == photo.shape[:2]
+        assert parser(portrait).shape == portrait.shape[:2]
         kill_idle(marker)
         for _ in range(2):
             with refused(ModelError, path, "another file"):
-                parser(photo)
+                parser(portrait)
 
 
-def test_an_interrupted_photo_leaves_no_reply_behind(photo, expected, monkeypatch):
+def test_an_interrupted_photo_leaves_no_reply_behind(portrait, expected, monkeypatch):
     with open_isolated() as parser:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(isolation, "receive", mock.Mock(side_effect=KeyboardInterrupt))
-            parser(255 - photo)
-        np.testing.assert_array_equal(parser(photo), expected)
+            parser(255 - portrait)
+        np.testing.assert_array_equal(parser(portrait), expected)
 
 
-def test_threads_share_one(photo, marker):
-    photos = [np.roll(photo, 9 * number, axis=1) for number in range(8)]
-    plain = FaceParser(FAST, num_threads=1)
+def test_threads_share_one(plain, portrait, marker):
+    photos = [np.roll(portrait, 9 * number, axis=1) for number in range(8)]
     with open_isolated() as parser, concurrent.futures.ThreadPoolExecutor(8) as threads:
         for labels, one in zip(threads.map(parser, photos), photos, strict=True):
             np.testing.assert_array_equal(labels, plain(one))
         assert len(processes(marker)) == 1
 
 
-def test_a_fork_starts_a_process_of_its_own(photo, expected, marker):
+def test_a_fork_starts_a_process_of_its_own(portrait, expected, marker, run_forked):
     with open_isolated() as parser:
         (before,) = processes(marker)
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                status = 0 if (parser(photo) == expected).all() and {*processes(marker)} > {before} else 2
-                parser.close()
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+        def work():
+            with parser:
+                return np.array_equal(parser(portrait), expected), {*processes(marker)} > {before}
+
+        assert run_forked(work) == "(True, True)"
         assert [*processes(marker)] == [before]
-        np.testing.assert_array_equal(parser(photo), expected)
+        np.testing.assert_array_equal(parser(portrait), expected)
 
 
 @pytest.mark.slow
@@ -258,14 +252,14 @@ time.sleep(600)
             os.kill(fork, signal.SIGKILL)
 
 
-def test_closed(photo, marker):
+def test_closed(portrait, marker):
     for isolated in (False, True):
         with FaceParser(FAST, isolated=isolated) as parser:
             pass
         assert not processes(marker)
         parser.close()
         with refused(ModelError, FAST.name, "closed"):
-            parser(photo)
+            parser(portrait)
 
 
 def test_a_parser_that_is_let_go_ends_its_process(marker):

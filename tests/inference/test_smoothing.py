@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from support.refusals import refused
 
 from keras_bisenet.inference import smoothing
 from keras_bisenet.inference.smoothing import TemporalSmoother
-from keras_bisenet.utils import images
+from keras_bisenet.utils import images, resizing
 from keras_bisenet.utils.errors import ImageError
 
 
@@ -98,15 +99,8 @@ def test_labels_of_coarse_probabilities():
     """Those of the logits between which they lie; a class that nowhere counts is none of them."""
     logits = np.random.default_rng(0).normal(0, 3, (6, 7, 5)).astype(np.float32)
     logits[..., 3] = -20
-    exponentials = np.exp(logits)
-    labels = smoothing.labels_of(exponentials / exponentials.sum(-1, keepdims=True), (24, 28))
-    rows, columns = (((np.arange(new) + 0.5) / 4 - 0.5).clip(0, old - 1) for new, old in ((24, 6), (28, 7)))
-    top, left = np.minimum(rows.astype(int), 4), np.minimum(columns.astype(int), 5)
-    down, right = (rows - top)[:, np.newaxis, np.newaxis], (columns - left)[:, np.newaxis]
-    upper, lower = (
-        logits[start][:, left] * (1 - right) + logits[start][:, left + 1] * right for start in (top, top + 1)
-    )
-    assert (labels == (upper * (1 - down) + lower * down).argmax(-1)).mean() > 0.995
+    labels = smoothing.labels_of(softmax(logits, -1), (24, 28))
+    assert (labels == resizing.resize_scores(logits, (24, 28)).argmax(-1)).mean() > 0.995
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1, float("nan")])

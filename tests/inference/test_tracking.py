@@ -9,7 +9,6 @@ from keras_bisenet import FaceParser
 from keras_bisenet.inference import tracking
 from keras_bisenet.inference.detection import LANDMARKS, Face
 from keras_bisenet.inference.video_parser import VideoParser
-from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
 # The face of the bundled photo, which is 240 pixels wide: the box, and the points of `LANDMARKS`.
@@ -20,14 +19,14 @@ POINTS = np.array([[100.0, 108.0], [140.0, 108.0], [120.0, 130.0], [104.0, 150.0
 class Scene:
     """A portrait that is moved over a gray frame, and what finds its face there."""
 
-    def __init__(self):
+    def __init__(self, portrait):
         self.asked, self.is_there, self.corner = 0, True, (0, 0)
-        self._photo = images.read(images.BUNDLED)
+        self._portrait = Image.fromarray(portrait)
 
     def frame(self, x, y, scale=1.0):
         frame = Image.new("RGB", (640, 480), (90, 90, 90))
         side = round(240 * scale)
-        frame.paste(Image.fromarray(self._photo).resize((side, side)), (x, y))
+        frame.paste(self._portrait.resize((side, side)), (x, y))
         self.corner, self.scale = (x, y), scale
         return np.asarray(frame)
 
@@ -42,16 +41,17 @@ class Scene:
 
 
 @pytest.fixture
-def scene():
-    return Scene()
+def scene(portrait):
+    return Scene(portrait)
 
 
 def test_a_face_is_followed(scene):
     tracker = tracking.FaceTracker(scene.find)
     for number in range(tracking.EVERY):
         (face,) = tracker(scene.frame(100 + 6 * number, 80 + 3 * number, 1 + 0.01 * number))
-        np.testing.assert_allclose(face.box, scene.face().box, atol=6)
-        np.testing.assert_allclose(list(face.landmarks.values()), list(scene.face().landmarks.values()), atol=6)
+        expected = scene.face()
+        np.testing.assert_allclose(face.box, expected.box, atol=6)
+        np.testing.assert_allclose([*face.landmarks.values()], [*expected.landmarks.values()], atol=6)
         assert (face.number, face.confidence) == (1, 0.99)
     assert scene.asked == 1
     # Found again, it is still the same one.
@@ -89,11 +89,8 @@ class Parser(FaceParser):
     """A parser of a network without weights: gray in tens is the label; and faces of the scene."""
 
     def __init__(self, scene):
-        self.asked_for = scene
+        self.find = scene.find
         super().__init__(Gray())
-
-    def find(self, photo):
-        return self.asked_for.find(photo)
 
 
 class Gray:
@@ -111,8 +108,8 @@ def test_each_face_of_a_frame_is_parsed_where_it_is(scene, smooth):
     parser = VideoParser(Parser(scene), True, smooth)
     for x in (100, 104):
         labels, (face,) = parser.labels(scene.frame(x, 80), (480, 640))
-        low, high = np.array(scene.face().square.center) - 60, np.array(scene.face().square.center) + 60
-        assert (labels[int(low[1]) : int(high[1]), int(low[0]) : int(high[0])] == 17).all()
+        column, row = (int(middle) for middle in scene.face().square.center)
+        assert (labels[row - 60 : row + 60, column - 60 : column + 60] == 17).all()
         assert labels[:20].max() == 0
         assert face.labels.shape == (480, 640)
     assert scene.asked == 1

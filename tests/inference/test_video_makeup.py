@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from support import script_runner
 from support import videos as support_videos
 from support.files import names
 from support.paths import ROOT
@@ -19,11 +20,7 @@ from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import MakeupError
 
 GREEN = (20, 160, 40)
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    return images.read(images.BUNDLED)
+SCRIPT = ROOT / "scripts" / "makeup.py"
 
 
 class Seen:
@@ -71,17 +68,12 @@ def test_a_large_frame_takes_the_changes_of_a_small_one(portrait, monkeypatch):
     np.testing.assert_array_equal(video_makeup.FrameMakeup(Seen(), LABELS, look)(large), large)
 
 
-def make_up(*arguments):
-    script = str(ROOT / "scripts" / "makeup.py")
-    return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--hair", "#14a028"), ("--overlay",)])
 def test_the_command_makes_up_each_frame(tmp_path, portrait, flags):
     source = support_videos.write_with_sound(tmp_path / "a.mp4", [portrait] * 3, "aac")
     output = tmp_path / "b.mp4"
-    process = make_up("--video", source, "--output", output, "--model", "fast", *flags)
+    process = script_runner.run(SCRIPT, "--video", source, "--output", output, "--model", "fast", *flags)
     assert process.returncode == 0, process.stderr
     assert support_videos.sound_of(output) == support_videos.sound_of(source)
     hair = FaceParser("fast")(portrait) == LABELS.index("hair")
@@ -102,7 +94,7 @@ def test_what_the_command_refuses(tmp_path, portrait):
         (["--hair", "red", "--steady", "1"], "steady"),
         ([], "nothing to change"),
     ):
-        check_refused(make_up(*given, *flags), named)
+        check_refused(script_runner.run(SCRIPT, *given, *flags), named)
     assert names(tmp_path) == ["a.mp4"]
 
 
@@ -112,9 +104,8 @@ def test_memory_is_bounded_for_frames_of_8k(tmp_path, portrait, flags):
     source = support_videos.write(
         tmp_path / "a.mp4", [images.resize(portrait, (4320, 7680))] * 3, codec=("mpeg4", "yuv420p")
     )
-    script = str(ROOT / "scripts" / "makeup.py")
-    command = [sys.executable, script, "--video", source, "--output", tmp_path / "b.mp4", "--model", "fast", *flags]
-    process, most = subprocess.Popen(list(map(str, command)), start_new_session=True), 0
+    command = [sys.executable, SCRIPT, "--video", source, "--output", tmp_path / "b.mp4", "--model", "fast", *flags]
+    process, most = subprocess.Popen(command, start_new_session=True), 0
     while process.poll() is None:
         most = max(most, process_memory.of_session(process.pid))
         time.sleep(0.05)

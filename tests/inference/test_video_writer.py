@@ -1,7 +1,5 @@
 """Videos are written from the frames of others: with their times and sound, whole or not at all, and resumed."""
 
-import fractions
-
 import numpy as np
 import pytest
 from support import videos as support_videos
@@ -9,14 +7,8 @@ from support.files import names
 from support.refusals import refused
 
 from keras_bisenet.inference import video_writer, videos
-from keras_bisenet.utils import images, locks
+from keras_bisenet.utils import locks
 from keras_bisenet.utils.errors import ImageError, OutputError
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    photo = images.read(images.BUNDLED)[60:180:2, ::2]
-    return [np.roll(photo, 10 * shift, axis=1) for shift in range(12)]
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +33,8 @@ def test_frames_keep_their_times(tmp_path, pictures, suffix):
     output = tmp_path / f"new/b{suffix}"
     assert write(source, output, lambda frame: 255 - frame) is None
     check_pictures(output, [255 - picture for picture in pictures])
-    times = [frame.time - fractions.Fraction(0) for frame in videos.read(output)]
-    assert np.diff([float(time) for time in times]) == pytest.approx(np.diff(numbers) / 10, abs=1e-3)
+    times = [float(frame.time) for frame in videos.read(output)]
+    assert np.diff(times) == pytest.approx(np.diff(numbers) / 10, abs=1e-3)
     assert names(tmp_path / "new") == [output.name]
 
 
@@ -140,8 +132,8 @@ def test_a_video_without_frames_leaves_nothing(tmp_path, pictures):
 
 def test_outputs_that_are_refused(tmp_path, pictures):
     source = support_videos.write(tmp_path / "a.mp4", pictures)
-    for output, named in ((tmp_path / "b.gif", "b.gif"), (source, "a.mp4")):
-        with refused(ImageError, named):
+    for output in (tmp_path / "b.gif", source):
+        with refused(ImageError, output.name):
             write(source, output)
     with locks.held(tmp_path / ".parts-b.mp4", OutputError), refused(OutputError, ".parts-b.mp4"):
         write(source, tmp_path / "b.mp4")

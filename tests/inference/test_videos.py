@@ -6,7 +6,6 @@ import sys
 import av
 import numpy as np
 import pytest
-from PIL import Image
 from support import videos as support_videos
 from support.refusals import refused
 
@@ -15,10 +14,17 @@ from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import ImageError
 
 
-@pytest.fixture(scope="module")
-def pictures():
-    photo = images.read(images.BUNDLED)[60:180:2, ::2]
-    return [np.roll(photo, 10 * shift, axis=1) for shift in range(12)]
+def read(path):
+    return [frame.picture for frame in videos.read(path)]
+
+
+def whole_pictures(path):
+    """The pictures of a video that breaks off."""
+    frames = []
+    with refused(ImageError, path, "breaks off") as error:
+        frames.extend(frame.picture for frame in videos.read(path))
+    assert f"{len(frames)} of its frames" in str(error.value)
+    return frames
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mov", ".mp4"])
@@ -39,15 +45,14 @@ def test_the_wanted_pictures_of_a_video(tmp_path, pictures):
 def test_pictures_of_a_camera_on_its_side_are_upright(tmp_path, pictures):
     path = support_videos.write(tmp_path / "a.mp4", pictures)
     support_videos.turn(path)
-    frames = [frame.picture for frame in videos.read(path)]
-    np.testing.assert_array_equal(frames, [np.rot90(picture, -1) for picture in pictures])
+    np.testing.assert_array_equal(read(path), [np.rot90(picture, -1) for picture in pictures])
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mov", ".mp4"])
 def test_videos_that_begin_later(tmp_path, pictures, suffix):
     """The length of a Matroska file counts from 0, that of others from the first picture."""
     path = support_videos.write(tmp_path / f"a{suffix}", 3 * pictures, start=10)
-    np.testing.assert_array_equal([frame.picture for frame in videos.read(path)], 3 * pictures)
+    np.testing.assert_array_equal(read(path), 3 * pictures)
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
     with refused(ImageError, path):
         list(videos.read(path))
@@ -62,18 +67,10 @@ def test_a_webm_that_begins_later(tmp_path, pictures):
 def test_pictures_have_square_pixels(tmp_path, pictures, aspect, width):
     """Else faces were as wide as they are stored, not as they are shown."""
     path = support_videos.write(tmp_path / "a.mov", pictures, aspect=aspect)
-    frames = [frame.picture for frame in videos.read(path)]
-    expected = [Image.fromarray(picture).resize((width, 60), Image.Resampling.BILINEAR) for picture in pictures]
-    np.testing.assert_array_equal(frames, [np.asarray(picture) for picture in expected])
+    np.testing.assert_array_equal(read(path), [images.resize(picture, (60, width)) for picture in pictures])
     # Upright, it is the height that is stretched.
     support_videos.turn(path)
-    assert {frame.picture.shape for frame in videos.read(path)} == {(width, 60, 3)}
-
-
-def test_pixels_far_from_square_are_refused(tmp_path, pictures):
-    path = support_videos.write(tmp_path / "a.mp4", pictures, aspect="1/100")
-    with refused(ImageError, path, "1/100", "8"):
-        list(videos.read(path))
+    assert {picture.shape for picture in read(path)} == {(width, 60, 3)}
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -89,15 +86,6 @@ def test_of_a_video_that_breaks_off_the_whole_pictures_come_first(tmp_path, pict
     np.testing.assert_array_equal(frames, (3 * pictures)[: len(frames)])
 
 
-def whole_pictures(path):
-    """The pictures of a video that breaks off."""
-    frames = []
-    with refused(ImageError, path, "breaks off") as error:
-        frames.extend(frame.picture for frame in videos.read(path))
-    assert f"{len(frames)} of its frames" in str(error.value)
-    return frames
-
-
 def test_a_picture_that_breaks_off_is_left_out(tmp_path, pictures):
     """Most codecs give one, half of it gray."""
     path = support_videos.write(tmp_path / "a.mp4", pictures, {"movflags": "faststart"}, ("mpeg4", "yuv420p"))
@@ -106,15 +94,23 @@ def test_a_picture_that_breaks_off_is_left_out(tmp_path, pictures):
     assert len(whole_pictures(path)) == 11
 
 
-@pytest.mark.parametrize("content", [b"", b"no video", "audio", "index missing"])
+AUDIO = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x08\0data\x08\0\0\0" + bytes(8)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video", AUDIO, None], ids=["empty", "text", "audio", "index missing"])
 def test_what_is_no_video(tmp_path, pictures, content):
-    path = tmp_path / "a.mp4"
-    if content == "audio":
-        content = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x08\0data\x08\0\0\0" + bytes(8)
-    elif content == "index missing":
-        content = support_videos.write(path, pictures).read_bytes()[:-2000]
-    path.write_bytes(content)
+    path = support_videos.write(tmp_path / "a.mp4", pictures)
+    path.write_bytes(path.read_bytes()[:-2000] if content is None else content)
     with refused(ImageError, f"{path}: cannot be read as a video"):
+        list(videos.read(path))
+
+
+def test_videos_that_show_nothing(tmp_path, pictures):
+    path = support_videos.write(tmp_path / "a.mp4", pictures, aspect="1/100")
+    with refused(ImageError, path, "1/100", "8"):
+        list(videos.read(path))
+    support_videos.empty(support_videos.write(path, pictures[:1]))
+    with refused(ImageError, path, "without frames"):
         list(videos.read(path))
 
 
@@ -135,13 +131,6 @@ def test_a_broken_frame_in_the_middle_is_left_out_and_told_at_the_end(tmp_path, 
         frames.extend(videos.read(path))
     assert [frame.number for frame in frames] == [*range(1, 6), *range(7, 13)]
     np.testing.assert_array_equal([frame.picture for frame in frames], pictures[:5] + pictures[6:])
-
-
-def test_a_video_without_frames(tmp_path, pictures):
-    path = support_videos.write(tmp_path / "a.mp4", pictures[:1])
-    support_videos.empty(path)
-    with refused(ImageError, path, "without frames"):
-        list(videos.read(path))
 
 
 def test_the_times_of_a_variable_frame_rate(tmp_path, pictures):
