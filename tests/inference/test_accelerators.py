@@ -157,13 +157,19 @@ def test_what_is_no_accelerator(path):
 
 
 @pytest.fixture
-def on_swiftshader():
+def swiftshader():
+    """What the environment says, so that WebGPU finds SwiftShader."""
+    if not SWIFTSHADER.exists():
+        pytest.skip("needs Debian's package chromium")
+    return {DRIVERS: str(SWIFTSHADER)}
+
+
+@pytest.fixture
+def on_swiftshader(swiftshader):
     """A function: opens a file with WebGPU in a fresh process.
 
     It gives `parser.ops`, the share of labels that are the CPU's, and the warnings.
     """
-    if not SWIFTSHADER.exists():
-        pytest.skip("needs Debian's package chromium")
 
     def run(path, action="labels = parser(photo)"):
         code = f"""
@@ -178,7 +184,7 @@ with warnings.catch_warnings(record=True) as caught:
 same = (labels == FaceParser(sys.argv[1])(photo)).mean()
 print(json.dumps([parser.ops, same, [str(warning.message) for warning in caught]]))
 """
-        environment = os.environ | {DRIVERS: str(SWIFTSHADER)}
+        environment = os.environ | swiftshader
         process = script_runner.run_alone("-c", code, path, cwd=ROOT, env=environment, check=True, timeout=120)
         # LiteRT's own lines come before.
         return json.loads(process.stdout.splitlines()[-1])
@@ -229,14 +235,13 @@ def test_webgpu_leaves_an_op_to_the_cpu(on_swiftshader, tmp_path):
 
 def parse_faces(path, output_dir, *flags, **environment):
     """parse_faces.py on the bundled portrait, and the labels that it writes."""
-    command = [sys.executable, "scripts/parse_faces.py", images.BUNDLED, "--model", path, "--output_dir", output_dir]
-    environment = os.environ | environment
-    process = subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True)
+    flags = [images.BUNDLED, "--model", path, "--output_dir", output_dir, "--workers", "1", *flags]
+    process = script_runner.run_alone("scripts/parse_faces.py", *flags, cwd=ROOT, env=os.environ | environment)
     return process, images.read(output_dir / "labels" / f"{images.BUNDLED.name}.png")[..., 0]
 
 
 def test_a_script_without_the_accelerator(path, tmp_path):
-    process, labels = parse_faces(path, tmp_path, "--accelerator", "npu", "--workers", "1")
+    process, labels = parse_faces(path, tmp_path, "--accelerator", "npu")
     assert process.returncode == 0
     (warning,) = [line for line in process.stderr.splitlines() if line.startswith("warning: ")]
     check_line(warning, [path, "NPU", "CPU"])
@@ -245,9 +250,8 @@ def test_a_script_without_the_accelerator(path, tmp_path):
 
 
 @pytest.mark.slow
-@needs_swiftshader
-def test_a_script_with_webgpu(path, tmp_path):
-    process, labels = parse_faces(path, tmp_path, "--accelerator", "gpu", **{DRIVERS: str(SWIFTSHADER)})
+def test_a_script_with_webgpu(swiftshader, path, tmp_path):
+    process, labels = parse_faces(path, tmp_path, "--accelerator", "gpu", **swiftshader)
     assert process.returncode == 0
     assert f"the GPU runs {count(path)} of the {count(path)} ops of {path}" in process.stdout
     assert "warning" not in process.stderr
