@@ -105,14 +105,9 @@ def test_channels_become_alike(backbone):
     _, predicted = equalize(model, statistics)
     changed = {name for name in statistics if not np.array_equal(statistics[name].high, predicted[name].high)}
     _, graph = rewriting.read(model)
-    fixed = set()
-    for node in graph.nodes:
-        if node.kind in ("Cast", "Sigmoid"):
-            fixed.add(node.name)
-        if node.kind == "Sigmoid":
-            fixed.add(graph.producer(node.inputs[0]).name)
-        if node.kind == "Add" and node.constants:
-            fixed.add(node.name)
+    sigmoids = [node for node in graph.nodes if node.kind == "Sigmoid"]
+    fixed = {node.name for node in sigmoids} | {graph.producer(node.inputs[0]).name for node in sigmoids}
+    fixed |= {node.name for node in graph.nodes if node.kind == "Cast" or (node.kind == "Add" and node.constants)}
     assert not changed & fixed
     # A channel that is 0 for any photo stays 0.
     alive = {name for name, statistic in statistics.items() if (statistic.high > 0).sum() > 1}

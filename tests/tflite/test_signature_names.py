@@ -50,7 +50,7 @@ def labels(network):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Opens what it is given, bytes, as the file `a.tflite`."""
+    """A function that opens the bytes of a file, under the name `a.tflite`."""
 
     def open_file(content, **options):
         path = tmp_path / "a.tflite"
