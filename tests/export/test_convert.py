@@ -466,7 +466,7 @@ from keras_bisenet.export import convert, saved_model
 from keras_bisenet.utils.errors import ExportError
 for export, *folder in ((convert.to_tflite,), (saved_model.write, {folder!r})):
     try:
-        export(BiSeNet(), *folder, (32, 32))
+        export(BiSeNet(width=0.0625), *folder, (32, 32))
     except ExportError as error:
         print(error)
 """
