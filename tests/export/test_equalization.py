@@ -29,8 +29,28 @@ def network(backbone="resnet18", size=SIZE, output="all_heads"):
     return model, measure(model, calibration.variations(size, 2).images)
 
 
-def convs(model):
-    return {layer.name: layer for layer in model.layers if isinstance(layer, FixedConv2D)}
+def weights(model):
+    """Name of a convolution -> a copy of its kernel and of its bias."""
+    convs = (layer for layer in model.layers if isinstance(layer, FixedConv2D))
+    return {conv.name: (conv.kernel.copy(), conv.bias.copy()) for conv in convs}
+
+
+def check_same(found, expected):
+    """The `weights` must be equal."""
+    for name, (kernel, bias) in expected.items():
+        np.testing.assert_array_equal(found[name][0], kernel)
+        np.testing.assert_array_equal(found[name][1], bias)
+
+
+def with_other_kernels(found, expected):
+    """Names of the convolutions whose kernels differ."""
+    return {name for name, (kernel, _) in expected.items() if not np.array_equal(found[name][0], kernel)}
+
+
+def relu_behind(graph, conv):
+    """Name of the ReLU of what a convolution gives."""
+    (name,) = (node.name for node in graph.nodes if node.kind == "Relu" and graph.producer(node.inputs[0]).name == conv)
+    return name
 
 
 @pytest.mark.parametrize(
@@ -46,15 +66,11 @@ def convs(model):
 def test_an_equalized_network_computes_the_same(backbone, size, output):
     """On a photo that was not calibrated on; and the network that is given stays as it is."""
     model, statistics = network(backbone, size, output)
-    before = {name: (conv.kernel.copy(), conv.bias.copy()) for name, conv in convs(model).items()}
+    before = weights(model)
     equalized, _ = equalize(model, statistics)
     assert_equal(compute(equalized, photo(size)), compute(model, photo(size)))
-    changed = 0
-    for name, (kernel, bias) in before.items():
-        np.testing.assert_array_equal(convs(model)[name].kernel, kernel)
-        np.testing.assert_array_equal(convs(model)[name].bias, bias)
-        changed += not np.array_equal(convs(equalized)[name].kernel, kernel)
-    assert changed == len(before)
+    check_same(weights(model), before)
+    assert with_other_kernels(weights(equalized), before) == before.keys()
 
 
 @pytest.mark.parametrize("precision", ["float32", slow("float16"), slow("int8")])
@@ -73,10 +89,8 @@ def test_statistics_are_those_of_the_equalized_network(backbone):
     assert predicted.keys() == again.keys() == statistics.keys()
     for name, statistic in again.items():
         tolerance = 1e-5 * max(np.abs(statistic.low).max(), np.abs(statistic.high).max())
-        for field, expected in dataclasses.asdict(statistic).items():
-            np.testing.assert_allclose(
-                getattr(predicted[name], field), expected, rtol=0, atol=tolerance, err_msg=f"{name} {field}"
-            )
+        found, expected = dataclasses.astuple(predicted[name]), dataclasses.astuple(statistic)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=name)
 
 
 def spread(statistic):
@@ -91,40 +105,26 @@ def test_channels_become_alike(backbone):
     _, predicted = equalize(model, statistics)
     changed = {name for name in statistics if not np.array_equal(statistics[name].high, predicted[name].high)}
     _, graph = rewriting.read(model)
-    fixed = set()
-    for node in graph.nodes:
-        if node.kind in ("Cast", "Sigmoid"):
-            fixed.add(node.name)
-        if node.kind == "Sigmoid":
-            fixed.add(graph.producer(node.inputs[0]).name)
-        if node.kind == "Add" and node.constants:
-            fixed.add(node.name)
+    sigmoids = [node for node in graph.nodes if node.kind == "Sigmoid"]
+    fixed = {node.name for node in sigmoids} | {graph.producer(node.inputs[0]).name for node in sigmoids}
+    fixed |= {node.name for node in graph.nodes if node.kind == "Cast" or (node.kind == "Add" and node.constants)}
     assert not changed & fixed
     # A channel that is 0 for any photo stays 0.
     alive = {name for name, statistic in statistics.items() if (statistic.high > 0).sum() > 1}
     assert len(alive) > 0.8 * len(statistics)
     assert alive - fixed <= changed
-    blocks = {"resnet18": 8, "resnet34": 16}[backbone]
-    relus = [node for node in graph.nodes if node.kind == "Relu"]
     # No addition joins the channels inside a residual block with others.
-    inner = [
-        node for node in relus if graph.producer(node.inputs[0]).name.endswith(tuple(f"_{i}_bn1" for i in range(6)))
-    ]
-    assert len(inner) == blocks
-    for node in inner:
-        assert spread(predicted[node.name]) < 0.85 * spread(statistics[node.name]), node.name
+    inner = [name for name in weights(model) if name.startswith("backbone_layer") and name.endswith("_bn1")]
+    assert len(inner) == {"resnet18": 8, "resnet34": 16}[backbone]
+    for relu in (relu_behind(graph, conv) for conv in inner):
+        assert spread(predicted[relu]) < 0.85 * spread(statistics[relu]), relu
 
 
 def test_a_channel_is_divided_by_the_root_of_its_range():
     """Where it shares its factors with no other channel: inside a residual block."""
     model, statistics = network()
     _, predicted = equalize(model, statistics)
-    _, graph = rewriting.read(model)
-    (name,) = (
-        node.name
-        for node in graph.nodes
-        if node.kind == "Relu" and graph.producer(node.inputs[0]).name == "backbone_layer2_1_bn1"
-    )
+    name = relu_behind(rewriting.read(model)[1], "backbone_layer2_1_bn1")
     high = statistics[name].high
     factors = np.maximum(high / high.max(), 0.01) ** POWER
     np.testing.assert_allclose(predicted[name].high, high / factors, rtol=1e-12)
@@ -133,18 +133,17 @@ def test_a_channel_is_divided_by_the_root_of_its_range():
 @pytest.mark.parametrize("channels", [[1, 3], slice(None)], ids=["some", "all"])
 def test_dead_channels_do_no_harm(channels):
     """Channels that are 0 for any photo, here and there in the network."""
-    weights = narrow(WIDTHS, 5, dtype="float64")
+    trained = narrow(WIDTHS, 5, dtype="float64")
     for norm in ("backbone_bn1", "backbone_layer1_0_bn1", "backbone_layer2_1_bn2", "ffm_bn", "conv_out_bn"):
-        layer = weights.get_layer(norm)
+        layer = trained.get_layer(norm)
         for variable in (layer.gamma, layer.beta):
             array = variable.numpy()
             array[channels] = 0
             variable.assign(array)
-    model = optimized(weights, SIZE, "all_heads")
+    model = optimized(trained, SIZE, "all_heads")
     equalized, statistics = equalize(model, measure(model, PHOTOS))
-    assert all(np.isfinite(conv.kernel).all() and np.isfinite(conv.bias).all() for conv in convs(equalized).values())
-    for statistic in statistics.values():
-        assert np.isfinite([statistic.low, statistic.high, statistic.mean]).all()
+    assert all(np.isfinite(array).all() for arrays in weights(equalized).values() for array in arrays)
+    assert all(np.isfinite(dataclasses.astuple(statistic)).all() for statistic in statistics.values())
     assert_equal(compute(equalized, photo(SIZE)), compute(model, photo(SIZE)))
 
 
@@ -152,21 +151,15 @@ def test_without_statistics_all_stays_as_it_is():
     model, _ = network()
     equalized, statistics = equalize(model, {})
     assert statistics == {}
-    for name, conv in convs(model).items():
-        np.testing.assert_array_equal(convs(equalized)[name].kernel, conv.kernel)
-        np.testing.assert_array_equal(convs(equalized)[name].bias, conv.bias)
+    check_same(weights(equalized), weights(model))
 
 
 def test_only_what_has_statistics_is_equalized():
     model, statistics = network()
-    _, graph = rewriting.read(model)
     # The fused features: their ReLU, and what is computed of it without a convolution.
-    (fused,) = (node for node in graph.nodes if node.kind == "Relu" and graph.producer(node.inputs[0]).name == "ffm_bn")
-    known = {fused.name: statistics[fused.name]}
+    fused = relu_behind(rewriting.read(model)[1], "ffm_bn")
+    known = {fused: statistics[fused]}
     equalized, predicted = equalize(model, known)
-    changed = {
-        name for name, conv in convs(model).items() if not np.array_equal(convs(equalized)[name].kernel, conv.kernel)
-    }
-    assert changed == {"ffm_bn", "ffm_conv1", "conv_out_bn"}
+    assert with_other_kernels(weights(equalized), weights(model)) == {"ffm_bn", "ffm_conv1", "conv_out_bn"}
     assert predicted.keys() == known.keys()
     assert_equal(compute(equalized, photo(SIZE)), compute(model, photo(SIZE)))

@@ -27,6 +27,8 @@ from weight_port import verification
 BROWSER = ROOT / "tests" / "browser"
 CHROMIUM, NODE = shutil.which("chromium"), shutil.which("node")
 SIZE = (96, 160)
+DASH = "\N{EN DASH}"
+FILES = {"float32": "face_parsing_float32.tflite.failed", "dynamic": "face_parsing_dynamic.tflite"}
 
 
 class Page(html.parser.HTMLParser):
@@ -72,12 +74,21 @@ def page(failed_export):
     return Page((failed_export.out / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def report(failed_export):
+    return failed_export.report
+
+
 def picture(uri):
     """A data URI as a Pillow image."""
     kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", uri).groups()
     image = Image.open(io.BytesIO(base64.b64decode(content, validate=True)))
     assert image.format.lower() == kind
     return image
+
+
+def pixels(uri):
+    return np.asarray(picture(uri).convert("RGB"), int)
 
 
 def test_a_failure_stands_at_the_top(failed_export, page):
@@ -92,17 +103,16 @@ def test_a_failure_stands_at_the_top(failed_export, page):
     assert "dynamic" not in text
 
 
-def test_every_comparison_is_in_the_table(failed_export, page):
+def test_every_comparison_is_in_the_table(report, page):
     rows = page.table("compared", "photo", "head")
-    assert len(rows) == len(failed_export.report["comparisons"])
-    for row, check in zip(rows, failed_export.report["comparisons"], strict=True):
+    for row, check in zip(rows, report["comparisons"], strict=True):
         limit = check["tolerance_max_abs_error"]
         assert row == [
             check["name"],
             check["image"],
             check["head"],
             f"{check['max_abs_error']:.1e}",
-            "\N{EN DASH}" if limit is None else f"{limit:.1e}",
+            DASH if limit is None else f"{limit:.1e}",
             f"{check['mean_abs_error']:.1e}",
             f"{100 * check['label_agreement']:.4f}\xa0%",
             f"{100 * check['tolerance_label_agreement']:.2f}\xa0%",
@@ -111,66 +121,58 @@ def test_every_comparison_is_in_the_table(failed_export, page):
     assert {row[1] for row in rows} == set(PHOTOS)
 
 
-def test_every_file_has_its_figures(failed_export, page):
+def test_every_file_has_its_figures(failed_export, report, page):
     rows = {row[0]: row[1:] for row in page.table("file", "size")}
-    names = {"bisenet.keras": "keras", "face_parsing_float32.tflite.failed": "float32"}
-    names |= {"face_parsing_dynamic.tflite": "dynamic"}
-    assert list(rows) == list(names)
-    for file, name in names.items():
-        checks = [check for check in failed_export.report["comparisons"] if check["name"] == name]
-        entry = failed_export.report["files"][file]
-        size, latency, largest, mean, agreement, verdict = rows[file]
-        assert size == f"{(failed_export.out / file).stat().st_size / 1e6:.1f} MB"
-        assert largest == f"{max(check['max_abs_error'] for check in checks):.1e}"
-        assert mean == f"{sum(check['mean_abs_error'] for check in checks) / len(checks):.1e}"
-        assert agreement == f"{100 * min(check['label_agreement'] for check in checks):.4f}\xa0%"
-        assert verdict == ("✓ holds" if name == "dynamic" else "✗ failed")
-        assert latency == (f"{entry['latency']['median_ms']:.1f} ms" if name != "keras" else "\N{EN DASH}")
-    files = {row[0]: row[1:] for row in page.table("file", "bytes")}
-    assert set(files) == set(failed_export.report["files"])
-    for name, (size, sha256) in files.items():
-        assert (int(size.replace(",", "")), sha256) == (
-            failed_export.report["files"][name]["bytes"],
-            failed_export.report["files"][name]["sha256"],
-        )
+    names = {"keras": "bisenet.keras", **FILES}
+    assert list(rows) == list(names.values())
+    for name, file in names.items():
+        checks = [check for check in report["comparisons"] if check["name"] == name]
+        assert rows[file] == [
+            f"{(failed_export.out / file).stat().st_size / 1e6:.1f} MB",
+            DASH if name == "keras" else f"{report['files'][file]['latency']['median_ms']:.1f} ms",
+            f"{max(check['max_abs_error'] for check in checks):.1e}",
+            f"{sum(check['mean_abs_error'] for check in checks) / len(checks):.1e}",
+            f"{100 * min(check['label_agreement'] for check in checks):.4f}\xa0%",
+            "✓ holds" if name == "dynamic" else "✗ failed",
+        ]
+    files = {name: [f"{entry['bytes']:,}", entry["sha256"]] for name, entry in report["files"].items()}
+    assert {row[0]: row[1:] for row in page.table("file", "bytes")} == files
 
 
-def test_latency_is_that_of_the_file(failed_export):
-    for name, entry in failed_export.report["files"].items():
-        if ".tflite" not in name:
-            assert "latency" not in entry
-            continue
-        latency = entry["latency"]
+def test_latency_is_that_of_the_file(report):
+    latencies = {name: entry["latency"] for name, entry in report["files"].items() if "latency" in entry}
+    assert latencies.keys() == {*FILES.values()}
+    for latency in latencies.values():
         assert latency["threads"] == os.cpu_count()
         assert latency["runs"] >= 3
         # A convolutional network of 2 billion multiplications; the tests of others may run beside this one.
         assert 0.5 < latency["fastest_ms"] <= latency["median_ms"] < 5000
 
 
-def test_ops(failed_export, page):
-    rows = page.table("op", "float32", "dynamic")
-    for column, file in enumerate(("face_parsing_float32.tflite.failed", "face_parsing_dynamic.tflite"), 1):
-        counts = {row[0]: int(row[column]) for row in rows if row[column] != "\N{EN DASH}"}
-        assert counts == failed_export.report["files"][file]["ops"]
+def test_ops(report, page):
+    rows = page.table("op", *FILES)
+    for column, file in enumerate(FILES.values(), 1):
+        counts = {row[0]: int(row[column]) for row in rows if row[column] != DASH}
+        assert counts == report["files"][file]["ops"]
 
 
-def test_says_where_it_comes_from(failed_export, page):
-    assert shlex.split(failed_export.report["command"]) == [sys.executable, *failed_export.command]
-    assert failed_export.report["command"] in page.text
-    checkpoint = failed_export.report["checkpoint"]
+def test_says_where_it_comes_from(failed_export, report, page):
+    assert shlex.split(report["command"]) == [sys.executable, *failed_export.command]
+    assert report["command"] in page.text
+    checkpoint = report["checkpoint"]
     assert checkpoint["license"] == "non-commercial research only (CelebAMask-HQ agreement)"
     for key in ("path", "sha256", "layout", "backbone", "license"):
         assert checkpoint[key] in page.text, key
     assert f"{checkpoint['parameters']:,}" in page.text
-    seconds = {row[0]: row[1] for row in page.table("step", "seconds")}
-    expected = {step: f"{taken:.1f}" for step, taken in failed_export.report["seconds"].items()}
-    assert seconds == expected | {"together": f"{sum(failed_export.report['seconds'].values()):.1f}"}
+    seconds = report["seconds"] | {"together": sum(report["seconds"].values())}
+    rows = [row[:2] for row in page.table("step", "seconds")]
+    assert rows == [[step, f"{taken:.1f}"] for step, taken in seconds.items()]
 
 
 def test_loads_nothing(failed_export, page):
-    names = {name for name, _ in page.elements}
-    assert not names & {"script", "iframe", "object", "embed", "audio", "video", "source", "base", "form"}
+    forbidden = {"script", "iframe", "object", "embed", "audio", "video", "source", "base", "form"}
     for name, attributes in page.elements:
+        assert name not in forbidden
         for key, value in attributes.items():
             assert not key.startswith("on")
             if key in ("src", "href", "srcset", "data", "action", "poster"):
@@ -201,29 +203,31 @@ def test_can_be_read_aloud_and_names_are_no_markup(page):
 
 
 def test_label_maps_are_those_of_the_files_and_every_picture_opens(failed_export, page):
-    pictures = {attributes["alt"]: attributes["src"] for attributes in page.all("img")}
+    shown = {attributes["alt"]: attributes["src"] for attributes in page.all("img")}
     photo = images.read(images.BUNDLED, SIZE)
-    for file in ("face_parsing_float32.tflite.failed", "face_parsing_dynamic.tflite"):
+    for file in FILES.values():
         interpreter = Interpreter(model_content=(failed_export.out / file).read_bytes())
         labels = interpreter.get_signature_runner()(image=photo[np.newaxis])["labels"][0]
-        shown = np.asarray(picture(pictures[f"Label map of {file}"]).convert("RGB"))
-        np.testing.assert_array_equal(shown, np.array(PALETTE, np.uint8)[labels])
-    shown = np.asarray(picture(pictures[f"The photo {PHOTOS[0]}"]), float)
-    assert np.abs(shown - photo).mean() < 4
-    assert len(pictures) >= 5
+        np.testing.assert_array_equal(pixels(shown[f"Label map of {file}"]), np.array(PALETTE)[labels])
+    assert np.abs(pixels(shown[f"The photo {PHOTOS[0]}"]) - photo).mean() < 4
+    assert len(shown) >= 5
     for attributes in page.all("img"):
         image = picture(attributes["src"])
         assert image.size == (int(attributes["width"]), int(attributes["height"]))
         image.load()
 
 
+def differing(size, *points):
+    """A map that is true at these pixels, and the close-up of it."""
+    differs = np.zeros(size, bool)
+    differs[tuple(np.transpose(points))] = True
+    return differs, pictures.busiest(differs)
+
+
 def test_differences_are_dots_where_the_labels_differ():
     photo = np.full((100, 200, 3), 200, np.uint8)
-    differs = np.zeros((100, 200), bool)
-    differs[20, 30] = differs[70, 150] = True
-    shown = pictures.differences(photo, differs, pictures.busiest(differs))
-    pixels = np.asarray(picture(shown.uri), int)
-    red = pixels[..., 0] - pixels[..., 1] > 100
+    shown = pixels(pictures.differences(photo, *differing((100, 200), (20, 30), (70, 150))).uri)
+    red = shown[..., 0] - shown[..., 1] > 100
     assert red[20, 30]
     assert red[70, 150]
     for row, column in np.argwhere(red):
@@ -233,10 +237,8 @@ def test_differences_are_dots_where_the_labels_differ():
 def test_close_up_frames_what_differs():
     labels = np.full((60, 80), 17)
     labels[:, 40:] = 1
-    differs = np.zeros((60, 80), bool)
-    differs[30, 41] = True
-    window = pictures.busiest(differs)
-    image = np.asarray(picture(pictures.close_up(labels, differs, window, PALETTE).uri).convert("RGB"))
+    differs, window = differing(labels.shape, (30, 41))
+    image = pixels(pictures.close_up(labels, differs, window, PALETTE).uri)
     zoom = image.shape[0] // 48
     assert image.shape == (48 * zoom, 48 * zoom, 3)
     row, column = 30 - window[0].start, 41 - window[1].start
@@ -259,9 +261,7 @@ def test_close_up_frames_what_differs():
     ],
 )
 def test_the_close_up_is_where_most_pixels_differ(size, points, inside):
-    differs = np.zeros(size, bool)
-    differs[tuple(np.transpose(points))] = True
-    rows, columns = pictures.busiest(differs)
+    _, (rows, columns) = differing(size, *points)
     side = min(48, *size)
     assert 0 <= rows.start <= rows.stop - side <= size[0] - side
     assert 0 <= columns.start <= columns.stop - side <= size[1] - side
@@ -270,56 +270,50 @@ def test_the_close_up_is_where_most_pixels_differ(size, points, inside):
 
 def test_large_photos_are_made_smaller():
     photo = np.random.default_rng(0).integers(0, 256, (1500, 3000, 3), np.uint8)
-    differs = np.zeros((1500, 3000), bool)
-    differs[750, 2999] = True
-    shown = pictures.differences(photo, differs, pictures.busiest(differs))
-    labels = pictures.label_map(photo[..., 0] % 19, PALETTE)
-    for small in (pictures.photo(photo), labels, shown):
+    shown = pictures.differences(photo, *differing((1500, 3000), (750, 2999)))
+    for small in (pictures.photo(photo), pictures.label_map(photo[..., 0] % 19, PALETTE), shown):
         assert (small.width, small.height) == (1024, 512)
-    pixels = np.asarray(picture(shown.uri), int)
-    assert pixels[256, 1020:, 0].max() > 200
+    assert pixels(shown.uri)[256, 1020:, 0].max() > 200
 
 
-def evidence(**changes):
-    """Evidence of two results with two classes."""
-    labels = np.zeros((32, 40), int)
-    labels[:, 20:] = 17
-    counts = np.ones(len(verification.EDGES) + 1, int)
-    values = {
-        "image": "a.png",
-        "photo": np.zeros((32, 40, 3), np.uint8),
-        "reference": labels,
-        "labels": {"keras": labels, "int8": labels},
-        "files": {"keras": "bisenet.keras", "int8": "face_parsing_int8.tflite"},
-        "classes": classes.FACE,
-        "edges": verification.EDGES,
-        "histograms": {"keras": counts, "int8": counts},
-    }
-    return html_page.Evidence(**values | changes)
+LABELS = np.repeat([[0, 17]], 32, axis=0).repeat(20, axis=1)
+# A first count of all below 1e-9, and the bins behind it.
+COUNTS = np.ones(len(verification.EDGES) + 1, int)
 
 
-def figures(images=("a.png",)):
-    """Figures of an export of two files of which everything holds."""
+def render(photos=("a.png",), other_labels=LABELS, histograms=(COUNTS, COUNTS)):
+    """The page of an export of which everything holds: a network of Keras, and its int8 file of these labels."""
     check = {"head": "logits", "max_abs_error": 1e-5, "mean_abs_error": 1e-6, "label_agreement": 1.0, "holds": True}
     check |= {"tolerance_max_abs_error": None, "tolerance_label_agreement": 0.9}
-    checkpoint = {"path": "a/b.pth", "sha256": "0" * 64, "layout": "zllrunning"}
-    checkpoint |= {"backbone": "resnet18", "width": 1.0, "classes": 19}
+    checkpoint = {"path": "a/b.pth", "sha256": "0" * 64, "layout": "zllrunning", "backbone": "resnet18", "width": 1.0}
     options = {"target": "litert", "image_size": [32, 40], "input_type": "uint8", "output": "labels"}
-    return {
+    files = {"keras": "bisenet.keras", "int8": "face_parsing_int8.tflite"}
+    figures = {
         "holds": True,
         "command": "python port.py",
-        "checkpoint": checkpoint | {"parameters": 1, "license": ""},
+        "checkpoint": checkpoint | {"classes": 19, "parameters": 1, "license": ""},
         "options": options | {"precisions": ["int8"]},
         "calibration": {"source": "<photos>", "photos": 3, "skipped": ["<d>.jpg"]},
-        "comparisons": [{"name": name, "image": image, **check} for image in images for name in ("keras", "int8")],
-        "files": {name: {"bytes": 1, "sha256": "1" * 64} for name in ("bisenet.keras", "face_parsing_int8.tflite")},
+        "comparisons": [{"name": name, "image": image, **check} for image in photos for name in files],
+        "files": {file: {"bytes": 1, "sha256": "1" * 64} for file in files.values()},
         "seconds": {"a step": 1.0},
         "peak_memory_bytes": None,
     }
+    evidence = html_page.Evidence(
+        image=photos[0],
+        photo=np.zeros((32, 40, 3), np.uint8),
+        reference=LABELS,
+        labels={"keras": LABELS, "int8": other_labels},
+        files=files,
+        classes=classes.FACE,
+        edges=verification.EDGES,
+        histograms=dict(zip(files, histograms, strict=True)),
+    )
+    return html_page.render(figures, evidence)
 
 
 def test_what_holds_is_said_plainly():
-    page = Page(html_page.render(figures(), evidence()))
+    page = Page(render())
     assert "✓ All 2 comparisons with PyTorch hold." in page.text
     assert "✗" not in page.text
     assert "The same label as PyTorch's: all 1,280 pixels." in page.text
@@ -328,9 +322,9 @@ def test_what_holds_is_said_plainly():
 
 
 def test_legend_names_what_any_file_shows():
-    other = np.zeros((32, 40), int)
+    other = np.zeros_like(LABELS)
     other[:8] = 5
-    page = Page(html_page.render(figures(), evidence(labels={"keras": evidence().reference, "int8": other})))
+    page = Page(render(other_labels=other))
     assert page.table("class", "name") == [
         [" 0", "background", "50.00\xa0%"],
         [" 5", "right eye r_eye", "0.00\xa0%"],
@@ -340,31 +334,27 @@ def test_legend_names_what_any_file_shows():
 
 
 def test_histogram_is_as_high_as_the_counts_say():
-    counts = np.zeros(len(verification.EDGES) + 1, int)
+    counts, flat = np.zeros_like(COUNTS), np.zeros_like(COUNTS)
     # Between 1e-5 and 1e-4: ten bins, from the 41st on; the first count is of all below 1e-9.
     counts[41], counts[45], counts[50], counts[0] = 1, 100, 10_000, 10_101
-    flat = np.zeros_like(counts)
     flat[41] = 1
-    page = Page(html_page.render(figures(), evidence(histograms={"keras": flat, "int8": counts})))
+    page = Page(render(histograms=(flat, counts)))
     assert [attributes["viewbox"] for attributes in page.all("svg")] == ["0 0 10 100"] * 2
     outline = page.all("path")[1]["d"]
     heights = [100 - float(top) for top in re.findall(r"V([\d.]+)H", outline)]
     assert len(heights) == 10
     assert {place for place, height in enumerate(heights) if height} == {0, 4, 9}
     # Logarithmic from one half to 10^4.
-    np.testing.assert_allclose(heights[9], 100, atol=0.01)
-    np.testing.assert_allclose(heights[4], 100 * np.log10(200) / np.log10(20_000), atol=0.01)
-    np.testing.assert_allclose(heights[0], 100 * np.log10(2) / np.log10(20_000), atol=0.01)
+    expected = 100 * np.log10([2, 200, 20_000]) / np.log10(20_000)
+    np.testing.assert_allclose([heights[0], heights[4], heights[9]], expected, atol=0.01)
     assert "50.0\xa0% equal or below 1e-9" in page.text
     # Results without any error are drawn too.
     counts[1:] = 0
-    page = Page(html_page.render(figures(), evidence(histograms={"keras": counts, "int8": counts})))
-    assert "100.0\xa0% equal or below 1e-9" in page.text
+    assert "100.0\xa0% equal or below 1e-9" in Page(render(histograms=(counts, counts))).text
 
 
 def test_many_photos_keep_the_page_small():
-    photos = [f"{number}.jpg" for number in range(2000)]
-    content = html_page.render(figures(images=photos), evidence(image="0.jpg"))
+    content = render(photos=[f"{number}.jpg" for number in range(2000)])
     assert len(content) < 3e6
     page = Page(content)
     assert len(page.table("compared", "photo")) == 4000

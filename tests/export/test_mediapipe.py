@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy import special
 from support.networks import narrow
 from support.ported import default_model
 from torch.nn import functional
@@ -36,7 +37,7 @@ except (ImportError, OSError) as error:
         allow_module_level=True,
     )
 
-SIZE = (512, 512)
+SIZE, SMALL = (512, 512), (96, 160)
 SHA256 = "0123456789abcdef" * 4
 
 
@@ -51,13 +52,15 @@ def small():
 def table(content):
     """The bytes of a file's metadata."""
     model = flatbuffer.unpack(content)
-    (entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
+    (entry,) = (entry for entry in model.metadata if entry.name == b"TFLITE_METADATA")
     return model.buffers[entry.buffer].data.tobytes()
 
 
 def described(content):
-    """A file's metadata, as MediaPipe's generated code reads it."""
-    return schema.ModelMetadataT.InitFromPackedBuf(table(content))
+    """A file's metadata, as MediaPipe's generated code reads it: those of the model, and of its subgraph."""
+    model = schema.ModelMetadataT.InitFromPackedBuf(table(content))
+    (subgraph,) = model.subgraphMetadata
+    return model, subgraph
 
 
 def test_tables_are_those_of_the_schema():
@@ -91,28 +94,17 @@ def test_generated_code_writes_the_same_tables(small, input_type, output):
     assert values == metadata_schema.unpack(bytes(builder.Output()), "ModelMetadata", b"M001")
 
 
-def test_model(small):
-    model = described(small())
-    assert model.name == b"a model"
-    assert model.description == f"Does it. SHA-256 of the checkpoint: {SHA256}".encode()
-    assert (model.version, model.author, model.license) == (b"1.2.3", b"an author", b"a license")
-    assert model.minParserVersion == b"1.0.0"
-    assert len(model.subgraphMetadata) == 1
-
-
-def test_uint8_image(small):
-    (image,) = described(small()).subgraphMetadata[0].inputTensorMetadata
-    assert image.name == b"image"
-    assert image.description == b"Photo in RGB, 0 to 255. The model normalizes it."
-    assert image.content.contentProperties.colorSpace == schema.ColorSpaceType.RGB
-    assert image.processUnits is None
-    assert (image.stats.min, image.stats.max) == ([0], [255])
-
-
-def test_float32_image(small):
+@pytest.mark.parametrize("input_type", deployment.INPUTS)
+def test_image(small, input_type):
     """A reader that follows the metadata gives the network what our own `normalize` does."""
-    (image,) = described(small(input_type="float32")).subgraphMetadata[0].inputTensorMetadata
+    (image,) = described(small(input_type=input_type))[1].inputTensorMetadata
+    assert image.name == b"image"
     assert image.content.contentProperties.colorSpace == schema.ColorSpaceType.RGB
+    if input_type == "uint8":
+        assert image.description == b"Photo in RGB, 0 to 255. The model normalizes it."
+        assert image.processUnits is None
+        assert (image.stats.min, image.stats.max) == ([0], [255])
+        return
     (unit,) = image.processUnits
     assert isinstance(unit.options, schema.NormalizationOptionsT)
     photo = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.float64)
@@ -124,8 +116,7 @@ def test_float32_image(small):
 
 @pytest.mark.parametrize("output", list(deployment.OUTPUTS))
 def test_outputs(small, output):
-    content = small(output=output)
-    (subgraph,) = described(content).subgraphMetadata
+    _, subgraph = described(small(output=output))
     assert [entry.name.decode() for entry in subgraph.outputTensorMetadata] == list(deployment.OUTPUTS[output])
     for entry in subgraph.outputTensorMetadata:
         assert entry.description
@@ -140,12 +131,19 @@ def test_outputs(small, output):
     assert (stats and (stats.min, stats.max)) == expected
 
 
-@pytest.mark.parametrize(("output", "activation"), [("logits", "SOFTMAX"), ("probabilities", "NONE")])
-def test_activation(small, output, activation):
-    model = described(small(output=output))
+@pytest.mark.parametrize(
+    ("output", "activation"),
+    [("logits", "SOFTMAX"), ("probabilities", "NONE"), ("labels", None), ("all_heads", None)],
+)
+def test_segmenters_alone_name_their_activation(small, output, activation):
+    model, subgraph = described(small(output=output))
+    if activation is None:
+        assert subgraph.customMetadata is None
+        assert model.minParserVersion == b"1.0.0"
+        return
     # The version that brought custom metadata.
     assert model.minParserVersion == b"1.5.0"
-    (entry,) = model.subgraphMetadata[0].customMetadata
+    (entry,) = subgraph.customMetadata
     assert entry.name == b"SEGMENTER_METADATA"
     data = bytes(entry.data)
     assert segmenter_schema.ImageSegmenterOptions.ImageSegmenterOptionsBufferHasIdentifier(data, 0)
@@ -154,27 +152,19 @@ def test_activation(small, output, activation):
     assert options.minParserVersion == b"1.0.0"
 
 
-@pytest.mark.parametrize("output", ["labels", "all_heads"])
-def test_what_is_no_segmenter_does_not_look_like_one(small, output):
-    model = described(small(output=output))
-    assert model.subgraphMetadata[0].customMetadata is None
-    assert model.minParserVersion == b"1.0.0"
-
-
 class Segmenter:
     """A file of the default checkpoint, in MediaPipe and in LiteRT."""
 
-    def __init__(self, path, size, **options):
+    def __init__(self, folder, size, **options):
         content = convert.to_tflite(default_model(), size, **options, info=metadata.ModelInfo(classes.FACE, SHA256))
-        path.write_bytes(content)
-        self.size = size
+        self._path = folder / "face_parsing.tflite"
+        self._path.write_bytes(content)
+        self._own = TFLiteRunner(content)
         # MediaPipe's kernels may add up in another order than LiteRT's. Seen: 1 pixel of 2.7 million with another
         # label, a tie; masks 4e-6 off. In int8 the two round some results to the next step: 3 pixels of 10,000 with
         # another label, whose best scores lie within 0.018; masks 0.007 off.
         int8 = options.get("precision") == "int8"
         self.tie, self.other_labels, self.mask_error = (0.05, 1e-3, 2e-2) if int8 else (1e-4, 1e-4, 2e-5)
-        self._own = TFLiteRunner(content)
-        self._path = path
 
     def open(self):
         return vision.ImageSegmenter.create_from_options(
@@ -203,14 +193,10 @@ class Segmenter:
 
 @pytest.fixture(scope="module", params=["float32", "float16", "dynamic", "int8"])
 def segmenter(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("mediapipe") / "face_parsing.tflite"
     photos = calibration.variations(SIZE, count=4).images
-    return Segmenter(path, SIZE, precision=request.param, output="logits", photos=photos)
-
-
-def softmax(logits):
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+    return Segmenter(
+        tmp_path_factory.mktemp("mediapipe"), SIZE, precision=request.param, output="logits", photos=photos
+    )
 
 
 def assert_same_labels(segmenter, logits, labels):
@@ -226,33 +212,19 @@ def test_labels_by_name(segmenter):
         assert opened.labels == list(LABELS)
 
 
-def test_photo_of_the_size_of_the_model(segmenter):
-    photo = images.read(images.BUNDLED, SIZE)
-    labels, masks = segmenter(photo)
-    logits = segmenter.own(photo)
-    assert len(np.unique(labels)) > 8
-    assert_same_labels(segmenter, logits, labels)
-    np.testing.assert_allclose(masks, softmax(logits), rtol=0, atol=segmenter.mask_error)
-    np.testing.assert_allclose(masks.sum(-1), 1, rtol=0, atol=1e-5)
-
-
 def stretched(photo, size):
     """A photo at another size, the way OpenCV's warpPerspective does it for MediaPipe.
 
     Output x reads input `x * in / out`, rounded to 1/32 of a pixel: the aspect ratio is not kept, and the picture moves
     by up to half a pixel against a resize that aligns pixel centers.
     """
-    low, high, weights = [], [], []
-    for old, new in zip(photo.shape, size, strict=False):
-        place = np.round(32 * np.arange(new) * (old / new)).astype(int)
-        low.append(place // 32)
-        high.append(np.minimum(place // 32 + 1, old - 1))
-        weights.append(place % 32)
     photo = photo.astype(int)
-    right = weights[1][:, np.newaxis]
-    rows = photo[:, low[1]] * (32 - right) + photo[:, high[1]] * right
-    down = weights[0][:, np.newaxis, np.newaxis]
-    return ((rows[low[0]] * (32 - down) + rows[high[0]] * down + 512) // 1024).astype(np.uint8)
+    for axis, new in enumerate(size):
+        old = photo.shape[axis]
+        place = np.round(32 * np.arange(new) * (old / new)).astype(int)
+        low, part = place // 32, np.expand_dims(place % 32, [other for other in range(3) if other != axis])
+        photo = photo.take(low, axis) * (32 - part) + photo.take(np.minimum(low + 1, old - 1), axis) * part
+    return ((photo + 512) // 1024).astype(np.uint8)
 
 
 def interpolated(maps, size, align_corners):
@@ -260,8 +232,8 @@ def interpolated(maps, size, align_corners):
     return functional.interpolate(maps, size, mode="bilinear", align_corners=align_corners)[0].permute(1, 2, 0).numpy()
 
 
-@pytest.mark.parametrize("size", [(451, 333), (600, 800)])
-def test_photo_of_another_size(segmenter, size):
+@pytest.mark.parametrize("size", [SIZE, (451, 333), (600, 800)])
+def test_photo_of_any_size(segmenter, size):
     """MediaPipe stretches the photo and brings the masks back to its size.
 
     Labels come from logits that are interpolated with aligned corners, confidence masks from probabilities that are
@@ -269,27 +241,27 @@ def test_photo_of_another_size(segmenter, size):
     """
     photo = images.read(images.BUNDLED, size)
     labels, masks = segmenter(photo)
+    assert len(np.unique(labels)) > 8
     logits = segmenter.own(stretched(photo, SIZE))
     assert_same_labels(segmenter, interpolated(logits, size, align_corners=True), labels)
-    expected = interpolated(softmax(logits), size, align_corners=False)
+    expected = interpolated(special.softmax(logits, -1), size, align_corners=False)
     np.testing.assert_allclose(masks, expected, rtol=0, atol=segmenter.mask_error)
     np.testing.assert_allclose(masks.sum(-1), 1, rtol=0, atol=1e-5)
 
 
 def test_model_that_is_not_square(tmp_path):
-    size = (96, 160)
-    segmenter = Segmenter(tmp_path / "face_parsing.tflite", size, output="logits")
-    photo = images.read(images.BUNDLED, size)
+    segmenter = Segmenter(tmp_path, SMALL, output="logits")
+    photo = images.read(images.BUNDLED, SMALL)
     labels, masks = segmenter(photo)
-    assert_same_labels(segmenter, segmenter.own(photo), labels)
-    np.testing.assert_allclose(masks, softmax(segmenter.own(photo)), rtol=0, atol=1e-5)
+    logits = segmenter.own(photo)
+    assert_same_labels(segmenter, logits, labels)
+    np.testing.assert_allclose(masks, special.softmax(logits, -1), rtol=0, atol=1e-5)
 
 
 def test_probabilities_are_passed_on(tmp_path):
     """No second softmax."""
-    size = (96, 160)
-    segmenter = Segmenter(tmp_path / "face_parsing.tflite", size, output="probabilities")
-    photo = images.read(images.BUNDLED, size)
+    segmenter = Segmenter(tmp_path, SMALL, output="probabilities")
+    photo = images.read(images.BUNDLED, SMALL)
     labels, masks = segmenter(photo)
     np.testing.assert_allclose(masks, segmenter.own(photo), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(labels, masks.argmax(-1))
@@ -297,6 +269,6 @@ def test_probabilities_are_passed_on(tmp_path):
 
 def test_normalized_input_is_refused(tmp_path):
     """Why the file takes uint8: MediaPipe cannot normalize each channel with numbers of its own."""
-    segmenter = Segmenter(tmp_path / "face_parsing.tflite", (96, 160), input_type="float32", output="logits")
+    segmenter = Segmenter(tmp_path, SMALL, input_type="float32", output="logits")
     with pytest.raises(NotImplementedError, match="Per-channel image normalization is not available"):
         segmenter.open()

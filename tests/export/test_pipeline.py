@@ -1,25 +1,25 @@
-import subprocess
+"""The memory that an export reports."""
+
 import sys
 
 import numpy as np
 import pytest
-
-MEMORY = "from keras_bisenet.export import pipeline; print(pipeline.peak_memory())"
+from support.fresh_python import run_without
 
 
 def test_peak_memory_is_this_process_own():
     """A program that is started by a large one does not count its memory as its own."""
     ballast = np.ones(3 << 26)  # 1.5 GiB
-    output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    output = run_without("from keras_bisenet.export import pipeline; print(pipeline.peak_memory())")
     assert ballast.sum() == 3 << 26
     assert 0.2e9 < int(output) < ballast.nbytes
 
 
 MAPPED = """
-import mmap, sys
+import mmap
 from keras_bisenet.export import pipeline
 before = pipeline.peak_memory()
-with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+with open({path!r}, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
     assert not any(mapped[:: mmap.PAGESIZE])
     print(pipeline.peak_memory() - before)
 """
@@ -31,5 +31,4 @@ def test_mapped_files_are_no_memory_of_the_process(tmp_path):
     path = tmp_path / "mapped"
     with path.open("wb") as file:
         file.truncate(1 << 28)
-    command = [sys.executable, "-c", MAPPED, str(path)]
-    assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) < 1 << 26
+    assert int(run_without(MAPPED.format(path=str(path)))) < 1 << 26

@@ -25,10 +25,13 @@ def keras_model():
 
 
 @pytest.fixture(scope="module")
-def tflite_file(tmp_path_factory, keras_model):
-    path = tmp_path_factory.mktemp("labels") / "face_parsing_float32.tflite"
-    path.write_bytes(convert.to_tflite(keras_model, SIZE))
-    return path
+def content(keras_model):
+    return convert.to_tflite(keras_model, SIZE)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.tflite"
 
 
 @pytest.mark.parametrize(
@@ -43,55 +46,53 @@ def tflite_file(tmp_path_factory, keras_model):
     ],
     ids=["missing", "empty", "html", "head", "half", "almost"],
 )
-def test_wrong_tflite_files(tflite_file, tmp_path, make, found):
-    path, content = tmp_path / "model.tflite", make(tflite_file.read_bytes())
-    if content is not None:
-        path.write_bytes(content)
+def test_wrong_tflite_files(content, path, make, found):
+    damaged = make(content)
+    if damaged is not None:
+        path.write_bytes(damaged)
     for read in (lambda: labels_file.read(path, CLASSES), lambda: FaceParser(path)):
         with refused(ModelError, path, found):
             read()
 
 
-def test_tflite_of_another_kind(tflite_file, tmp_path):
-    network = converted_models.Network()
-    path = tmp_path / "model.tflite"
-    for content, names in (
-        (network.convert(["probabilities"]), "probabilities"),
-        (network.convert(["labels", "logits"]), "logits"),
-        (network.convert({"labels": "logits"}), "float32"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(ModelError, match=rf"model\.tflite: takes image uint8 and returns .*{names}"):
-            labels_file.read(path, converted_models.CLASSES)
-    with pytest.raises(ModelError, match="11 classes, the checkpoint 19"):
-        labels_file.read(tflite_file, 19)
+@pytest.mark.parametrize(
+    ("outputs", "found"),
+    [(["probabilities"], "probabilities"), (["labels", "logits"], "logits"), ({"labels": "logits"}, "float32")],
+    ids=["probabilities", "two outputs", "float labels"],
+)
+def test_tflite_of_another_kind(path, outputs, found):
+    path.write_bytes(converted_models.Network().convert(outputs))
+    with pytest.raises(ModelError, match=rf"model\.tflite: takes image uint8 and returns .*{found}"):
+        labels_file.read(path, converted_models.CLASSES)
 
 
-def test_labels_without_scores(tflite_file, tmp_path):
-    path = tmp_path / "model.tflite"
-    model = flatbuffer.unpack(tflite_file.read_bytes())
+def test_another_number_of_classes(content, path):
+    path.write_bytes(content)
+    with refused(ModelError, path, "11 classes, the checkpoint 19"):
+        labels_file.read(path, 19)
+
+
+def test_labels_without_scores(content, path):
+    model = flatbuffer.unpack(content)
     # ARG_MIN takes the same inputs.
     for code in model.operatorCodes:
         if code.builtinCode == schema.BuiltinOperator.ARG_MAX:
             code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MIN
     path.write_bytes(flatbuffer.pack(model))
-    with pytest.raises(ModelError, match=r"model\.tflite: has no scores"):
+    with refused(ModelError, path, "has no scores"):
         labels_file.read(path, CLASSES)
 
 
 @pytest.mark.parametrize("precision", options.PRECISIONS)
-def test_precision_is_told_from_the_file(keras_model, tmp_path, precision):
-    path = tmp_path / "model.tflite"
+def test_precision_is_told_from_the_file(keras_model, path, precision):
     path.write_bytes(convert.to_tflite(keras_model, (32, 48), precision))
     file = labels_file.read(path, CLASSES)
     assert (file.image_size, file.precision) == ((32, 48), precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_file_by_the_converter(tmp_path, precision):
-    path = tmp_path / "model.tflite"
-    network = converted_models.Network()
-    path.write_bytes(network.convert(["labels"], **PRECISIONS[precision]))
+def test_a_file_by_the_converter(path, precision):
+    path.write_bytes(converted_models.Network().convert(["labels"], **PRECISIONS[precision]))
     file = labels_file.read(path, converted_models.CLASSES)
     assert (file.content, file.image_size) == (path.read_bytes(), converted_models.SIZE)
     # The converter stores small kernels in float whatever it is asked for.
