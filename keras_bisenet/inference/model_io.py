@@ -301,9 +301,10 @@ def _find_scores(model, output, size):
     height_and_width = [side for side in output["shape"][1:] if side != 1]
     if len(shape) != 4:
         return None
-    if shape[1:3] == height_and_width and shape[3] > 0:
+    axis = flatbuffer.class_axis(model, output["index"])
+    if axis in (3, -1, None) and shape[1:3] == height_and_width and shape[3] > 0:
         return _Scores(index, True, shape[3])
-    if shape[2:4] == height_and_width and shape[1] > 0:
+    if axis in (1, -3, None) and shape[2:4] == height_and_width and shape[1] > 0:
         return _Scores(index, False, shape[1])
     return None
 

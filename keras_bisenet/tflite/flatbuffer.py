@@ -213,6 +213,23 @@ def find_scores(model, index):
     return int(operator.inputs[0]) if operator and op_name(model, operator) in _SCORES_READERS else None
 
 
+def class_axis(model, index):
+    """Finds the axis of the scores behind an output, see `find_scores`, over which its ARG_MAX looks for the largest.
+
+    Args:
+        model: `schema.ModelT` with one subgraph.
+        index: tensor index of the output.
+
+    Returns:
+        int, below 0 if counted from the end; None if there is no ARG_MAX, or its axis is no constant.
+    """
+    operator = computed_by(model, index)
+    if operator is None or op_name(model, operator) != "ARG_MAX":
+        return None
+    axis = validate.constant(model, model.subgraphs[0].tensors[operator.inputs[1]])
+    return None if axis is None else int(axis.item())
+
+
 def find_coarse(model, index):
     """Finds the scores that a network has before it resizes them, corners to corners.
 

@@ -268,7 +268,7 @@ def _check_tensors(called, operator, name, model):
     if name in _SHAPE_STAYS:
         expected = first.shape
     elif others and output.shapeSignature is None and (name in _PADS or name in _RESIZES):
-        numbers = _constant(model, others[0])
+        numbers = constant(model, others[0])
         if numbers is not None and name in _PADS and numbers.size == 2 * len(first.shape):
             expected = first.shape + numbers.reshape(-1, 2).sum(1)
         elif numbers is not None and name in _RESIZES and len(first.shape) == 4 and numbers.size == 2:
@@ -278,8 +278,8 @@ def _check_tensors(called, operator, name, model):
         raise InvalidModelError(f"has {called} give the shape {found}; expected {expected}")
 
 
-def _constant(model, tensor):
-    """Whole numbers of a constant as int64; None if it is none."""
+def constant(model, tensor):
+    """Whole numbers of a `schema.TensorT` of a `schema.ModelT`, as int64 with one axis; None if it is no constant."""
     data, dtype = model.buffers[tensor.buffer].data, _WHOLE.get(tensor.type)
     return None if data is None or dtype is None else np.frombuffer(data, dtype).astype(np.int64)
 

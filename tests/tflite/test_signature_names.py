@@ -10,6 +10,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from support import converted_models
 from support.converted_models import CLASSES, PRECISIONS, SIZE
+from support.refusals import refused
 
 from keras_bisenet import FaceParser, classes
 from keras_bisenet.tflite import flatbuffer, metadata, metadata_schema, validate
@@ -214,16 +215,26 @@ def test_probabilities_of_a_file_that_takes_any_size(opened):
 
 
 def test_labels_that_are_the_argmax_of_something_else(opened):
-    """Over the height: no scores of classes."""
+    """Over the width: no scores of classes, though these have as many channels as the photo has columns."""
     function = tf.function(
-        lambda image: {"labels": tf.cast(tf.argmax(tf.cast(image, tf.float32)[..., :1], 1, tf.int32), tf.uint8)},
+        lambda image: {"labels": tf.argmax(tf.tile(tf.cast(image, tf.float32)[..., :1], (1, 1, 1, 40)), 2, tf.int32)},
         input_signature=[tf.TensorSpec((1, 40, 40, 3), tf.uint8, "image")],
     )
     module = tf.Module()
     module.function, module.variable = function, tf.Variable(0.0)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
-    with pytest.raises(ModelError, match=r"a\.tflite"):
-        opened(converter.convert()).probabilities(np.zeros((40, 40, 3), np.uint8))
+    parser = opened(converter.convert())
+    with pytest.raises(ModelError, match=r"a\.tflite: returns labels alone"):
+        parser.probabilities(np.zeros((40, 40, 3), np.uint8))
+
+
+def test_maps_of_one_size_without_a_telling_name_are_refused(network, expected, opened):
+    content = network.convert({"fine": "logits", "coarse": "logits16"})
+    with refused(ModelError, "a.tflite", "fine", "coarse"):
+        opened(content)
+    for output, head in (("fine", "logits"), ("coarse", "logits16")):
+        parser = opened(content, normalization="0..255", output=output)
+        assert (parser(PHOTO[0]) == expected[head].argmax(-1)).mean() > 0.999
 
 
 def test_a_file_is_opened_and_unpacked_once_and_again_for_probabilities_alone(labels, opened, monkeypatch):
