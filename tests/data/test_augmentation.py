@@ -16,11 +16,7 @@ NEUTRAL = Augmentation(scale=(1.0, 1.0), rotation=0.0, flip=False, brightness=0.
 # What lies outside the photo: the mean color of ImageNet (torchvision's), and no label.
 MEAN, IGNORE = np.array([0.485, 0.456, 0.406]) * 255, 255
 SHAPES = pytest.mark.parametrize(("shape", "size"), [((45, 62), (40, 48)), ((60, 41), (64, 32))])
-ENHANCERS = {
-    "brightness": ImageEnhance.Brightness,
-    "contrast": ImageEnhance.Contrast,
-    "saturation": ImageEnhance.Color,
-}
+ENHANCERS = {"brightness": ImageEnhance.Brightness, "contrast": ImageEnhance.Contrast, "saturation": ImageEnhance.Color}
 
 
 def change(image, label, seed=0, size=None, num_classes=5, **changes):
@@ -128,18 +124,6 @@ def test_photo_and_labels_are_sampled_as_scipy_does(scale, rotation, flip, seed,
         assert error.max() < 8
     expected = ndimage.affine_transform(label, order=0, cval=IGNORE, **sampling)
     assert (result_label != expected).mean() < 0.03
-
-
-def test_photo_and_labels_stay_together():
-    """The red of each pixel tells its label, at whatever angle and size."""
-    _, label = photo(50, 50)
-    image = np.stack([40 * label] * 3, -1)
-    for seed in range(10):
-        result, labels = change(image, label, seed, (48, 40), scale=(0.5, 2.0), rotation=45.0, flip=True)
-        # Colors that are not mixed, but for the odd one: 0 and 160 may make 80.
-        certain = np.isin(result[..., 0], 40 * np.arange(5)) & (labels != IGNORE)
-        assert certain.mean() > 0.15
-        assert (40 * labels == result[..., 0])[certain].mean() > 0.98
 
 
 def test_outside_the_photo_is_the_mean_color_without_a_label():

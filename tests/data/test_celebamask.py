@@ -284,12 +284,14 @@ def test_an_interruption_is_one_line(large, tmp_path):
     wait_until_gone(str(tmp_path))
 
 
-def test_the_script(source, tmp_path):
+def test_the_script_writes_one_size_into_a_folder(source, tmp_path):
     flags = ("--source", source, "--output_dir", tmp_path, "--val_count=3", "--test_count=0", "--workers=1")
     process = script_runner.run_alone(SCRIPT, *flags, "--size=32")
     assert process.returncode == 0, process.stderr
     assert process.stdout == f"train 9, val 3; everything is in {tmp_path}\n"
+    before = content(tmp_path)
     check_refused(script_runner.run_alone(SCRIPT, *flags, "--size=64"), tmp_path / "labels.json", "32", "64")
+    assert content(tmp_path) == before
 
 
 def test_missing_folders(source, tmp_path):
@@ -356,13 +358,6 @@ def test_a_corrupt_file(source, tmp_path, path):
 
 def test_too_few_faces_to_draw_from(source, tmp_path):
     refuses(source, tmp_path / "out", source / PHOTOS, "12", "7", "5", val_count=7, test_count=5)
-
-
-def test_another_size_in_the_same_folder(source, tmp_path):
-    prepare(source, tmp_path, size=4)
-    before = content(tmp_path)
-    refuses(source, tmp_path, tmp_path / "labels.json", "4", "8")
-    assert content(tmp_path) == before
 
 
 def test_label_maps_from_elsewhere_are_not_mixed_with_ours(source, tmp_path):

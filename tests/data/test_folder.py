@@ -101,12 +101,6 @@ def test_an_image_or_a_label_without_the_other(data, split, gone, found, expecte
         folder.read_split(data, split)
 
 
-def test_a_label_is_read_as_it_is(data):
-    result = folder.read_label(data / "labels" / "a.png")
-    assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result, LABEL)
-
-
 def grayscale_png(label, bits):
     """A grayscale PNG of `bits` a pixel, uncompressed. Pillow writes none of 2 or 4 bits."""
     height, width = label.shape
@@ -146,9 +140,14 @@ def test_labels_of_another_kind(tmp_path, kind):
         folder.read_label(path)
 
 
-def test_the_label_put_together_by_hand_is_one_at_8_bits(tmp_path):
-    (tmp_path / "a.png").write_bytes(grayscale_png(LABEL, 8))
-    np.testing.assert_array_equal(folder.read_label(tmp_path / "a.png"), LABEL)
+@pytest.mark.parametrize(
+    "content", [encoded(LABEL), grayscale_png(LABEL, 8)], ids=["of Pillow", "put together by hand"]
+)
+def test_a_label_is_read_as_it_is(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    result = folder.read_label(tmp_path / "a.png")
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, LABEL)
 
 
 def test_missing_label(tmp_path):

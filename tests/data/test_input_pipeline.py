@@ -1,7 +1,5 @@
 """Which example comes when, and what the training sees of it."""
 
-import itertools
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -111,21 +109,6 @@ def test_parts_of_a_photo_of_another_size(tmp_path):
     assert any((label == 1).all() and (photo == 200).all() for photo, label in laid)
 
 
-def test_going_on_gives_the_numbers_that_would_have_come():
-    factors = np.full(7, 1.3)
-    whole = list(itertools.islice(pipeline.numbers(factors, 0, 4, start=0), 40))
-    later = list(itertools.islice(pipeline.numbers(factors, 0, 4, start=5), 20))
-    assert [position for position, _ in whole] == list(range(40))
-    assert later == whole[20:]
-
-
-def test_shards_are_the_parts_of_each_batch():
-    whole = list(itertools.islice(pipeline.numbers(np.ones(7), 0, 4, start=0), 16))
-    shards = [list(itertools.islice(pipeline.numbers(np.ones(7), 0, 4, 0, (i, 2)), 8)) for i in range(2)]
-    joined = [pair for batch in range(4) for shard in shards for pair in shard[2 * batch : 2 * batch + 2]]
-    assert joined == whole
-
-
 def test_photos_and_labels_stay_together(examples):
     for photos, labels in stream(examples, 5):
         assert (photos.dtype, labels.dtype) == (np.uint8, np.uint8)
@@ -134,7 +117,7 @@ def test_photos_and_labels_stay_together(examples):
 
 
 def test_batches_that_go_on_are_those_that_would_have_come(examples):
-    options = {"augmentation": Augmentation(rotation=20), "size": (32, 36)}
+    options = {"augmentation": Augmentation(rotation=20), "size": (32, 36), "factors": np.full(5, 1.3)}
     whole, later = stream(examples, 5, **options), stream(examples, 2, start=3, **options)
     for one, other in zip(whole[3:], later, strict=True):
         np.testing.assert_array_equal(one[0], other[0])

@@ -73,16 +73,8 @@ def test_rounds_every_convolution_but_the_last_of_each_head(model, network):
 
 
 def rounded_tensors(model, rounding, alike):
-    """What a network rounds: for each rounding layer the steps behind the last convolutions before it.
-
-    Args:
-        model: functional Keras model.
-        rounding: type of its rounding layers.
-        alike: name of a convolution of the model -> the name that it has in any model.
-
-    Returns:
-        Sorted list of nested tuples: `(kind, *inputs)` of what is rounded, back to the convolutions by name.
-    """
+    """Sorted names of what the layers of type `rounding` round: nested tuples `(kind, *inputs)`, back to the photo and
+    to the convolutions, as `alike` names them."""
     _, graph = rewriting.read(model)
 
     def path(node):
