@@ -137,15 +137,11 @@ def test_label_maps_are_resized_without_new_values(source, tmp_path):
     np.testing.assert_array_equal(folder.read_label(tmp_path / "labels" / "0.png"), np.array(FACE_LABEL)[1::2, 1::2])
 
 
-def lines(path):
-    return path.read_text().splitlines()
-
-
 def test_the_splits_are_drawn_by_the_seed(source, tmp_path):
     drawn = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         prepare(source, tmp_path / name, seed=seed)
-        splits = [lines(tmp_path / name / f"{split}.txt") for split in ("train", "val", "test")]
+        splits = [(tmp_path / name / f"{split}.txt").read_text().split() for split in ("train", "val", "test")]
         assert sorted(int(name) for split in splits for name in split) == list(range(12))
         assert all(split == sorted(split, key=int) for split in splits)
         drawn.append(splits)
@@ -171,8 +167,8 @@ def write_celeba(source, partition):
 def test_the_split_of_celeba(source, tmp_path):
     write_celeba(source, "012000000210")
     assert prepare(source, tmp_path, val_count=99) == {"train": 8, "val": 2, "test": 2}
-    assert lines(tmp_path / "val.txt") == ["1", "10"]
-    assert lines(tmp_path / "test.txt") == ["2", "9"]
+    assert (tmp_path / "val.txt").read_text() == "1\n10\n"
+    assert (tmp_path / "test.txt").read_text() == "2\n9\n"
 
 
 def test_a_split_of_celeba_that_is_not_whole(source, tmp_path):
@@ -294,10 +290,13 @@ def test_the_script_writes_one_size_into_a_folder(source, tmp_path):
     assert content(tmp_path) == before
 
 
-def test_missing_folders(source, tmp_path):
+def test_missing_and_empty_folders(source, tmp_path):
     for missing in (source / MASKS, source / PHOTOS, source):
         shutil.rmtree(missing)
         refuses(source, tmp_path / "out", f"{missing}: no such folder")
+    for name in (MASKS, PHOTOS):
+        (source / name).mkdir(parents=True)
+    refuses(source, tmp_path / "out", f"{source / PHOTOS}: holds no photo")
     assert not (tmp_path / "out").exists()
 
 
@@ -334,13 +333,6 @@ def test_a_photo_without_masks_and_masks_without_a_photo(source, tmp_path):
     image_path(source, 5).unlink()
     image_path(source, 7).unlink()
     refuses(source, tmp_path / "out", f"{mask_path(source, 7, 'eye_g')}: has no photo", image_path(source, 7))
-
-
-def test_no_photo_at_all(source, tmp_path):
-    for name in (PHOTOS, MASKS):
-        shutil.rmtree(source / name)
-        (source / name).mkdir()
-    refuses(source, tmp_path / "out", f"{source / PHOTOS}: holds no photo")
 
 
 def test_hidden_files_are_passed_over(source, tmp_path):

@@ -150,11 +150,6 @@ def test_a_label_is_read_as_it_is(tmp_path, content):
     np.testing.assert_array_equal(result, LABEL)
 
 
-def test_missing_label(tmp_path):
-    with refused(DataError, f"{tmp_path}/a.png: no such file"):
-        folder.read_label(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize("kind", ["image", "label"])
 @pytest.mark.parametrize(
     "damage",
@@ -258,9 +253,10 @@ def test_skip_bad_with_nothing_left(data):
         folder.check(many(data, 3, (0, 1, 2)), 19, skip_bad=True)
 
 
-def test_a_file_that_is_gone_by_now(data):
-    (data / "images" / "a.jpg").unlink()
-    check_example(example(data, "a", ".jpg"), f"{data}/images/a.jpg: no such file")
+@pytest.mark.parametrize("path", ["images/a.jpg", "labels/a.png"])
+def test_a_file_that_is_gone_by_now(data, path):
+    (data / path).unlink()
+    check_example(example(data, "a", ".jpg"), f"{data / path}: no such file")
 
 
 def test_real_faces():

@@ -100,20 +100,16 @@ def test_corrupt_label_maps_do_not_count(tmp_path):
     refuses(tmp_path, "MaskGAN's order")
 
 
-def test_the_file_beside_them_is_believed(tmp_path):
-    save(tmp_path, EXCHANGED)
-    (tmp_path / "labels.json").write_text(classes.FACE.as_json(size=24))
-    assert label_order.read(tmp_path, 19) == classes.FACE
+STREET = classes.named(["road", *(f"l_{n}" for n in range(9)), *(f"r_{n}" for n in range(9))], [])
 
 
-def test_other_classes_are_as_the_file_beside_them_says(tmp_path):
-    """Nineteen of a street are no face, however they lie."""
+@pytest.mark.parametrize("stated", [classes.FACE, STREET], ids=["face", "street"])
+def test_the_file_beside_them_is_believed(tmp_path, stated):
+    """However the parts lie: nineteen classes of a street are no face."""
     save(tmp_path, EXCHANGED)
-    names = ["road", *(f"l_{n}" for n in range(9)), *(f"r_{n}" for n in range(9))]
-    (tmp_path / "labels.json").write_text(json.dumps({"classes": names, "left_right_pairs": []}))
-    found = label_order.read(tmp_path, 19)
-    assert found.names == tuple(names) and found.left_right_pairs == ()
-    np.testing.assert_array_equal(found.mirrored, np.arange(256))
+    (tmp_path / "labels.json").write_text(stated.as_json(size=24))
+    assert label_order.read(tmp_path, 19) == stated
+    assert np.array_equal(stated.mirrored, np.arange(256)) == (stated == STREET)
 
 
 @pytest.mark.parametrize(
