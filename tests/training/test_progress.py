@@ -73,40 +73,44 @@ def test_time_is_that_of_the_steps_alone(data_dir, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Folder of a finished run, `run`, and of its photos, `data`."""
-    folder = tmp_path_factory.mktemp("trained")
-    train_and_evaluate(changed(), folder / "run", write_data(folder / "data"))
+def begun(tmp_path_factory):
+    """Folder of a run that was interrupted before its first step, `run`, and of its photos, `data`."""
+    folder = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(0, patch)
+        train_and_evaluate(changed(), folder / "run", write_data(folder / "data"))
     return folder
 
 
 @pytest.mark.parametrize(("split", "names"), [("train", "0\n1\n2\n"), ("val", "3\n")], ids=["train", "val"])
-def test_other_photos_in_a_list_are_another_run(trained, tmp_path, split, names):
+def test_other_photos_in_a_list_are_another_run(begun, tmp_path, split, names):
     """A copy would be other data, so the list that is there is changed."""
-    listed = trained / "data" / f"{split}.txt"
+    listed = begun / "data" / f"{split}.txt"
     listed.rename(tmp_path / "kept")
     listed.write_text(names)
     try:
         with refused(TrainingError, "another configuration", f"photos.{split} "):
-            train_and_evaluate(changed(), trained / "run", trained / "data")
+            train_and_evaluate(changed(), begun / "run", begun / "data")
     finally:
         (tmp_path / "kept").rename(listed)
 
 
-def test_one_folder_may_be_called_by_two_paths(trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    train_and_evaluate(changed(), "run", "data")
+def test_one_folder_may_be_called_by_two_paths(begun, monkeypatch):
+    monkeypatch.chdir(begun)
+    stop_at(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(changed(), "run", "data")
 
 
-def test_a_mistyped_folder_leaves_nothing_behind(trained, tmp_path):
-    with pytest.raises(ValueError, match="dta"):
-        train_and_evaluate(changed(), tmp_path / "run", trained / "dta")
+def test_a_mistyped_folder_leaves_nothing_behind(begun, tmp_path):
+    with refused(ValueError, begun / "dta"):
+        train_and_evaluate(changed(), tmp_path / "run", begun / "dta")
     assert not list((tmp_path / "run").iterdir())
 
 
 def test_photos_to_evaluate_on_without_any_label(data_dir, tmp_path):
     Image.fromarray(np.full((32, 32), 255, np.uint8)).save(data_dir / "labels" / "4.png")
-    with pytest.raises(TrainingError, match=r"data: all pixels .* 255"):
+    with refused(TrainingError, f"{data_dir}: all pixels", "255"):
         train_and_evaluate(changed(), tmp_path / "run", data_dir)
 
 
@@ -119,7 +123,7 @@ def test_a_rate_that_is_never_reached_is_told(data_dir, tmp_path, monkeypatch, c
 
 def test_a_missing_tensorboard_is_told_before_the_first_step(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(reports.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(TrainingError, match="pip install tensorboard"):
+    with refused(TrainingError, "pip install tensorboard"):
         train_and_evaluate(changed(), tmp_path / "run", data_dir)
 
 
@@ -138,6 +142,6 @@ def test_a_file_that_predicts_a_class_it_does_not_have(data_dir, tmp_path, monke
     with flagsaver.flagsaver():
         flags = evaluate.FLAGS
         flags(["evaluate.py", f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'out'}"])
-        with pytest.raises(ModelError, match=r"^strange\.tflite: .*7.*3 classes"):
+        with refused(ModelError, "strange.tflite: ", "7", "3 classes"):
             evaluate.run(flags)
     assert not (tmp_path / "out").exists()
