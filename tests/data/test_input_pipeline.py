@@ -1,7 +1,5 @@
 """Which example comes when, and what the training sees of it."""
 
-import itertools
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,18 +13,26 @@ from keras_bisenet.utils import images
 PLAIN = Augmentation(scale=(1.0, 1.0), flip=False, brightness=0, contrast=0, saturation=0)
 
 
-def make(folder, number, photo, label):
-    example = Example(str(number), folder / f"{number}.png", folder / f"{number}_label.png")
-    Image.fromarray(photo).save(example.image)
-    Image.fromarray(label).save(example.label)
-    return example
+def save(folder, photos, labels):
+    """Writes photos and label maps. Returns the list of `Example`s."""
+    examples = []
+    for number, (photo, label) in enumerate(zip(photos, labels, strict=True)):
+        examples.append(Example(str(number), folder / f"{number}.png", folder / f"{number}_label.png"))
+        Image.fromarray(photo).save(examples[-1].image)
+        Image.fromarray(label).save(examples[-1].label)
+    return examples
+
+
+def plain(size, values):
+    """Photos of one gray each."""
+    return [np.full((*size, 3), value, np.uint8) for value in values]
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     """Five photos of 40x48, each of one gray and one class: 10 times its number, and its number."""
-    folder = tmp_path_factory.mktemp("examples")
-    return [make(folder, n, np.full((40, 48, 3), 10 * n, np.uint8), np.full((40, 48), n, np.uint8)) for n in range(5)]
+    labels = [np.full((40, 48), number, np.uint8) for number in range(5)]
+    return save(tmp_path_factory.mktemp("examples"), plain((40, 48), range(0, 50, 10)), labels)
 
 
 def stream(examples, count, **options):
@@ -66,10 +72,7 @@ def test_factors_by_hand(tmp_path):
     labels = [np.zeros((4, 4), np.uint8) for _ in range(4)]
     labels[2][1, 1] = 1
     labels[3][0, 0] = 255
-    examples = pipeline.Examples(
-        [make(tmp_path, n, np.zeros((4, 4, 3), np.uint8), label) for n, label in enumerate(labels)]
-    )
-    present = pipeline.presence(examples, 3)
+    present = pipeline.presence(pipeline.Examples(save(tmp_path, plain((4, 4), [0] * 4), labels)), 3)
     np.testing.assert_array_equal(present, [[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]])
     np.testing.assert_allclose(pipeline.repeat_factors(present, 0.5), [1, 1, 2**0.5, 1])
 
@@ -79,10 +82,8 @@ def test_rare_parts_by_hand(tmp_path):
     labels = [np.zeros((12, 12), np.uint8) for _ in range(4)]
     labels[2][3:9, 3:9] = 1
     labels[0][:, 6:] = 255
-    photos = [np.full((12, 12, 3), 50 * n, np.uint8) for n in range(4)]
-    examples = pipeline.Examples(
-        [make(tmp_path, n, photo, label) for n, (photo, label) in enumerate(zip(photos, labels, strict=True))]
-    )
+    photos = plain((12, 12), (0, 50, 100, 150))
+    examples = pipeline.Examples(save(tmp_path, photos, labels))
     present = pipeline.presence(examples, 3)
     photo, label = pipeline.RareParts(examples, present, 0.5, 1.0).lay(photos[0], labels[0], [3, 4])
     expected = labels[0].copy()
@@ -99,31 +100,13 @@ def test_rare_parts_by_hand(tmp_path):
 
 
 def test_parts_of_a_photo_of_another_size(tmp_path):
-    examples = pipeline.Examples(
-        [
-            make(tmp_path, 0, np.zeros((8, 16, 3), np.uint8), np.zeros((8, 16), np.uint8)),
-            make(tmp_path, 1, np.full((16, 8, 3), 200, np.uint8), np.ones((16, 8), np.uint8)),
-        ]
-    )
+    photos = plain((8, 16), [0]) + plain((16, 8), [200])
+    labels = [np.zeros((8, 16), np.uint8), np.ones((16, 8), np.uint8)]
+    examples = pipeline.Examples(save(tmp_path, photos, labels))
     parts = pipeline.RareParts(examples, pipeline.presence(examples, 2), 0.9, 1.0)
     laid = [parts.lay(*examples[0], [n]) for n in range(20)]
     assert {photo.shape for photo, _ in laid} == {(8, 16, 3)}
     assert any((label == 1).all() and (photo == 200).all() for photo, label in laid)
-
-
-def test_going_on_gives_the_numbers_that_would_have_come():
-    factors = np.full(7, 1.3)
-    whole = list(itertools.islice(pipeline.numbers(factors, 0, 4, start=0), 40))
-    later = list(itertools.islice(pipeline.numbers(factors, 0, 4, start=5), 20))
-    assert [position for position, _ in whole] == list(range(40))
-    assert later == whole[20:]
-
-
-def test_shards_are_the_parts_of_each_batch():
-    whole = list(itertools.islice(pipeline.numbers(np.ones(7), 0, 4, start=0), 16))
-    shards = [list(itertools.islice(pipeline.numbers(np.ones(7), 0, 4, 0, (i, 2)), 8)) for i in range(2)]
-    joined = [pair for batch in range(4) for shard in shards for pair in shard[2 * batch : 2 * batch + 2]]
-    assert joined == whole
 
 
 def test_photos_and_labels_stay_together(examples):
@@ -134,11 +117,11 @@ def test_photos_and_labels_stay_together(examples):
 
 
 def test_batches_that_go_on_are_those_that_would_have_come(examples):
-    options = {"augmentation": Augmentation(rotation=20), "size": (32, 36)}
+    options = {"augmentation": Augmentation(rotation=20), "size": (32, 36), "factors": np.full(5, 1.3)}
     whole, later = stream(examples, 5, **options), stream(examples, 2, start=3, **options)
     for one, other in zip(whole[3:], later, strict=True):
-        for before, after in zip(one, other, strict=True):
-            np.testing.assert_array_equal(before, after)
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
 
 
 def test_parts_for_two_machines_with_two_devices_make_one_batch(examples):
@@ -162,13 +145,13 @@ def test_keeps_examples_while_there_is_room(examples):
 def test_sides_are_repaired_only_if_asked_for(tmp_path):
     label = np.ones((8, 8), np.uint8)
     label[2, 1:3], label[2, 5:7] = 4, 5  # the person's left eye on the left of the photo
-    example = make(tmp_path, 0, np.zeros((8, 8, 3), np.uint8), label)
-    np.testing.assert_array_equal(pipeline.Examples([example])[0][1], label)
-    np.testing.assert_array_equal(pipeline.Examples([example], fix_left_right=classes.FACE)[0][1], label[:, ::-1])
+    examples = save(tmp_path, plain((8, 8), [0]), [label])
+    np.testing.assert_array_equal(pipeline.Examples(examples)[0][1], label)
+    np.testing.assert_array_equal(pipeline.Examples(examples, fix_left_right=classes.FACE)[0][1], label[:, ::-1])
 
 
 def test_photos_are_read_as_everywhere_else(tmp_path):
-    example = make(tmp_path, 0, np.full((8, 8), 77, np.uint8), np.zeros((8, 8), np.uint8))
-    photo, _ = pipeline.Examples([example])[0]
-    np.testing.assert_array_equal(photo, images.read(example.image))
+    examples = save(tmp_path, [np.full((8, 8), 77, np.uint8)], [np.zeros((8, 8), np.uint8)])
+    photo, _ = pipeline.Examples(examples)[0]
+    np.testing.assert_array_equal(photo, images.read(examples[0].image))
     assert photo.shape == (8, 8, 3)

@@ -49,19 +49,28 @@ def save(data_dir, labels):
 def test_the_orders_have_the_same_parts():
     assert sorted(label_order.MASKGAN) == sorted(LABELS)
     # As g_mask.py counts: skin 1, nose 2, left eye 4, mouth 10, hair 13, cloth 18.
-    assert [label_order.MASKGAN[number] for number in (0, 1, 2, 4, 10, 13, 18)] == [
-        "background",
-        "skin",
-        "nose",
-        "l_eye",
-        "mouth",
-        "hair",
-        "cloth",
-    ]
+    found = [label_order.MASKGAN[number] for number in (0, 1, 2, 4, 10, 13, 18)]
+    assert found == ["background", "skin", "nose", "l_eye", "mouth", "hair", "cloth"]
 
 
-def test_our_order(tmp_path):
-    save(tmp_path, [draw(FACE)] * 5)
+FACES = [draw(FACE)] * 5
+IN_MASKGAN_ORDER = [draw(FACE, label_order.MASKGAN)] * 5
+EXCHANGED = [draw(FACE)[:, ::-1]] * 5
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        FACES,
+        # CelebAMask-HQ has some faces with left and right exchanged, and some that lie down.
+        [*FACES, draw(FACE), *EXCHANGED[:2], draw(FACE)[::-1], draw(FACE)[::-1]],
+        [draw({"skin": FACE["skin"], "hair": FACE["hair"]})] * 5 + [np.full((24, 24), 255, np.uint8)],
+        [],
+    ],
+    ids=["faces", "a few exceptions", "few parts", "none"],
+)
+def test_our_order(tmp_path, labels):
+    save(tmp_path, labels)
     assert label_order.read(tmp_path, 19) == classes.FACE
 
 
@@ -71,54 +80,36 @@ def refuses(data_dir, *names):
         label_order.read(data_dir, 19)
 
 
-def test_maskgan_order(tmp_path):
-    save(tmp_path, [draw(FACE, label_order.MASKGAN)] * 5)
-    refuses(tmp_path, tmp_path / "labels", "MaskGAN's order", "l_brow is not above l_eye", "labels.json")
-
-
-def test_left_and_right_exchanged(tmp_path):
-    save(tmp_path, [draw(FACE)[:, ::-1]] * 5)
-    refuses(tmp_path, tmp_path / "labels", "another order", "l_brow is not right of r_brow", "labels.json")
-
-
-def test_a_few_exceptions_are_no_other_order(tmp_path):
-    """CelebAMask-HQ has some faces with left and right exchanged, and some that lie down."""
-    labels = [draw(FACE)] * 6 + [draw(FACE)[:, ::-1]] * 2 + [draw(FACE)[::-1]] * 2
+@pytest.mark.parametrize(
+    ("labels", "order", "evidence"),
+    [
+        (IN_MASKGAN_ORDER, "MaskGAN's order", "l_brow is not above l_eye"),
+        (EXCHANGED, "another order", "l_brow is not right of r_brow"),
+    ],
+    ids=["MaskGAN", "left and right exchanged"],
+)
+def test_another_order(tmp_path, labels, order, evidence):
     save(tmp_path, labels)
-    assert label_order.read(tmp_path, 19) == classes.FACE
-
-
-def test_what_does_not_occur_does_not_count(tmp_path):
-    save(tmp_path, [draw({part: FACE[part] for part in ("skin", "hair")})] * 5 + [np.full((24, 24), 255, np.uint8)])
-    assert label_order.read(tmp_path, 19) == classes.FACE
+    refuses(tmp_path, tmp_path / "labels", order, evidence, "labels.json")
 
 
 def test_corrupt_label_maps_do_not_count(tmp_path):
-    save(tmp_path, [draw(FACE, label_order.MASKGAN)] * 5)
+    save(tmp_path, IN_MASKGAN_ORDER)
     for number in range(3):
         (tmp_path / "labels" / f"a{number}.png").write_bytes(b"")
     refuses(tmp_path, "MaskGAN's order")
 
 
-def test_an_empty_folder(tmp_path):
-    (tmp_path / "labels").mkdir()
-    assert label_order.read(tmp_path, 19) == classes.FACE
+STREET = classes.named(["road", *(f"l_{n}" for n in range(9)), *(f"r_{n}" for n in range(9))], [])
 
 
-def test_the_file_beside_them_is_believed(tmp_path):
-    save(tmp_path, [draw(FACE)[:, ::-1]] * 5)
-    (tmp_path / "labels.json").write_text(classes.FACE.as_json(size=24))
-    assert label_order.read(tmp_path, 19) == classes.FACE
-
-
-def test_other_classes_are_as_the_file_beside_them_says(tmp_path):
-    """Nineteen of a street are no face, however they lie."""
-    save(tmp_path, [draw(FACE)[:, ::-1]] * 5)
-    names = ["road", *(f"l_{n}" for n in range(9)), *(f"r_{n}" for n in range(9))]
-    (tmp_path / "labels.json").write_text(json.dumps({"classes": names, "left_right_pairs": []}))
-    found = label_order.read(tmp_path, 19)
-    assert found.names == tuple(names) and found.left_right_pairs == ()
-    np.testing.assert_array_equal(found.mirrored, np.arange(256))
+@pytest.mark.parametrize("stated", [classes.FACE, STREET], ids=["face", "street"])
+def test_the_file_beside_them_is_believed(tmp_path, stated):
+    """However the parts lie: nineteen classes of a street are no face."""
+    save(tmp_path, EXCHANGED)
+    (tmp_path / "labels.json").write_text(stated.as_json(size=24))
+    assert label_order.read(tmp_path, 19) == stated
+    assert np.array_equal(stated.mirrored, np.arange(256)) == (stated == STREET)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +133,6 @@ def test_real_faces_in_both_orders(tmp_path, first):
     labels = [folder.read_label(path) for path in sorted((REAL / "labels").glob("*.png"))[first : first + 20]]
     save(tmp_path, labels)
     assert label_order.read(tmp_path, 19) == classes.FACE
-    save(
-        tmp_path, [np.array([label_order.MASKGAN.index(name) for name in LABELS], np.uint8)[label] for label in labels]
-    )
+    numbers = np.array([label_order.MASKGAN.index(name) for name in LABELS], np.uint8)
+    save(tmp_path, [numbers[label] for label in labels])
     refuses(tmp_path, "MaskGAN's order")

@@ -29,22 +29,17 @@ def test_only_parts_of_a_face_have_sides_that_are_known():
     assert sides.face_pairs(classes.of_count(5)) == []
 
 
-def test_the_persons_left_belongs_on_the_right():
-    assert not sides.are_exchanged(face(left=24, right=8), FACE_PAIRS)
-    assert sides.are_exchanged(face(left=8, right=24), FACE_PAIRS)
-
-
-def test_mirroring_a_photo_and_its_labels_keeps_the_sides():
-    mirrored = classes.FACE.mirrored[face(24, 8)[:, ::-1]]
-    assert not sides.are_exchanged(mirrored, FACE_PAIRS)
-
-
-@pytest.mark.parametrize("label", [np.ones((8, 8), np.uint8), face(8, 24, ((2, 1), (4, 1)))])
-def test_one_side_alone_says_nothing(label):
-    assert not sides.are_exchanged(label, FACE_PAIRS)
-
-
-def test_pairs_that_disagree_are_left_alone():
-    label = face(8, 24)
-    label[:2] = face(24, 8)[:2]
-    assert not sides.are_exchanged(label, FACE_PAIRS)
+@pytest.mark.parametrize(
+    ("label", "exchanged"),
+    [
+        (face(left=24, right=8), False),
+        (face(left=8, right=24), True),
+        (classes.FACE.mirrored[face(left=24, right=8)[:, ::-1]], False),
+        (np.ones((8, 8), np.uint8), False),
+        (face(8, 24, ((2, 1), (4, 1))), False),
+        (np.concatenate([face(24, 8)[:2], face(8, 24)[2:]]), False),
+    ],
+    ids=["as they belong", "exchanged", "mirrored with the photo", "no parts", "one side alone", "pairs that disagree"],
+)
+def test_the_persons_left_belongs_on_the_right(label, exchanged):
+    assert sides.are_exchanged(label, FACE_PAIRS) == exchanged

@@ -1,19 +1,19 @@
 """The Keras network against PyTorch, in float64 and float32. Runs on every backend (models/test_backends.py)."""
 
 import collections
+import itertools
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 from support.networks import random_images, random_state
-from support.paths import DEFAULT_CHECKPOINT
+from support.ported import default_reference, default_state, port, reference
+from support.refusals import refused
 
-import weight_port
 from keras_bisenet import HEADS, BiSeNet
 from keras_bisenet.models import architecture
 from weight_port import parity
-from weight_port.reference import torch_network
 
 # At least 10,000 pixels each, so that one pixel on a boundary does not decide about 99.99 %.
 SIZES = [(64, 160), (133, 97), (161, 65), (513, 385)]
@@ -27,19 +27,14 @@ def test_feature_maps_are_those_of_the_network(classes, backbone, width):
     assert found == collections.Counter(architecture.feature_maps(classes, backbone, width))
 
 
-def ported(state, dtype="float32"):
-    found = weight_port.recognize(state)
-    model = BiSeNet(found.num_classes, found.backbone, found.width, dtype=dtype)
-    weight_port.apply(state, model.variables, found)
-    return model, torch_network.Reference(state, found)
-
-
-def differences(model, reference, images):
+def check_equal(model, reference, size):
+    """The three heads must be PyTorch's, as precisely as the dtype of the model allows."""
+    images = random_images(*size, model.dtype)
     results = model(images)
-    return {
-        head: parity.compare(expected, ops.convert_to_numpy(results[head]))
-        for head, expected in zip(HEADS, reference(images), strict=True)
-    }
+    tolerance = parity.TOLERANCES[{"float64": "keras_float64", "float32": "keras"}[model.dtype]]
+    for head, expected in zip(HEADS, reference(images), strict=True):
+        difference = parity.compare(expected, ops.convert_to_numpy(results[head]))
+        assert tolerance.holds(difference), (head, difference)
 
 
 @pytest.fixture(scope="module", params=["resnet18", "resnet34"])
@@ -55,13 +50,8 @@ def dtype(request):
 @pytest.fixture(scope="module")
 def network(backbone, dtype):
     """(model, reference) with random weights and statistics and 7 classes."""
-    return ported(random_state(backbone, "zllrunning", num_classes=7), dtype)
-
-
-def check_equal(network, dtype, size):
-    name = {"float64": "keras_float64", "float32": "keras"}[dtype]
-    for head, difference in differences(*network, random_images(*size, dtype)).items():
-        assert parity.TOLERANCES[name].holds(difference), (head, difference)
+    state = random_state(backbone, num_classes=7)
+    return port(state, dtype=dtype), reference(state)
 
 
 @pytest.mark.parametrize(
@@ -69,48 +59,46 @@ def check_equal(network, dtype, size):
     [*SIZES[:2], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[2:])],
     ids=lambda size: f"{size[0]}x{size[1]}",
 )
-def test_equals_pytorch(network, dtype, size):
-    check_equal(network, dtype, size)
+def test_equals_pytorch(network, size):
+    check_equal(*network, size)
 
 
-@pytest.mark.slow
-def test_equals_pytorch_in_the_other_layout(backbone, dtype):
-    """It names the same tensors differently, so that one size is enough."""
-    check_equal(ported(random_state(backbone, "yakhyo", num_classes=7), dtype), dtype, SIZES[1])
+@pytest.mark.parametrize(
+    ("layout", "width"),
+    [
+        *itertools.product(["zllrunning", "yakhyo"], [0.25, 0.3, 1.25]),
+        pytest.param("yakhyo", 1.0, marks=pytest.mark.slow),
+    ],
+)
+def test_equals_pytorch_in_other_layouts_and_widths(backbone, dtype, layout, width):
+    """A layout names the same tensors differently, so that one size is enough."""
+    state = random_state(backbone, layout, num_classes=7, width=width)
+    model = port(state, dtype=dtype)
+    assert model.width == width
+    check_equal(model, reference(state), SIZES[1])
 
 
-@pytest.mark.parametrize("layout", ["zllrunning", "yakhyo"])
-@pytest.mark.parametrize("width", [0.25, 0.3, 1.25])
-def test_equals_pytorch_at_other_widths(backbone, dtype, layout, width):
-    network = ported(random_state(backbone, layout, num_classes=7, width=width), dtype)
-    assert network[0].width == width
-    check_equal(network, dtype, SIZES[1])
-
-
-@pytest.mark.parametrize(("dtype", "name"), [("float64", "keras_float64"), ("float32", "keras")])
-def test_trained_checkpoint_equals_pytorch(dtype, name):
-    model, reference = ported(weight_port.load(DEFAULT_CHECKPOINT), dtype)
-    for head, difference in differences(model, reference, random_images(161, 128, dtype)).items():
-        assert parity.TOLERANCES[name].holds(difference), (head, difference)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_trained_checkpoint_equals_pytorch(dtype):
+    check_equal(port(default_state(), dtype=dtype), default_reference(), (161, 128))
 
 
 def test_a_wrong_weight_is_noticed():
     """The comparison can fail: one exchanged pair of same-shaped kernels is far outside float64's tolerance."""
-    model, reference = ported(random_state(num_classes=3), "float64")
+    state = random_state(num_classes=3)
+    model, images = port(state, dtype="float64"), random_images(64, 64, "float64")
     first, second = (model.get_layer(f"conv_head{stride}_conv").kernel for stride in (16, 32))
     kernels = ops.convert_to_numpy(first), ops.convert_to_numpy(second)
     first.assign(kernels[1])
     second.assign(kernels[0])
-    difference = differences(model, reference, random_images(64, 64, "float64"))["logits"]
-    assert difference.max_abs > 1e-2
+    result = ops.convert_to_numpy(model(images)["logits"])
+    assert parity.compare(reference(state)(images)[0], result).max_abs > 1e-2
 
 
 def test_batch_of_images_equals_each_alone():
-    model = BiSeNet(4)
-    images = random_images(64, 64, count=3)
-    together = ops.convert_to_numpy(model(images)["logits"])
-    alone = np.concatenate([ops.convert_to_numpy(model(images[i : i + 1])["logits"]) for i in range(3)])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    model, images = BiSeNet(4), random_images(64, 64, count=3)
+    together, *alone = (ops.convert_to_numpy(model(part)["logits"]) for part in (images, *images[:, np.newaxis]))
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("backbone_name", "parameters"), [("resnet18", 13_300_416), ("resnet34", 23_408_576)])
@@ -136,23 +124,19 @@ def test_a_width_gives_each_layer_the_nearest_multiple_of_8(width, stages, fused
     assert (model.get_layer("ffm_conv").filters, model.get_layer("conv_out_logits").filters) == (fused, 4)
 
 
-@pytest.mark.parametrize("width", [1.0, 0.5])
-@pytest.mark.parametrize("suffix", [".keras", pytest.param(".weights.h5", marks=pytest.mark.slow)])
-def test_saved_and_loaded_network_is_the_same(tmp_path, suffix, width):
-    model, _ = ported(random_state(num_classes=5, width=width))
-    images = random_images(64, 96)
-    path = tmp_path / f"model{suffix}"
-    if suffix == ".keras":
-        model.save(path)
-        again = keras.saving.load_model(path)
-        assert isinstance(again, BiSeNet)
-        assert again.get_config() == model.get_config()
-    else:
-        model.save_weights(path)
-        again = BiSeNet(5, width=width)
-        again.load_weights(path)
+@pytest.mark.parametrize("width", [0.5, 0.0625])
+def test_saved_and_loaded_network_is_the_same(tmp_path, width):
+    model, images = port(random_state(num_classes=5, width=width)), random_images(64, 96)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    again, reloaded = keras.saving.load_model(tmp_path / "model.keras"), BiSeNet.from_config(model.get_config())
+    reloaded.load_weights(tmp_path / "model.weights.h5")
+    assert isinstance(again, BiSeNet)
+    assert again.get_config() == model.get_config()
     for head in HEADS:
-        np.testing.assert_array_equal(*(ops.convert_to_numpy(each(images)[head]) for each in (model, again)))
+        first, *others = (ops.convert_to_numpy(each(images)[head]) for each in (model, again, reloaded))
+        for other in others:
+            np.testing.assert_array_equal(first, other)
 
 
 def test_config_rebuilds_the_network():
@@ -172,31 +156,21 @@ def test_dtype_is_the_networks_alone():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "value", "expected"),
     [
-        ({"backbone": "resnet50"}, "backbone is 'resnet50'; expected one of resnet18, resnet34"),
-        ({"num_classes": 0}, "num_classes is 0; expected a whole number from 1"),
+        ("backbone", "resnet50", "one of resnet18, resnet34"),
+        ("num_classes", 0, "a whole number from 1"),
         *(
-            (
-                {"width": width},
-                f"width is {width!r}; expected a number from 0.0625 (under which the first layer has no channel) to 2",
-            )
+            ("width", width, "a number from 0.0625 (under which the first layer has no channel) to 2")
             for width in (0, 0.06, -1.0, 2.5, float("nan"), float("inf"), "1", True, None)
         ),
-        (
-            {"input_shape": (31, 64, 3)},
-            "input_shape is (31, 64, 3); expected (H, W, 3) with H and W None or at least 32",
-        ),
-        (
-            {"input_shape": (None, None, 1)},
-            "input_shape is (None, None, 1); expected (H, W, 3) with H and W None or at least 32",
-        ),
+        ("input_shape", (31, 64, 3), "(H, W, 3) with H and W None or at least 32"),
+        ("input_shape", (None, None, 1), "(H, W, 3) with H and W None or at least 32"),
     ],
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError) as error:
-        BiSeNet(**arguments)
-    assert str(error.value) == message
+def test_bad_arguments(name, value, expected):
+    with refused(ValueError, f"{name} is {value!r}; expected {expected}"):
+        BiSeNet(**{name: value})
 
 
 def test_it_says_what_it_is():

@@ -42,12 +42,6 @@ def test_align_corners_resize(size, target, dtype, tolerance):
     np.testing.assert_allclose(ops.convert_to_numpy(result), to_numpy(expected), rtol=0, atol=tolerance)
 
 
-def test_align_corners_resize_keeps_the_corners():
-    images = np.array([[[[0.0], [10.0]], [[20.0], [30.0]]]], np.float32)
-    result = ops.convert_to_numpy(layers.AlignCornersResize()([images, np.zeros((1, 3, 3, 1), np.float32)]))
-    np.testing.assert_allclose(result[0, ..., 0], [[0, 5, 10], [10, 15, 20], [20, 25, 30]], atol=1e-5)
-
-
 @pytest.mark.parametrize("layer", [layers.NearestResize, layers.AlignCornersResize])
 def test_resizes_of_unknown_size_take_it_from_the_reference(layer):
     images, reference = keras.Input((None, None, 2)), keras.Input((None, None, 5))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.training import boundaries, evaluation
@@ -74,8 +74,6 @@ def evaluated(count, seed=0):
 
 
 def test_intervals_are_those_of_scipys_bootstrap():
-    from scipy import stats
-
     found = evaluated(40)
     numbers = np.arange(40)
     for name, (low, high) in found.intervals.items():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from support.refusals import refused
 
 from keras_bisenet.training import configs
 from keras_bisenet.training.configs import CONFIGS, TrainConfig, resolve
@@ -14,12 +15,8 @@ def test_the_original_recipe():
     original = CONFIGS["original"]
     assert (original.crop_size, original.batch_size, original.steps) == (448, 16, 80_000)
     assert (original.learning_rate, original.momentum, original.weight_decay) == (1e-2, 0.9, 5e-4)
-    assert (original.warmup_steps, original.warmup_start, original.power, original.head_lr_multiplier) == (
-        1000,
-        1e-5,
-        0.9,
-        10,
-    )
+    assert (original.warmup_steps, original.warmup_start) == (1000, 1e-5)
+    assert (original.power, original.head_lr_multiplier) == (0.9, 10)
     assert (original.ohem_threshold, original.ohem_share) == (0.7, 1 / 16)
     assert original.augmentation.scale == (0.75, 2.0)
     assert original.augmentation.rotation == 0
@@ -33,13 +30,8 @@ def test_recipes_cannot_be_changed_in_place(name):
 
 
 def test_fields_are_changed_one_by_one():
-    changes = [
-        "steps=5",
-        "learning_rate=1",
-        "backbone=resnet34",
-        "augmentation.scale=(0.5, 1.0)",
-        "fix_left_right=True",
-    ]
+    changes = ["steps=5", "learning_rate=1", "backbone=resnet34", "fix_left_right=True"]
+    changes.append("augmentation.scale=(0.5, 1.0)")
     config = resolve("original", changes, freeze=["backbone"], quantize_aware=True)
     assert config == TrainConfig(
         steps=5,
@@ -54,76 +46,50 @@ def test_fields_are_changed_one_by_one():
     assert resolve("original") is configs.ORIGINAL
 
 
+def test_an_unknown_recipe_is_told_with_the_known_ones():
+    with refused(TrainingError, "config is 'mine'", ", ".join(CONFIGS)):
+        resolve("mine")
+
+
 @pytest.mark.parametrize(
-    ("name", "changes", "message"),
+    ("change", "message"),
     [
+        ("steps", "set is 'steps'; expected NAME=VALUE"),
+        ("step=1", "set names 'step'; expected one of num_classes, backbone"),
+        ("augmentation=1", "set names 'augmentation'; expected one of num_classes, backbone"),
+        ("augmentation.steps=1", "set names 'steps'; expected one of scale, rotation"),
+        ("steps=many", "steps is 'many'; expected int, such as 80000"),
+        ("steps=1.5", "steps is '1.5'; expected int, such as 80000"),
+        ("augmentation.flip=1", "flip is '1'; expected bool, such as True"),
+        ("crop_size=31", "crop_size is 31; expected at least 32"),
+        ("batch_size=0", "batch_size is 0; expected at least 1"),
+        ("ema_decay=1", "ema_decay is 1.0; expected 0 for none, or a decay under 1"),
         (
-            "mine",
-            [],
-            "config is 'mine'; expected one of original, celebamask_1k_small, celebamask_1k, celebamask_1k_finish, "
-            "distill, fine_tune, quantize_aware",
-        ),
-        ("original", ["steps"], "set is 'steps'; expected NAME=VALUE, such as steps=2000"),
-        ("original", ["steps=many"], "steps is 'many'; expected int, such as 80000"),
-        ("original", ["steps=1.5"], "steps is '1.5'; expected int, such as 80000"),
-        ("original", ["crop_size=31"], "crop_size is 31; expected at least 32"),
-        ("original", ["batch_size=0"], "batch_size is 0; expected at least 1"),
-        ("original", ["ema_decay=1"], "ema_decay is 1.0; expected 0 for none, or a decay under 1"),
-        (
-            "original",
-            ["precision=float16"],
+            "precision=float16",
             "precision is 'float16'; expected one of float32, mixed_bfloat16, mixed_float16, float64",
         ),
-        ("original", ["augmentation.flip=1"], "flip is '1'; expected bool, such as True"),
     ],
 )
-def test_wrong_changes(name, changes, message):
-    with pytest.raises(TrainingError) as error:
-        resolve(name, changes)
-    assert str(error.value) == message
+def test_wrong_changes(change, message):
+    with refused(TrainingError, message):
+        resolve("original", [change])
 
 
-@pytest.mark.parametrize("field", ["step", "augmentation", "augmentation.steps"])
-def test_unknown_fields_are_told_with_the_known_ones(field):
-    with pytest.raises(TrainingError, match=rf"^set names '{field.split('.')[-1]}'; expected one of .*(steps|scale)"):
-        resolve("original", [f"{field}=1"])
+IMPOSSIBLE = """
+    backbone=resnet50 num_classes=256 width=0 width=0.06 width=2.5 pixel_weight=-1 channel_temperature=0
+    learning_rate=-0.1 learning_rate=1e999 warmup_start=0 ohem_threshold=0 ohem_threshold=1.5 ohem_share=0 ohem_share=2
+    rare_class_threshold=-1 lovasz_weight=-1 paste_rate=1.5 paste_rate=0.5 freeze=(1,) augmentation.scale=(0,1)
+    augmentation.scale=(2,1) augmentation.scale=(1,) augmentation.scale=('a','b') augmentation.brightness=-1
+    augmentation.rotation=-1 steps={[]:1} seed=4294967296
+"""
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "backbone=resnet50",
-        "num_classes=256",
-        "width=0",
-        "width=0.06",
-        "width=2.5",
-        "pixel_weight=-1",
-        "channel_temperature=0",
-        "learning_rate=-0.1",
-        "learning_rate=1e999",
-        "warmup_start=0",
-        "ohem_threshold=0",
-        "ohem_threshold=1.5",
-        "ohem_share=0",
-        "ohem_share=2",
-        "rare_class_threshold=-1",
-        "lovasz_weight=-1",
-        "paste_rate=1.5",
-        "paste_rate=0.5",
-        "freeze=(1,)",
-        "augmentation.scale=(0, 1)",
-        "augmentation.scale=(2, 1)",
-        "augmentation.scale=(1,)",
-        "augmentation.scale=('a', 'b')",
-        "augmentation.brightness=-1",
-        "augmentation.rotation=-1",
-        "steps={[]: 1}",
-    ],
-)
+@pytest.mark.parametrize("change", [*IMPOSSIBLE.split(), "learning_rate=" + 400 * "9", "steps=" + 5000 * "1"])
 def test_values_that_no_run_can_have(change):
     name = change.partition("=")[0].removeprefix("augmentation.")
-    with pytest.raises(TrainingError, match=f"^{name} is .*; expected "):
+    with pytest.raises(TrainingError, match=f"^{name} is .*; expected ") as error:
         resolve("original", [change])
+    assert len(str(error.value)) < 500
 
 
 def test_a_run_learns_from_something():

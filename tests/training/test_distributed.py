@@ -1,19 +1,21 @@
 """Training on several devices in real processes, against the same training on one."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import socket
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from support import script_runner
+from support import labeled, script_runner
 from support.distributed_worker import CASES
+from support.files import names
 from support.paths import ROOT
+from support.refusals import refused
+from support.running import wait_for
 
 from keras_bisenet.training import devices
 from keras_bisenet.utils.errors import TrainingError
@@ -28,19 +30,13 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """Six training and two validation pairs; the labels follow from the colors, some are unknown."""
-    path = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for kind in ("images", "labels"):
-        (path / kind).mkdir()
+    random, pairs = np.random.default_rng(0), {}
     for number in range(8):
         photo = random.integers(256, size=(9, 10 + number % 2, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
         label = (photo[..., 0] > 100).astype(np.uint8) + (photo[..., 1] > 150)
         label[: 8 * number] = 255
-        Image.fromarray(photo).save(path / "images" / f"{number}.png")
-        Image.fromarray(label).save(path / "labels" / f"{number}.png")
-    (path / "train.txt").write_text("0\n1\n2\n3\n4\n5\n")
-    (path / "val.txt").write_text("6\n7\n")
-    return path
+        pairs[number] = (photo, label)
+    return labeled.write(tmp_path_factory.mktemp("data"), pairs, train=range(6), val=(6, 7))
 
 
 def cluster():
@@ -84,12 +80,10 @@ def outcomes(data_dir, tmp_path_factory):
     """A function (strategy, case) -> dict of arrays, see distributed_worker.py."""
     path = tmp_path_factory.mktemp("outcomes")
     script = ROOT / "tests" / "support" / "distributed_worker.py"
-    processes = {
-        path / f"{index}.log": start(
-            path / f"{index}.log", script, data_dir, path / f"{index}_", "workers", tf_config=tf_config
-        )
-        for index, tf_config in enumerate(cluster())
-    }
+    processes = {}
+    for index, tf_config in enumerate(cluster()):
+        log = path / f"{index}.log"
+        processes[log] = start(log, script, data_dir, path / f"{index}_", "workers", tf_config=tf_config)
     processes[path / "local.log"] = start(path / "local.log", script, data_dir, f"{path}/", "one", "mirrored")
     finish(processes)
     return lambda strategy, case: dict(np.load(path / f"{strategy}_{case}.npz"))
@@ -123,44 +117,35 @@ def test_two_devices_learn_what_one_learns(outcomes, strategy, case):
 def test_the_cases_differ(outcomes):
     """Otherwise they would not show what they are for."""
     losses = [outcomes("one", case)["losses"][0] for case in ("threshold", "share", "float32")]
-    for index, one in enumerate(losses):
-        for other in losses[:index]:
-            assert np.abs(one - other).min() > 1e-3
+    for one, other in itertools.combinations(losses, 2):
+        assert np.abs(one - other).min() > 1e-3
 
 
 @pytest.fixture(scope="module")
 def runs(data_dir, tmp_path_factory):
     """Folder of an undisturbed run on one device, and of one on two workers of which one was killed; their logs."""
     path = tmp_path_factory.mktemp("runs")
-    changes = {
-        "num_classes": 3,
-        "crop_size": 64,
-        "batch_size": 4,
-        "steps": STEPS,
-        "warmup_steps": 2,
-        "precision": "float64",
-        "evaluate_every": STEPS,
-        "checkpoint_every": 2,
-    }
-    flags = [f"--set={name}={value}" for name, value in changes.items()]
+    changes = {"num_classes": 3, "crop_size": 64, "batch_size": 4, "steps": STEPS, "warmup_steps": 2}
+    changes |= {"precision": "float64", "evaluate_every": STEPS, "checkpoint_every": 2}
     script = ROOT / "scripts" / "train.py"
 
     def run(name, workdir, tf_config="{}"):
-        arguments = (script, "--data_dir", data_dir, "--workdir", path / workdir, "--config", "original", *flags)
-        return start(path / name, *arguments, tf_config=tf_config)
+        flags = ["--data_dir", data_dir, "--workdir", path / workdir, "--config=original"]
+        flags += [f"--set={field}={value}" for field, value in changes.items()]
+        return start(path / name, script, *flags, tf_config=tf_config)
 
     tf_configs = cluster()
     processes = {path / "one.log": run("one.log", "one")}
-    processes |= {
-        path / f"{index}.log": run(f"{index}.log", "two", tf_config) for index, tf_config in enumerate(tf_configs)
-    }
+    for index, tf_config in enumerate(tf_configs):
+        processes[path / f"{index}.log"] = run(f"{index}.log", "two", tf_config)
+
+    def written():
+        for log, process in processes.items():
+            assert process.poll() in (None, 0), log.read_text()[-5000:]
+        return (path / "two" / "state.npz").exists()
+
     try:
-        deadline = time.monotonic() + TIMEOUT
-        while not (path / "two" / "state.npz").exists():
-            for log, process in processes.items():
-                assert process.poll() in (None, 0), log.read_text()[-5000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(written, seconds=TIMEOUT)
         processes[path / "1.log"].kill()
         processes[path / "1.log"].wait()
         processes[path / "1.log"] = run("1.log", "two", tf_configs[1])
@@ -180,17 +165,15 @@ def test_a_killed_worker_comes_back_and_nothing_is_lost(runs):
         assert_close(dict(two), dict(one), 1e-8)
 
 
-def test_workers_share_the_evaluation(runs):
-    one, two = ((runs / name / "evaluations.csv").read_text().splitlines() for name in ("one", "two"))
-    assert len(one) == 2
-    assert one == two
-
-
-def test_only_the_chief_writes(runs):
-    """Every line of the log is there once."""
-    one, two = ((runs / name / "steps.csv").read_text().splitlines() for name in ("one", "two"))
-    assert [line.split(",")[0] for line in two] == [line.split(",")[0] for line in one]
-    assert {file.name for file in (runs / "two").iterdir()} == {file.name for file in (runs / "one").iterdir()}
+def test_workers_share_the_evaluation_and_only_the_chief_writes(runs):
+    """Every line of the logs is there once."""
+    one, two = runs / "one", runs / "two"
+    evaluations = (one / "evaluations.csv").read_text()
+    assert len(evaluations.splitlines()) == 2
+    assert (two / "evaluations.csv").read_text() == evaluations
+    steps = [[line.split(",")[0] for line in (run / "steps.csv").read_text().splitlines()] for run in (one, two)]
+    assert steps[0] == steps[1]
+    assert names(one) == names(two)
 
 
 def test_one_machine_without_gpus_needs_no_strategy(monkeypatch):
@@ -220,10 +203,7 @@ def test_a_worker_that_lost_others_too_often_gives_up(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", cluster()[0])
     monkeypatch.setenv("KERAS_BISENET_RESTARTS", str(devices.RESTARTS))
     monkeypatch.setattr(devices, "strategy", tf.distribute.get_strategy)
-    with (
-        pytest.raises(TrainingError, match=r"^lost another worker 11 times in a row, at last: gone; read what"),
-        devices.together(),
-    ):
+    with refused(TrainingError, "lost another worker 11 times in a row", "gone"), devices.together():
         raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: gone\nmore")
 
 

@@ -2,14 +2,13 @@
 
 import csv
 import dataclasses
-import itertools
 import shutil
-import subprocess
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support import labeled
 from support.refusals import refused
 
 from keras_bisenet import BiSeNet, FaceParser, classes, normalize
@@ -47,22 +46,16 @@ def start():
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory, start):
     """Six photos of colored noise, labeled by the network itself."""
-    path = tmp_path_factory.mktemp("data")
     model = BiSeNet(3)
     for variable in model.variables:
         variable.assign(start.weights[variable.path])
-    random = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (path / name).mkdir()
+    random, pairs = np.random.default_rng(0), {}
     for number in range(6):
         photo = random.integers(256, size=(5, 6, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
         label = keras.ops.convert_to_numpy(model(normalize(photo[np.newaxis]))["logits"])[0].argmax(-1)
         assert len(np.unique(label)) == 3
-        Image.fromarray(photo).save(path / "images" / f"{number}.png")
-        Image.fromarray(label.astype(np.uint8)).save(path / "labels" / f"{number}.png")
-    (path / "train.txt").write_text("0\n1\n2\n3\n")
-    (path / "val.txt").write_text("4\n5\n")
-    return path
+        pairs[number] = (photo, label.astype(np.uint8))
+    return labeled.write(tmp_path_factory.mktemp("data"), pairs, train=range(4), val=(4, 5))
 
 
 @pytest.fixture
@@ -114,9 +107,8 @@ def test_a_run_that_made_the_network_worse_says_so(data_dir, workdir, start, cap
 def test_what_is_kept_when_the_loss_is_no_number_is_good(data_dir, workdir, start, rate):
     """At 1e36 the first weights behind the last good ones are numbers still, but their logits are not."""
     config = dataclasses.replace(CONFIG, learning_rate=rate, warmup_start=1e-4, evaluate_every=20)
-    with pytest.raises(TrainingError) as error:
+    with refused(TrainingError, f"the last good checkpoint is in {workdir}; lower learning_rate"):
         train_and_evaluate(config, workdir, data_dir, start)
-    assert f"; the last good checkpoint is in {workdir}; lower learning_rate" in str(error.value)
     model = BiSeNet(3)
     with np.load(workdir / "state.npz") as state:
         assert all(np.isfinite(state[name]).all() for name in state)
@@ -128,7 +120,7 @@ def test_what_is_kept_when_the_loss_is_no_number_is_good(data_dir, workdir, star
 
 def test_nothing_is_said_to_be_kept_before_the_first_checkpoint(data_dir, workdir, start):
     config = dataclasses.replace(CONFIG, learning_rate=1e39, warmup_steps=0, evaluate_every=20, checkpoint_every=20)
-    with pytest.raises(TrainingError, match=r"^the loss is \S+ at step 2; expected a number; none was written; lower"):
+    with refused(TrainingError, "the loss is ", " at step 2;", "none was written"):
         train_and_evaluate(config, workdir, data_dir, start)
     assert not (workdir / "state.npz").exists()
 
@@ -140,55 +132,37 @@ def test_own_classes_keep_their_names_and_their_sides(data_dir, tmp_path, start)
     stated = classes.named(["background", "l_hand", "r_hand"], palette={"l_hand": "#102030"})
     (own / "labels.json").write_text(stated.as_json(size=40))
     config = dataclasses.replace(CONFIG, steps=1, fix_left_right=True)
-    train_and_evaluate(config, tmp_path / "run", own, start)
-    assert classes.read(tmp_path / "run" / "labels.json") == stated
-    with (tmp_path / "run" / "evaluations.csv").open() as file:
-        assert {"iou_background", "iou_l_hand", "iou_r_hand"} <= set(next(csv.DictReader(file)))
-    parser = FaceParser(tmp_path / "run" / "best.keras", image_size=(40, 48))
+    run = tmp_path / "run"
+    train_and_evaluate(config, run, own, start)
+    assert classes.read(run / "labels.json") == stated
+    assert "iou_background,iou_l_hand,iou_r_hand" in (run / "evaluations.csv").read_text().splitlines()[0]
+    parser = FaceParser(run / "best.keras", image_size=(40, 48))
     assert (parser.class_names, parser.palette) == (stated.names, stated.palette)
     examples = pipeline.Examples(folder.read_split(own, "train"), stated)
     np.testing.assert_array_equal(examples[0][1], folder.read_label(own / "labels" / "0.png"))
 
     (own / "labels.json").write_text(classes.named(["background", "hand", "foot"]).as_json())
-    with refused(TrainingError, tmp_path / "run", "another configuration", "l_hand"):
-        train_and_evaluate(config, tmp_path / "run", own, start)
+    with refused(TrainingError, run, "another configuration", "l_hand"):
+        train_and_evaluate(config, run, own, start)
     with refused(DataError, own / "labels.json", "3 classes", "expected 4"):
         train_and_evaluate(dataclasses.replace(config, num_classes=4), tmp_path / "other", own)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A function that mounts a disk of so many MB, and changes its size when it is called again."""
-    flags = (["-t", "tmpfs"], ["-o", "remount"])
-    calls = itertools.count()
-
-    def resize(megabytes):
-        first = next(calls) == 0
-        command = ["mount", *flags[not first], "-o", f"size={megabytes}m", "tmpfs", str(tmp_path)]
-        if shutil.which("mount") is None or (subprocess.run(command, capture_output=True).returncode and first):
-            pytest.skip("needs the right to mount a small disk (root)")
-        return tmp_path
-
-    yield resize
-    # TensorBoard's file is still open.
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize(("megabytes", "kept"), [(30, []), (90, ["best.keras"])])
 def test_goes_on_after_a_full_disk(data_dir, start, disk, megabytes, kept):
     """A network or a state takes 53 MB."""
-    workdir, config = disk(megabytes) / "run", dataclasses.replace(CONFIG, steps=1)
+    workdir, config = disk(megabytes << 10) / "run", dataclasses.replace(CONFIG, steps=1)
     with refused(TrainingError, workdir, "No space left on device", "last checkpoint"):
         train_and_evaluate(config, workdir, data_dir, start)
     names = {path.name for path in workdir.iterdir() if path.suffix in (".keras", ".npz") or "partial" in path.name}
     assert names == set(kept)
-    disk(300)
+    disk(300 << 10)
     train_and_evaluate(config, workdir, data_dir, start)
     assert [step for step, _ in evaluations(workdir)] == [0, 1]
 
 
 def test_starts_on_a_full_disk(data_dir, start, disk):
-    workdir = disk(1) / "run"
+    workdir = disk(1 << 10) / "run"
     workdir.mkdir()
     (workdir.parent / "others").write_bytes(bytes(2**20 - 2**12))
     with refused(TrainingError, workdir, "No space left on device"):

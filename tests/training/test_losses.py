@@ -1,4 +1,4 @@
-"""The losses against TensorFlow's and PyTorch's own, and against sorting."""
+"""The losses against PyTorch's own, and against sorting."""
 
 import math
 
@@ -27,12 +27,12 @@ def example(dtype, shape=(2, 7, 5), classes=6, ignored=0.2, scale=5, seed=0):
     return (scale * random.normal(size=(*shape, classes))).astype(dtype), labels.astype(np.int32)
 
 
-def with_gradient(loss, logits, upstream=None):
+def with_gradient(loss, logits, *arguments, upstream=None, **options):
     """(loss, gradient of its sum or of its product with `upstream`), arrays."""
     logits = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = loss(logits)
+        losses = loss(logits, *arguments, **options)
         total = tf.reduce_sum(losses if upstream is None else losses * upstream)
     return losses.numpy(), tape.gradient(total, logits).numpy()
 
@@ -50,7 +50,7 @@ def torch_cross_entropy(labels):
     return lambda logits: torch.nn.functional.cross_entropy(logits, labels, ignore_index=255, reduction="none")
 
 
-def plain_ohem(labels, threshold=0.7, share=1 / 16):
+def plain_ohem(labels, threshold, share):
     """The original's criterion, by sorting: the losses over the limit, or the so many largest."""
     pixelwise, limit = torch_cross_entropy(labels), -math.log(threshold)
     fewest = max(int(labels.size * share), 1)
@@ -63,10 +63,11 @@ def plain_ohem(labels, threshold=0.7, share=1 / 16):
     return loss
 
 
-def test_cross_entropy_equals_pytorch(dtype):
-    logits, labels = example(dtype)
+@pytest.mark.parametrize(("shape", "classes", "ignored"), [((2, 7, 5), 6, 0.2), ((3, 1, 11), 2, 0)])
+def test_cross_entropy_equals_pytorch(dtype, shape, classes, ignored):
+    logits, labels = example(dtype, shape, classes, ignored)
     upstream = np.random.default_rng(1).normal(size=labels.shape).astype(dtype)
-    losses, gradient = with_gradient(lambda logits: cross_entropy(logits, labels), logits, upstream)
+    losses, gradient = with_gradient(cross_entropy, logits, labels, upstream=upstream)
     expected, expected_gradient = torch_with_gradient(torch_cross_entropy(labels), logits, upstream)
     assert losses.dtype == gradient.dtype == dtype
     np.testing.assert_allclose(losses, expected, rtol=0, atol=TOLERANCE[dtype])
@@ -75,21 +76,11 @@ def test_cross_entropy_equals_pytorch(dtype):
     assert (gradient[labels == 255] == 0).all()
 
 
-def test_cross_entropy_equals_tensorflow(dtype):
-    logits, labels = example(dtype, shape=(3, 1, 11), classes=2, ignored=0)
-    losses, gradient = with_gradient(lambda logits: cross_entropy(logits, labels), logits)
-    expected, expected_gradient = with_gradient(
-        lambda logits: tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), logits
-    )
-    np.testing.assert_allclose(losses, expected, rtol=0, atol=TOLERANCE[dtype])
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=TOLERANCE[dtype])
-
-
 def test_cross_entropy_of_extreme_logits(dtype):
     """No overflow: exp(1e4) is none of float64's numbers either."""
     logits = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4], [1e4, -1e4, 3]], dtype)[:, np.newaxis]
     labels = np.array([0, 1, 1, 1], np.int32)[:, np.newaxis]
-    losses, gradient = with_gradient(lambda logits: cross_entropy(logits, labels), logits)
+    losses, gradient = with_gradient(cross_entropy, logits, labels)
     np.testing.assert_allclose(losses[:, 0], [0, math.log(3), math.log(2), 2e4], rtol=1e-6)
     third = 1 / 3
     expected = [[0, 0, 0], [third, third - 1, third], [0.5, -0.5, 0], [1, -1, 0]]
@@ -99,7 +90,7 @@ def test_cross_entropy_of_extreme_logits(dtype):
 def test_cross_entropy_of_ignored_pixels_is_zero_whatever_their_logits_are(dtype):
     largest = np.finfo(dtype).max
     logits = np.array([[largest, 0], [0, largest / 2], [1, 2]], dtype)
-    losses, gradient = with_gradient(lambda logits: cross_entropy(logits, np.array([255, 255, 0])), logits)
+    losses, gradient = with_gradient(cross_entropy, logits, np.array([255, 255, 0]))
     np.testing.assert_allclose(losses, [0, 0, math.log(1 + math.e)], rtol=1e-6)
     assert (gradient[:2] == 0).all()
 
@@ -113,57 +104,51 @@ def test_cross_entropy_inside_a_graph_of_unknown_size(dtype):
         np.testing.assert_allclose(graph(logits, labels), cross_entropy(logits, labels), atol=TOLERANCE[dtype])
 
 
-def check_kth_largest(values):
-    ordered = np.sort(values)[::-1]
+def numbers(dtype):
+    """Kind of numbers -> `[N]` array."""
+    random, info = np.random.default_rng(0), np.finfo(dtype)
+    kinds = {
+        "random": random.exponential(size=1000),
+        "of every exponent": np.exp2(random.uniform(*np.log2([info.tiny, info.max]), size=1000)),
+        "ties": np.repeat(np.array([0.5, 0.25, 3, 1e-30]), 5),
+        "all equal": np.full(17, 0.7),
+        "different in the last bit": np.tile([1, np.nextafter(np.array(1, dtype), 2)], 6),
+        "zeros": np.zeros(9),
+        "smallest": info.smallest_subnormal * np.arange(1, 40, dtype=dtype),
+        "smallest and largest": np.array([0, info.smallest_subnormal, info.tiny, 1, info.max, np.inf], dtype),
+        "single": np.array([5]),
+    }
+    return {kind: values.astype(dtype) for kind, values in kinds.items()}
+
+
+@pytest.mark.parametrize("kind", numbers("float32"))
+def test_kth_largest(dtype, kind):
+    values = numbers(dtype)[kind]
     select = tf.function(
         kth_largest, input_signature=[tf.TensorSpec([None], values.dtype), tf.TensorSpec([], tf.int32)]
     )
-    for k in sorted({1, 2, len(values) // 16 + 1, len(values) // 2 + 1, len(values) - 1, len(values)} - {0}):
-        if k <= len(values):
-            assert select(values, k).numpy() == ordered[k - 1], k
-
-
-def test_kth_largest_of_random_values(dtype):
-    random = np.random.default_rng(0)
-    check_kth_largest(random.exponential(size=1000).astype(dtype))
-    # Every exponent that there is.
-    exponents = random.uniform(*np.log2([np.finfo(dtype).tiny, np.finfo(dtype).max]), size=1000)
-    check_kth_largest(np.exp2(exponents).astype(dtype))
-
-
-def test_kth_largest_of_ties(dtype):
-    check_kth_largest(np.repeat(np.array([0.5, 0.25, 3, 1e-30], dtype), 5))
-    check_kth_largest(np.full(17, 0.7, dtype))
-    # The two differ in nothing but the last bit.
-    check_kth_largest(np.tile(np.array([1, np.nextafter(np.array(1, dtype), 2)], dtype), 6))
+    count = len(values)
+    for k in {1, min(2, count), count // 16 + 1, count // 2 + 1, max(count - 1, 1), count}:
+        assert select(values, k).numpy() == np.sort(values)[-k], k
 
 
 def test_kth_largest_of_zeros_of_either_sign(dtype):
-    check_kth_largest(np.zeros(9, dtype))
     values = np.array([0.0, -0.0, 2, -0.0, 1], dtype)
     assert [kth_largest(tf.constant(values), k).numpy() for k in range(1, 6)] == [2, 1, 0, 0, 0]
 
 
-def test_kth_largest_of_the_smallest_and_the_largest_numbers(dtype):
-    info = np.finfo(dtype)
-    check_kth_largest(np.array([info.smallest_subnormal * i for i in range(1, 40)], dtype))
-    check_kth_largest(np.array([0, info.smallest_subnormal, info.tiny, 1, info.max, np.inf], dtype))
-    check_kth_largest(np.array([5], dtype))
-
-
-def check_ohem(logits, labels, tolerance, **options):
-    """Returns how many pixels count."""
-    plain = plain_ohem(labels, **{{"minimum_share": "share"}.get(name, name): value for name, value in options.items()})
-    loss, gradient = with_gradient(lambda logits: ohem_cross_entropy(logits, labels, **options), logits)
-    expected, expected_gradient = torch_with_gradient(plain, logits)
+def check_ohem(logits, labels, threshold=0.7, share=1 / 16):
+    """Compares with sorting, and returns how many pixels count."""
+    loss, gradient = with_gradient(ohem_cross_entropy, logits, labels, threshold, share)
+    expected, expected_gradient = torch_with_gradient(plain_ohem(labels, threshold, share), logits)
+    tolerance = TOLERANCE[str(logits.dtype)]
     np.testing.assert_allclose(loss, expected, rtol=tolerance, atol=0)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=tolerance)
     return np.count_nonzero(expected_gradient.any(-1))
 
 
 def test_ohem_where_many_pixels_are_hard(dtype):
-    logits, labels = example(dtype, shape=(2, 16, 12))
-    assert check_ohem(logits, labels, TOLERANCE[dtype]) > 384 / 2
+    assert check_ohem(*example(dtype, shape=(2, 16, 12))) > 384 / 2
 
 
 def test_ohem_where_few_pixels_are_hard(dtype):
@@ -171,15 +156,14 @@ def test_ohem_where_few_pixels_are_hard(dtype):
     # The label's logit is the largest by far, but for 5 pixels.
     np.put_along_axis(logits, np.where(labels == 255, 0, labels)[..., np.newaxis], 9, axis=-1)
     logits[0, 0, :5] = example(dtype, (5,), seed=1)[0]
-    assert check_ohem(logits, labels, TOLERANCE[dtype]) == 24
-    assert check_ohem(logits, labels, TOLERANCE[dtype], minimum_share=1 / 100) == 3
+    assert check_ohem(logits, labels) == 24
+    assert check_ohem(logits, labels, share=1 / 100) == 3
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.999])
 @pytest.mark.parametrize("share", [1e-9, 0.1, 0.25, 1.0])
 def test_ohem_with_other_thresholds_and_shares(dtype, threshold, share):
-    logits, labels = example(dtype, shape=(1, 9, 13), scale=2)
-    check_ohem(logits, labels, TOLERANCE[dtype], threshold=threshold, minimum_share=share)
+    check_ohem(*example(dtype, shape=(1, 9, 13), scale=2), threshold, share)
 
 
 @pytest.mark.parametrize("hard", [1, 2, 3, 4])
@@ -210,17 +194,16 @@ def test_a_pixel_exactly_at_the_threshold_is_not_hard():
 def test_ties_share_the_gradient_of_those_that_count(dtype):
     """All losses are equal: the loss is that of one, and the gradient treats equal pixels alike."""
     logits, labels = np.tile(np.array([3, 0], dtype), (1, 4, 8, 1)), np.zeros((1, 4, 8), np.int32)
-    loss, gradient = with_gradient(lambda logits: ohem_cross_entropy(logits, labels), logits)
+    loss, gradient = with_gradient(ohem_cross_entropy, logits, labels)
     assert loss == pytest.approx(math.log(1 + math.exp(-3)), rel=1e-5)
     wrong = 1 / (1 + math.exp(3))
     np.testing.assert_allclose(gradient.reshape(32, 2), np.tile([-wrong / 32, wrong / 32], (32, 1)), rtol=1e-5)
 
 
-def test_ohem_of_nothing_but_ignored_pixels_is_zero(dtype):
-    logits, labels = example(dtype, ignored=1)
-    loss, gradient = with_gradient(lambda logits: ohem_cross_entropy(logits, labels), logits)
-    assert loss == 0
-    assert (gradient == 0).all()
+@pytest.mark.parametrize("loss", [ohem_cross_entropy, losses.lovasz_softmax])
+def test_photos_of_nothing_but_ignored_pixels_give_zero(dtype, loss):
+    value, gradient = with_gradient(loss, *example(dtype, ignored=1))
+    assert value == 0 and not gradient.any()
 
 
 def test_ignored_pixels_count_among_the_fewest():
@@ -248,54 +231,46 @@ def test_the_sum_over_very_many_pixels_is_precise():
     assert loss == pytest.approx(math.log(2), rel=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_pixel_distillation_equals_pytorch(dtype, temperature):
-    logits, taught = example(dtype)[0], example(dtype, seed=1)[0]
-
-    def of_torch(logits):
-        p, q = (each / temperature for each in (logits, torch.tensor(taught).permute(0, 3, 1, 2)))
-        divergence = torch.nn.functional.kl_div(
-            torch.log_softmax(p, 1), torch.log_softmax(q, 1), reduction="sum", log_target=True
-        )
-        return temperature**2 * divergence / taught[..., 0].size
-
-    check_distillation(losses.pixel_distillation, of_torch, logits, taught, temperature, dtype)
+def plain_pixel_distillation(logits, taught, temperature):
+    logs, taught_logs = (torch.log_softmax(each / temperature, 1) for each in (logits, taught))
+    divergence = torch.nn.functional.kl_div(logs, taught_logs, reduction="sum", log_target=True)
+    return temperature**2 * divergence / taught[:, 0].numel()
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_channel_distillation_equals_pytorch(dtype, temperature):
+def plain_channel_distillation(logits, taught, temperature):
     """As the authors' code: softmax over all pixels of a channel, summed, divided by photos and channels."""
+    logs, taught_logs = (torch.log_softmax(each.flatten(2) / temperature, 2) for each in (logits, taught))
+    return temperature**2 * (taught_logs.exp() * (taught_logs - logs)).sum() / taught[..., 0, 0].numel()
+
+
+@pytest.mark.parametrize(
+    ("loss", "plain"),
+    [
+        (losses.pixel_distillation, plain_pixel_distillation),
+        (losses.channel_distillation, plain_channel_distillation),
+    ],
+    ids=["pixel", "channel"],
+)
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation_equals_pytorch(dtype, loss, plain, temperature):
     logits, taught = example(dtype)[0], example(dtype, seed=1)[0]
-
-    def of_torch(logits):
-        count, classes = logits.shape[:2]
-        flat = [each.reshape(count * classes, -1) for each in (logits, torch.tensor(taught).permute(0, 3, 1, 2))]
-        q = torch.softmax(flat[1] / temperature, 1)
-        logs = [torch.log_softmax(each / temperature, 1) for each in flat]
-        return temperature**2 * (q * (logs[1] - logs[0])).sum() / (count * classes)
-
-    check_distillation(losses.channel_distillation, of_torch, logits, taught, temperature, dtype)
-
-
-def check_distillation(loss, of_torch, logits, taught, temperature, dtype):
-    expected, expected_gradient = torch_with_gradient(of_torch, logits)
-    value, gradient = with_gradient(lambda logits: loss(logits, taught, temperature), logits)
+    of_torch = torch.tensor(taught).movedim(-1, 1)
+    expected, expected_gradient = torch_with_gradient(lambda logits: plain(logits, of_torch, temperature), logits)
+    value, gradient = with_gradient(loss, logits, taught, temperature)
     np.testing.assert_allclose(value, expected, rtol=10 * TOLERANCE[dtype])
     largest = np.abs(expected_gradient).max()
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=10 * TOLERANCE[dtype] * largest)
 
 
 @pytest.mark.parametrize(
-    ("loss", "axis"),
-    [(losses.pixel_distillation, (3,)), (losses.channel_distillation, (1, 2))],
-    ids=["pixel", "channel"],
+    ("loss", "axis"), [(losses.pixel_distillation, 3), (losses.channel_distillation, (1, 2))], ids=["pixel", "channel"]
 )
 def test_who_agrees_with_the_teacher_has_nothing_to_learn(dtype, loss, axis):
     """Whatever is added to all logits that a softmax sees leaves its probabilities."""
     logits = example(dtype)[0]
-    shape = [1 if i in axis else size for i, size in enumerate(logits.shape)]
+    shape = logits.sum(axis, keepdims=True).shape
     taught = logits + np.random.default_rng(0).normal(size=shape).astype(dtype)
-    value, gradient = with_gradient(lambda logits: loss(logits, taught), logits)
+    value, gradient = with_gradient(loss, logits, taught)
     assert abs(value) <= 100 * TOLERANCE[dtype]
     np.testing.assert_allclose(gradient, 0, atol=10 * TOLERANCE[dtype])
 
@@ -339,7 +314,7 @@ def plain_lovasz(labels):
 def test_lovasz_softmax_equals_its_definition_in_pytorch(dtype):
     logits, labels = example(dtype, shape=(3, 5, 4))
     expected, expected_gradient = torch_with_gradient(plain_lovasz(labels), logits)
-    value, gradient = with_gradient(lambda logits: losses.lovasz_softmax(logits, labels), logits)
+    value, gradient = with_gradient(losses.lovasz_softmax, logits, labels)
     np.testing.assert_allclose(value, expected, rtol=10 * TOLERANCE["float32"])
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=TOLERANCE["float32"])
     assert (gradient[labels == 255] == 0).all()
@@ -352,11 +327,3 @@ def test_lovasz_softmax_of_certain_labels_is_what_the_iou_lacks():
     logits = 200.0 * np.eye(3)[predicted]
     value = losses.lovasz_softmax(tf.constant(logits), labels).numpy()
     assert value == pytest.approx(1 - (3 / 4 + 1 / 2) / 2, abs=1e-12)
-
-
-def test_lovasz_softmax_of_photos_without_labels_is_zero():
-    value, gradient = with_gradient(
-        lambda logits: losses.lovasz_softmax(logits, np.full((2, 3, 4), 255, np.int32)),
-        example("float32", (2, 3, 4))[0],
-    )
-    assert value == 0 and not gradient.any()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
+from support.refusals import refused
 
 from keras_bisenet.labels import IGNORE
 from keras_bisenet.training.metrics import Scores, confusion
@@ -34,9 +35,8 @@ def case(request):
 
 def test_confusion_equals_scikit_learn(case):
     labels, predictions, _, scores = case
-    np.testing.assert_array_equal(
-        scores.matrix, sklearn.confusion_matrix(labels, predictions, labels=np.arange(CLASSES))
-    )
+    expected = sklearn.confusion_matrix(labels, predictions, labels=np.arange(CLASSES))
+    np.testing.assert_array_equal(scores.matrix, expected)
     assert scores.matrix.dtype == np.int64
     np.testing.assert_array_equal(scores.pixels, np.bincount(labels, minlength=CLASSES))
 
@@ -81,11 +81,8 @@ def test_by_hand():
     np.testing.assert_allclose(scores.f1, [6 / 8, 2 / 4, 0, nan, 0])
     np.testing.assert_allclose(scores.precision, [3 / 4, 1 / 2, 0, nan, 0])
     np.testing.assert_allclose(scores.recall, [3 / 4, 1 / 2, 0, nan, 0])
-    assert scores.mean_iou == pytest.approx((3 / 5 + 1 / 3) / 4)
-    assert scores.mean_f1 == pytest.approx(1.25 / 4)
-    assert scores.mean_f1_foreground == pytest.approx(0.5 / 3)
-    assert scores.pixel_accuracy == pytest.approx(4 / 7)
-    assert scores.mean_accuracy == pytest.approx(1.25 / 3)
+    means = (scores.mean_iou, scores.mean_f1, scores.mean_f1_foreground, scores.pixel_accuracy, scores.mean_accuracy)
+    assert means == pytest.approx(((3 / 5 + 1 / 3) / 4, 1.25 / 4, 0.5 / 3, 4 / 7, 1.25 / 3))
 
 
 def test_confusions_of_pictures_add_up():
@@ -113,43 +110,31 @@ def test_another_label_to_ignore():
 
 
 @pytest.mark.parametrize(
-    ("labels", "predictions", "message"),
+    ("labels", "predictions", "found"),
     [
         ([[0, 3]], [[0, 0]], "labels reach from 0 to 3; expected 0 to 2"),
         ([[0, 2]], [[0, 3]], "predictions reach from 0 to 3; expected 0 to 2"),
         ([[-1, 2]], [[0, 0]], "labels reach from -1 to 2; expected 0 to 2"),
         ([[0, 255]], [[255, 0]], "predictions reach from 255 to 255; expected 0 to 2"),
-        ([[0, 1]], [[0], [1]], "labels are (1, 2) and predictions (2, 1); expected the same shape"),
+        ([[0, 1]], [[0], [1]], "labels are (1, 2) and predictions (2, 1)"),
     ],
 )
-def test_wrong_values(labels, predictions, message):
-    with pytest.raises(ValueError) as error:
+def test_wrong_values(labels, predictions, found):
+    with refused(ValueError, found):
         confusion(np.array(labels), np.array(predictions), 3)
-    assert str(error.value) == message
 
 
 def test_json_has_every_figure_and_no_nan():
     result = Scores([[3, 1, 0], [0, 2, 0], [0, 0, 0]]).as_dict(("a", "b", "c"))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result == {
-        "mean_iou": pytest.approx((3 / 4 + 2 / 3) / 2),
-        "mean_f1": pytest.approx((6 / 7 + 4 / 5) / 2),
-        "mean_f1_foreground": pytest.approx(4 / 5),
-        "pixel_accuracy": pytest.approx(5 / 6),
-        "mean_accuracy": pytest.approx((3 / 4 + 1) / 2),
-        "classes": {
-            "a": {"iou": 0.75, "f1": pytest.approx(6 / 7), "precision": 1.0, "recall": 0.75, "pixels": 4},
-            "b": {
-                "iou": pytest.approx(2 / 3),
-                "f1": 0.8,
-                "precision": pytest.approx(2 / 3),
-                "recall": 1.0,
-                "pixels": 2,
-            },
-            "c": {"iou": None, "f1": None, "precision": None, "recall": None, "pixels": 0},
-        },
-        "confusion": [[3, 1, 0], [0, 2, 0], [0, 0, 0]],
-    }
+    figures = {"mean_iou": (3 / 4 + 2 / 3) / 2, "mean_f1": (6 / 7 + 4 / 5) / 2, "mean_f1_foreground": 4 / 5}
+    figures |= {"pixel_accuracy": 5 / 6, "mean_accuracy": (3 / 4 + 1) / 2}
+    assert {name: result.pop(name) for name in figures} == pytest.approx(figures)
+    classes = result.pop("classes")
+    assert classes.pop("a") == pytest.approx({"iou": 0.75, "f1": 6 / 7, "precision": 1, "recall": 0.75, "pixels": 4})
+    assert classes.pop("b") == pytest.approx({"iou": 2 / 3, "f1": 0.8, "precision": 2 / 3, "recall": 1, "pixels": 2})
+    assert classes == {"c": {"iou": None, "f1": None, "precision": None, "recall": None, "pixels": 0}}
+    assert result == {"confusion": [[3, 1, 0], [0, 2, 0], [0, 0, 0]]}
 
 
 def test_table():

@@ -8,9 +8,10 @@ import pytest
 from absl.testing import flagsaver
 from PIL import Image
 from support.paths import ROOT
+from support.refusals import refused
 from support.tiny_run import changed, write_data
 
-from keras_bisenet.training import configs, loop, reports
+from keras_bisenet.training import loop, reports
 from keras_bisenet.training.loop import train_and_evaluate
 from keras_bisenet.utils.errors import ModelError, TrainingError
 
@@ -20,28 +21,36 @@ def data_dir(tmp_path):
     return write_data(tmp_path / "data")
 
 
-def lines(workdir):
+def steps(workdir):
     with (workdir / "steps.csv").open() as file:
-        return [{**row, "seconds_per_step": None} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
+
+
+def stop_at(number, monkeypatch):
+    """Interrupts the run before the step behind this many."""
+    step = loop.Trainer.step
+
+    def interrupted(trainer, batches):
+        if trainer.completed == number:
+            raise KeyboardInterrupt
+        return step(trainer, batches)
+
+    monkeypatch.setattr(loop.Trainer, "step", interrupted)
 
 
 @pytest.mark.slow
 def test_a_run_resumed_between_two_lines_writes_the_same(data_dir, tmp_path, monkeypatch):
     config = changed(steps=46, checkpoint_every=7, evaluate_every=23)
     train_and_evaluate(config, tmp_path / "whole", data_dir)
-    step = loop.Trainer.step
-
-    def interrupted(trainer, batches):
-        if trainer.completed == 30:
-            raise KeyboardInterrupt
-        return step(trainer, batches)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop.Trainer, "step", interrupted)
+        stop_at(30, patch)
         train_and_evaluate(config, tmp_path / "resumed", data_dir)
     train_and_evaluate(config, tmp_path / "resumed", data_dir)
-    assert [row["step"] for row in lines(tmp_path / "whole")] == ["20", "23", "40", "46"]
-    assert lines(tmp_path / "resumed") == lines(tmp_path / "whole")
+    whole, resumed = (
+        [row | {"seconds_per_step": None} for row in steps(tmp_path / name)] for name in ("whole", "resumed")
+    )
+    assert [row["step"] for row in whole] == ["20", "23", "40", "46"]
+    assert resumed == whole
 
 
 @pytest.mark.slow
@@ -60,64 +69,62 @@ def test_time_is_that_of_the_steps_alone(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Trainer, "step", tick(loop.Trainer.step, 1))
     monkeypatch.setattr(loop.Workdir, "save_state", tick(loop.Workdir.save_state, 100))
     train_and_evaluate(changed(steps=40, checkpoint_every=7, evaluate_every=40), tmp_path / "run", data_dir)
-    with (tmp_path / "run" / "steps.csv").open() as file:
-        assert [float(row["seconds_per_step"]) for row in csv.DictReader(file)] == [1, 1]
+    assert [float(row["seconds_per_step"]) for row in steps(tmp_path / "run")] == [1, 1]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Folder of a finished run, `run`, and of its photos, `data`."""
-    folder = tmp_path_factory.mktemp("trained")
-    train_and_evaluate(changed(), folder / "run", write_data(folder / "data"))
+def begun(tmp_path_factory):
+    """Folder of a run that was interrupted before its first step, `run`, and of its photos, `data`."""
+    folder = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(0, patch)
+        train_and_evaluate(changed(), folder / "run", write_data(folder / "data"))
     return folder
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_other_photos_in_a_list_are_another_run(trained, split):
-    names, path = {"train": "0\n1\n2\n", "val": "3\n"}, trained / "data" / f"{split}.txt"
-    before = path.read_text()
-    path.write_text(names[split])
+@pytest.mark.parametrize(("split", "names"), [("train", "0\n1\n2\n"), ("val", "3\n")], ids=["train", "val"])
+def test_other_photos_in_a_list_are_another_run(begun, tmp_path, split, names):
+    """A copy would be other data, so the list that is there is changed."""
+    listed = begun / "data" / f"{split}.txt"
+    listed.rename(tmp_path / "kept")
+    listed.write_text(names)
     try:
-        with pytest.raises(TrainingError, match=rf"another configuration: photos\.{split} "):
-            train_and_evaluate(changed(), trained / "run", trained / "data")
+        with refused(TrainingError, "another configuration", f"photos.{split} "):
+            train_and_evaluate(changed(), begun / "run", begun / "data")
     finally:
-        path.write_text(before)
+        (tmp_path / "kept").rename(listed)
 
 
-def test_one_folder_may_be_called_by_two_paths(trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    train_and_evaluate(changed(), "run", "data")
+def test_one_folder_may_be_called_by_two_paths(begun, monkeypatch):
+    monkeypatch.chdir(begun)
+    stop_at(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(changed(), "run", "data")
 
 
-def test_a_mistyped_folder_leaves_nothing_behind(trained, tmp_path):
-    with pytest.raises(ValueError, match="dta"):
-        train_and_evaluate(changed(), tmp_path / "run", trained / "dta")
+def test_a_mistyped_folder_leaves_nothing_behind(begun, tmp_path):
+    with refused(ValueError, begun / "dta"):
+        train_and_evaluate(changed(), tmp_path / "run", begun / "dta")
     assert not list((tmp_path / "run").iterdir())
 
 
 def test_photos_to_evaluate_on_without_any_label(data_dir, tmp_path):
     Image.fromarray(np.full((32, 32), 255, np.uint8)).save(data_dir / "labels" / "4.png")
-    with pytest.raises(TrainingError, match=r"data: all pixels .* 255"):
+    with refused(TrainingError, f"{data_dir}: all pixels", "255"):
         train_and_evaluate(changed(), tmp_path / "run", data_dir)
 
 
-def test_a_rate_that_is_never_reached_is_told(data_dir, tmp_path, capsys):
-    train_and_evaluate(changed(warmup_steps=4), tmp_path / "run", data_dir)
+def test_a_rate_that_is_never_reached_is_told(data_dir, tmp_path, monkeypatch, capsys):
+    stop_at(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(changed(warmup_steps=4), tmp_path / "run", data_dir)
     assert "never reaches 0.01" in capsys.readouterr().out
 
 
 def test_a_missing_tensorboard_is_told_before_the_first_step(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(reports.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(TrainingError, match="pip install tensorboard"):
+    with refused(TrainingError, "pip install tensorboard"):
         train_and_evaluate(changed(), tmp_path / "run", data_dir)
-
-
-@pytest.mark.parametrize("change", ["learning_rate=" + 400 * "9", "seed=4294967296", "steps=" + 5000 * "1"])
-def test_numbers_that_are_too_large(change):
-    name = change.partition("=")[0]
-    with pytest.raises(TrainingError, match=f"^{name} is ") as error:
-        configs.resolve("original", [change])
-    assert len(str(error.value)) < 500
 
 
 def test_a_file_that_predicts_a_class_it_does_not_have(data_dir, tmp_path, monkeypatch):
@@ -135,6 +142,6 @@ def test_a_file_that_predicts_a_class_it_does_not_have(data_dir, tmp_path, monke
     with flagsaver.flagsaver():
         flags = evaluate.FLAGS
         flags(["evaluate.py", f"--data_dir={data_dir}", f"--output_dir={tmp_path / 'out'}"])
-        with pytest.raises(ModelError, match=r"^strange\.tflite: .*7.*3 classes"):
+        with refused(ModelError, "strange.tflite: ", "7", "3 classes"):
             evaluate.run(flags)
     assert not (tmp_path / "out").exists()

@@ -4,9 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.paths import DEFAULT_CHECKPOINT
+from support.ported import default_model
 
-import weight_port
 from keras_bisenet import BiSeNet, normalize
 from keras_bisenet.export import convert, deployment
 from keras_bisenet.export.passes import layers, rewriting
@@ -19,15 +18,20 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def model():
-    state = weight_port.load(DEFAULT_CHECKPOINT)
-    model = BiSeNet()
-    weight_port.apply(state, model.variables, weight_port.recognize(state))
-    return model
+    return default_model()
 
 
 @pytest.fixture(scope="module")
 def network(model):
     return quantize_aware(model)
+
+
+@pytest.fixture(scope="module", params=["resnet18", "resnet34"])
+def exported(request):
+    """A random network, and what the export makes of it for int8."""
+    model = BiSeNet(backbone=request.param, width=0.0625)
+    deployed = deployment.deploy(model, (64, 96), output="all_heads")
+    return model, convert.optimize(deployed, "int8", [np.zeros((64, 96, 3), np.uint8)])
 
 
 def test_256_steps_between_the_extremes():
@@ -69,16 +73,8 @@ def test_rounds_every_convolution_but_the_last_of_each_head(model, network):
 
 
 def rounded_tensors(model, rounding, alike):
-    """What a network rounds: for each rounding layer the steps behind the last convolutions before it.
-
-    Args:
-        model: functional Keras model.
-        rounding: type of its rounding layers.
-        alike: name of a convolution of the model -> the name that it has in any model.
-
-    Returns:
-        Sorted list of nested tuples: `(kind, *inputs)` of what is rounded, back to the convolutions by name.
-    """
+    """Sorted names of what the layers of type `rounding` round: nested tuples `(kind, *inputs)`, back to the photo and
+    to the convolutions, as `alike` names them."""
     _, graph = rewriting.read(model)
 
     def path(node):
@@ -96,43 +92,34 @@ def rounded_tensors(model, rounding, alike):
     return sorted(found - {"photo"})
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
-def test_rounds_the_tensors_that_the_export_rounds(backbone):
+def test_rounds_the_tensors_that_the_export_rounds(exported):
     """All but the photo, which the export rounds to the whole numbers that it has already."""
-    model = BiSeNet(backbone=backbone)
-    deployed = deployment.deploy(model, (64, 96), output="all_heads")
-    exported = convert.optimize(deployed, "int8", [np.zeros((64, 96, 3), np.uint8)])
+    model, file = exported
+    names = {layer.name for layer in model.layers}
 
     def alike(node):
         name = node.operation.conv.name if isinstance(node.operation, RoundedConv) else node.name
         # A convolution with batch norm in it has the name of that.
-        return "bn".join(name.rsplit("conv", 1)) if model_has("bn".join(name.rsplit("conv", 1))) else name
+        of_batch_norm = "bn".join(name.rsplit("conv", 1))
+        return of_batch_norm if of_batch_norm in names else name
 
-    def model_has(name):
-        return any(layer.name == name for layer in model.layers)
-
-    expected = rounded_tensors(exported, layers.Rounding, alike)
+    expected = rounded_tensors(file, layers.Rounding, alike)
     assert rounded_tensors(quantize_aware(model), Rounding, alike) == expected
     assert len(expected) > 40
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
-def test_rounds_the_kernels_that_the_export_rounds(backbone):
-    model = BiSeNet(backbone=backbone)
-    deployed = deployment.deploy(model, (64, 96), output="all_heads")
-    exported = convert.optimize(deployed, "int8", [np.zeros((64, 96, 3), np.uint8)])
-    plain = [layer.name for layer in exported.layers if isinstance(layer, layers.FixedConv2D) and layer.steps is None]
-    rounded = [layer for layer in exported.layers if isinstance(layer, layers.FixedConv2D) and layer.steps is not None]
+def test_rounds_the_kernels_that_the_export_rounds(exported):
+    model, file = exported
+    convs = [layer for layer in file.layers if isinstance(layer, layers.FixedConv2D)]
+    plain = {layer.name for layer in convs if layer.steps is None}
     network = quantize_aware(model)
-    assert sum(isinstance(layer, RoundedConv) for layer in network.layers) == len(rounded)
-    kept = {layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv2D)}
-    assert kept == set(plain)
+    assert sum(isinstance(layer, RoundedConv) for layer in network.layers) == len(convs) - len(plain)
+    assert {layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv2D)} == plain
 
 
 def test_shares_the_weights(model, network):
-    assert {id(variable) for variable in network.trainable_variables} == {
-        id(variable) for variable in model.trainable_variables
-    }
+    ours, theirs = ({id(variable) for variable in each.trainable_variables} for each in (network, model))
+    assert ours == theirs
 
 
 def test_loses_about_as_much_as_the_int8_file(model, network):

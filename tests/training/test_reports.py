@@ -27,11 +27,7 @@ def without_headings(sheet):
 def test_a_row_is_photo_labels_and_predictions():
     sheet = without_headings(reports.contact_sheet([picture(256, 100, 1)]))
     assert sheet.shape == (256, 300, 3)
-    for column, color in (
-        (50, (200, 200, 200)),
-        (150, colorize(np.array([1]))[0]),
-        (250, colorize(np.array([17]))[0]),
-    ):
+    for column, color in ((50, (200, 200, 200)), (150, colorize(np.array([1]))[0]), (250, colorize(np.array([17]))[0])):
         np.testing.assert_array_equal(sheet[128, column], color)
 
 
@@ -56,14 +52,16 @@ def run(tmp_path_factory):
     return workdir
 
 
+def rows(run, name):
+    with (run.path / name).open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_logs_are_tables(run):
-    with (run.path / "steps.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["10", "20"]
-    assert float(rows[0]["loss"]) == 6.5
-    assert float(rows[0]["loss_logits32"]) == 3.5
-    with (run.path / "evaluations.csv").open() as file:
-        assert float(next(csv.DictReader(file))["iou_hair"]) == 1
+    steps = rows(run, "steps.csv")
+    assert [row["step"] for row in steps] == ["10", "20"]
+    assert (float(steps[0]["loss"]), float(steps[0]["loss_logits32"])) == (6.5, 3.5)
+    assert float(rows(run, "evaluations.csv")[0]["iou_hair"]) == 1
 
 
 def test_pictures_can_be_opened(run):
@@ -82,5 +80,4 @@ def test_tensorboard_reads_what_was_written(run):
 
 def test_a_run_that_goes_on_takes_back_what_came_after_its_checkpoint(run):
     reports.Reports(run, 10, FACE)
-    with (run.path / "steps.csv").open() as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["10"]
+    assert [row["step"] for row in rows(run, "steps.csv")] == ["10"]

@@ -24,20 +24,18 @@ def test_learning_rate_of_the_original(step, rate):
     assert learning_rate(step, 1e-2, 80_000) == pytest.approx(rate, rel=1e-12)
 
 
-def test_learning_rate_with_other_numbers():
-    rates = [learning_rate(step, 0.4, 6, warmup_steps=2, warmup_start=0.1, power=2) for step in range(8)]
-    assert rates == pytest.approx([0.1, 0.2, 0.4, 0.4 * 0.5625, 0.1, 0.025, 0, 0], rel=1e-12)
-
-
-def test_learning_rate_without_a_warm_up():
-    assert [learning_rate(step, 0.4, 4, warmup_steps=0, power=1) for step in range(5)] == pytest.approx(
-        [0.4, 0.3, 0.2, 0.1, 0], rel=1e-12
-    )
-
-
-def test_learning_rate_of_a_run_that_ends_while_it_warms_up():
-    rates = [learning_rate(step, 0.4, 2, warmup_steps=4, warmup_start=0.1) for step in (0, 1, 2, 4, 5)]
-    assert rates == pytest.approx([0.1, 0.1 * 4**0.25, 0.2, 0.4, 0], rel=1e-12)
+@pytest.mark.parametrize(
+    ("total", "options", "rates"),
+    [
+        (6, {"warmup_steps": 2, "warmup_start": 0.1, "power": 2}, [0.1, 0.2, 0.4, 0.4 * 0.5625, 0.1, 0.025, 0, 0]),
+        (4, {"warmup_steps": 0, "power": 1}, [0.4, 0.3, 0.2, 0.1, 0]),
+        (2, {"warmup_steps": 4, "warmup_start": 0.1}, [0.1, 0.1 * 4**0.25, 0.2, 0.1 * 4**0.75, 0.4, 0]),
+    ],
+    ids=["other numbers", "no warm-up", "ends while it warms up"],
+)
+def test_learning_rate_of_other_recipes(total, options, rates):
+    found = [learning_rate(step, 0.4, total, **options) for step in range(len(rates))]
+    assert found == pytest.approx(rates, rel=1e-12)
 
 
 def test_average_decay():

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
+from support.refusals import refused
 
 from keras_bisenet import HEADS, BiSeNet, normalize
 from keras_bisenet.models import layers
 from keras_bisenet.training.configs import TrainConfig
 from keras_bisenet.training.losses import ohem_cross_entropy
-from keras_bisenet.training.trainer import Trainer
+from keras_bisenet.training.trainer import Trainer, freeze
 from keras_bisenet.utils.errors import TrainingError
 
 pytestmark = pytest.mark.slow
@@ -178,13 +179,10 @@ def test_frozen_layers_keep_their_weights_and_statistics_and_the_others_learn():
 @pytest.mark.usefixtures("eagerly")
 def test_frozen_batch_norms_normalize_by_their_statistics():
     """Where every batch norm is frozen, the losses are those of inference."""
-    trainer = make(
-        freeze=("backbone", "conv_avg", "conv_head", "arm", "ffm", "conv_out_", "conv_out16", "conv_out32_bn")
-    )
-    assert [variable.path.split("/")[0] for variable in trainer.model.trainable_variables] == [
-        "conv_out32_conv",
-        "conv_out32_logits",
-    ]
+    frozen = ("backbone", "conv_avg", "conv_head", "arm", "ffm", "conv_out_", "conv_out16", "conv_out32_bn")
+    trainer = make(freeze=frozen)
+    learning = [variable.path for variable in trainer.model.trainable_variables]
+    assert learning == ["conv_out32_conv/kernel", "conv_out32_logits/kernel"]
     for variable in trainer.model.variables:
         if variable.path.endswith(("moving_mean", "moving_variance")):
             variable.assign(np.random.default_rng(0).uniform(0.5, 2, variable.shape))
@@ -195,23 +193,15 @@ def test_frozen_batch_norms_normalize_by_their_statistics():
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "found"),
     [
-        (
-            ("backbone", "head"),
-            "freeze names 'head', and no layer is called so; expected the beginning of a name, such as backbone, arm, "
-            "ffm or conv_out",
-        ),
-        (
-            ("backbone", "conv", "arm", "ffm"),
-            "freeze leaves nothing to train: backbone, conv, arm, ffm; name fewer layers",
-        ),
+        (["backbone", "head"], "freeze names 'head'"),
+        (["backbone", "conv", "arm", "ffm"], "freeze leaves nothing to train: backbone, conv, arm, ffm;"),
     ],
 )
-def test_names_that_freeze_nothing_or_everything(names, message):
-    with pytest.raises(TrainingError) as error:
-        make(freeze=names)
-    assert str(error.value) == message
+def test_names_that_freeze_nothing_or_everything(names, found):
+    with refused(TrainingError, found):
+        freeze(BiSeNet(CLASSES, width=0.0625), names)
 
 
 def check_first_step(trainer, trained, loss_tolerance, step_tolerance):
@@ -265,8 +255,9 @@ def test_float16_overflow_skips_the_step_and_halves_the_scale(half):
 def test_float16_scale_doubles_after_two_thousand_steps_without_overflow(half):
     trainer, before = half
     trainer.restore(before | {"loss_scale": np.array([512, 1998], np.float32)})
-    scales = [(trainer.step(iter([batch()])), trainer.loss_scale.numpy().tolist())[1] for _ in range(2)]
-    assert scales == [[512, 1999], [1024, 0]]
+    for expected in ([512, 1999], [1024, 0]):
+        trainer.step(iter([batch()]))
+        np.testing.assert_array_equal(trainer.loss_scale.numpy(), expected)
 
 
 def to_torch(array):
@@ -324,14 +315,8 @@ def test_batch_norm_in_bfloat16_keeps_precise_statistics():
 
 
 def test_a_student_learns_the_logits_of_the_network_and_not_the_labels():
-    changes = {
-        "label_weight": 0.0,
-        "pixel_weight": 1.0,
-        "quantize_aware": True,
-        "learning_rate": 0.003,
-        "head_lr_multiplier": 1.0,
-        "weight_decay": 0.0,
-    }
+    changes = {"label_weight": 0.0, "pixel_weight": 1.0, "quantize_aware": True}
+    changes |= {"learning_rate": 0.003, "head_lr_multiplier": 1.0, "weight_decay": 0.0}
     photos, labels = batch()
     trainer, other = make(**changes), make(**changes)
     taught = weights(trainer.model)
