@@ -1,8 +1,7 @@
 """The comparison itself: environments, conversions, labels, rounds.
 
-Every conversion and every measurement is a process of its own, started fresh and gone before the next one starts, and
-the candidates alternate: A B C A B C. A process that lives through all rounds would keep its luck with memory layout
-and threads, some per cent from start to start, and report it as speed; fresh processes show it as spread.
+Every conversion and every measurement is a fresh process, and the candidates alternate. A process that lives through
+all rounds would keep its luck with memory layout and threads and report it as speed; fresh ones show it as spread.
 """
 
 import importlib.metadata
@@ -25,10 +24,6 @@ class Comparison:
     Args:
         candidates: list of `candidates.Candidate`; without the first one there is nothing to compare.
         options: the flags of `run`, as attributes.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be found.
-        OSError: the folder for files cannot be written to.
     """
 
     def __init__(self, candidates, options):
@@ -42,14 +37,11 @@ class Comparison:
         self._entries = {candidate.name: _entry(candidate) for candidate in candidates}
 
     def run(self):
-        """Runs everything.
+        """Runs everything. `BenchmarkError` if the reference or the first candidate fails; others are rows that failed.
 
         Returns:
             dict: `settings`; `candidates`: list of dicts, see `_entry`; `packages`: environment -> package ->
             version; `photos` and `calibration_photos`: how many there were.
-
-        Raises:
-            BenchmarkError: the reference or the first candidate fails. Any other that fails is recorded as failed.
         """
         options = self._options
         print("run the PyTorch reference ...", flush=True)
@@ -129,12 +121,9 @@ class Comparison:
 
 
 class Environments:
-    """Makes each environment when it is first asked for, and reuses one that has the same pins.
+    """Makes each environment in `folder` when it is first asked for, and reuses one that has the same pins.
 
-    Args:
-        folder: `pathlib.Path` of the folder that holds them.
-        logs: `pathlib.Path` of the folder for what pip prints.
-        pip_flags: list of further arguments for pip.
+    What pip prints goes to the folder `logs`, and `pip_flags` are further arguments for it.
     """
 
     def __init__(self, folder, logs, pip_flags=()):
@@ -142,11 +131,7 @@ class Environments:
         self._pythons, self._failures = {PROJECT: sys.executable}, {}
 
     def python(self, name):
-        """The Python of an environment.
-
-        Raises:
-            ProcessError: it cannot be made. A second call raises the same error without another attempt.
-        """
+        """The Python of an environment; `ProcessError` if it cannot be made, again without another attempt."""
         if name in self._failures:
             raise self._failures[name]
         if name not in self._pythons:

@@ -29,7 +29,7 @@ class Inputs:
         return self.photos.shape[1:3]
 
     def save(self, folder):
-        """Writes one file per attribute into `folder`."""
+        """Writes a file for each attribute."""
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for field in dataclasses.fields(self):
@@ -45,12 +45,8 @@ class Inputs:
 def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):
     """Child process: writes `Inputs` with the labels of the PyTorch network into the folder `output`.
 
-    Args:
-        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
-        image_size: (height, width).
-        photos: path of a photo or of a folder; None is the bundled photo.
-        calibration_images, calibration_count: see `calibration.choose`.
-        output: path of the folder.
+    `photos` is a photo or a folder, None the bundled photo; for `calibration_images` and `calibration_count` see
+    `calibration.choose`. All that is read and written is given as paths.
     """
     from benchmarks.common import networks
     from keras_bisenet import preprocessing

@@ -21,7 +21,6 @@ PEERS = [name for name in CANDIDATES if name not in OURS]
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("checkpoint", "default", "A checkpoint file, or a name in checkpoints/manifest.json.")
     flags.DEFINE_integer("image_size", 512, "Side of the photo.", lower_bound=32)
     flags.DEFINE_string("photos", None, "Photo or folder to compare labels on, the bundled photo by default.")

@@ -43,7 +43,6 @@ PROBABILITIES_EVERY = 20
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_integer("inferences", 10_000, "Calls of FaceParser.", lower_bound=200)
     flags.DEFINE_integer("steps", 500, "Training steps.", lower_bound=200)
 
@@ -59,16 +58,11 @@ def measure(options):
 
 
 def inference(count, every, model=None):
-    """Child process: parses photos of a few sizes in alternating order, with one `FaceParser`.
-
-    Args:
-        count: number of calls.
-        every: calls from one sample to the next.
-        model: path of a `.tflite` file; None for the bundled one.
+    """Child process: parses photos of a few sizes in alternating order, with one `FaceParser`, `count` times.
 
     Returns:
-        dict: `samples`: lists of number of calls, bytes, open files, threads; `changed`: number of calls that returned
-        another array than the first call with that photo.
+        dict: `samples`, one after `every` so many calls: lists of number of calls, bytes, open files, threads;
+        `changed`: number of calls that returned another array than the first call with that photo.
     """
     parser = FaceParser(model)
     photos = [np.roll(images.read(images.BUNDLED, size), 11, axis=1) for size in SIZES]
@@ -85,14 +79,10 @@ def inference(count, every, model=None):
 
 
 def training(count, every):
-    """Child process: a whole run of `train_and_evaluate`, with evaluations and checkpoints, watched where it logs.
-
-    Args:
-        count: number of steps, at least 20.
-        every: least number of steps from one sample to the next.
+    """Child process: a whole run of `train_and_evaluate` over `count` steps, watched where it logs.
 
     Returns:
-        dict: `samples`, see `inference`, of steps; `losses`: the first and the last that are logged.
+        dict: `samples`, see `inference`, at least `every` so many steps; `losses`: the first and the last logged.
     """
     from keras_bisenet.training import configs, loop, reports
 
@@ -128,7 +118,7 @@ def _write_data(folder):
 
 
 def after_warm_up(samples):
-    """The samples that count. A sample is a list: calls or steps so far, bytes, open files, threads."""
+    """The samples that count, see `inference`."""
     return [sample for sample in samples if sample[0] > WARM_UP * samples[-1][0]]
 
 
@@ -151,8 +141,7 @@ def handles(samples):
     return tuple(max(sample[place] for sample in kept) - kept[0][place] for place in (2, 3))
 
 
-def checks(results):
-    """Checks memory, open files and threads of both runs, equal results, and that the training learned."""
+def _checks(results):
     found = []
     for run, name in RUNS.items():
         samples = results[run]["samples"]
@@ -167,17 +156,15 @@ def checks(results):
 
 
 def _body(results):
-    rows = [
-        (f"{done:,} {name}", f"{memory / 1e6:.1f}", str(files), str(threads))
-        for run, name in RUNS.items()
-        for samples in [results[run]["samples"]]
-        for done, memory, files, threads in (after_warm_up(samples)[0], samples[-1])
-    ]
+    rows = []
+    for run, name in RUNS.items():
+        samples = after_warm_up(results[run]["samples"])
+        for done, memory, *counts in (samples[0], samples[-1]):
+            rows.append((f"{done:,} {name}", f"{memory / 1e6:.1f}", *map(str, counts)))
     yield reporting.table(("after", "memory, MB", "open files", "threads"), rows)
 
 
-def draw(results):
-    """Draws the memory over the calls and the steps, and its threshold."""
+def _draw(results):
     from benchmarks.common import plots
 
     figure = plots.figure(3.6)
@@ -195,7 +182,7 @@ def draw(results):
 
 
 PACKAGES = "ai-edge-litert", "keras", "tensorflow"
-REPORT = reporting.Report("Long runs", _body, checks, _READING, packages=PACKAGES, draw=draw)
+REPORT = reporting.Report("Long runs", _body, _checks, _READING, packages=PACKAGES, draw=_draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "ENDURANCE.md", define_flags, measure, REPORT)

@@ -51,11 +51,7 @@ class TorchRun:
 
 
 def difference(start, reference, result):
-    """Difference of two runs after the same step.
-
-    Args:
-        start: state_dict that both began with.
-        reference, result: what `TorchRun` or `KerasRun` returned.
+    """Difference of what two runs returned after the same step; both began with the state_dict `start`.
 
     Returns:
         dict: `losses`, `weights` and `statistics` (of batch norm): max |difference| / max |reference|, the largest of
@@ -79,14 +75,10 @@ def difference(start, reference, result):
 
 
 def batches(photo, labels, num_classes, count, size, side):
-    """Crops of a photo at many scales and in many colors. A tenth of their labels is wrong, a twentieth is missing.
+    """Yields `count` batches: `[size, side, side, 3]` uint8 RGB, and `[size, side, side]` int32 labels.
 
-    Args:
-        photo, labels: `[H, W, 3]` uint8 RGB and `[H, W]` uint8 class ids below `num_classes`.
-        count, size, side: number of batches, crops in each, pixels of a crop's side.
-
-    Yields:
-        `[size, side, side, 3]` uint8 RGB and `[size, side, side]` int32.
+    They are crops of a photo `[H, W, 3]` uint8 RGB with labels `[H, W]` uint8, at many scales and in many colors. A
+    tenth of their labels is wrong, a twentieth is missing.
     """
     random = np.random.default_rng(0)
     for _ in range(count):

@@ -38,7 +38,6 @@ _MEANS = {"mean_iou": "mean IoU", "mean_f1": "mean F1"}
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder of labeled photos, as train.py takes it.", required=True)
     flags.DEFINE_string("synthetic", None, "Folder with images and labels of synthetic faces.", required=True)
     flags.DEFINE_string("init", None, "A torchvision ResNet-18, for the backbone.", required=True)
@@ -53,9 +52,8 @@ def measure(options):
     """Trains and evaluates what is not there yet.
 
     Returns:
-        dict: `photos`, `first_steps`, `steps`; `start`: means of the first network; `levers`: lever -> list of the
-        means of its seeds; `averaged`: lever -> means of the network with the average of the seeds' weights. Means
-        are dicts of `mean_iou` and `mean_f1`, 0..1.
+        dict: `photos`, `first_steps`, `steps`; means, of `mean_iou` and `mean_f1`, 0..1: `start`: of the first network;
+        `levers`: lever -> list of one a seed; `averaged`: lever -> of the average of the seeds' weights.
     """
     workdir = pathlib.Path(options.workdir).absolute()
     real, both = _write_folders(options, workdir)
@@ -86,28 +84,22 @@ def _write_folders(options, workdir):
     from keras_bisenet.training import splits
 
     train, held = splits.hold_out(folder.read_split(options.data, "train"), HELD_OUT)
-    synthetic = sorted(pathlib.Path(options.synthetic, "images").iterdir())
-    folders = []
-    for name, extra in (("real", []), ("both", synthetic)):
-        made = workdir / name
-        for kind in ("images", "labels"):
-            (made / kind).mkdir(parents=True, exist_ok=True)
-        for path in [path for example in train + held for path in (example.image, example.label)]:
-            _link(path, made / pathlib.Path(path).parent.name / pathlib.Path(path).name)
-        for image in extra:
-            _link(image, made / "images" / f"synthetic_{image.name}")
-            label = pathlib.Path(options.synthetic, "labels", f"{image.stem}.png")
-            _link(label, made / "labels" / f"synthetic_{label.name}")
-        names = [example.name for example in train] + [f"synthetic_{image.stem}" for image in extra]
-        (made / "train.txt").write_text("\n".join(names) + "\n")
-        (made / "val.txt").write_text("\n".join(example.name for example in held) + "\n")
-        folders.append(made)
+    labels = pathlib.Path(options.synthetic, "labels")
+    synthetic = [
+        folder.Example(f"synthetic_{image.stem}", image, labels / f"{image.stem}.png")
+        for image in sorted(pathlib.Path(options.synthetic, "images").iterdir())
+    ]
+    folders = workdir / "real", workdir / "both"
+    for made, trained in zip(folders, (train, [*train, *synthetic]), strict=True):
+        for example in (*trained, *held):
+            for kind, path in (("images", example.image), ("labels", example.label)):
+                link = made / kind / f"{example.name}{path.suffix}"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.is_symlink():
+                    link.symlink_to(path.resolve())
+        for split, examples in (("train", trained), ("val", held)):
+            (made / f"{split}.txt").write_text("".join(f"{example.name}\n" for example in examples))
     return folders
-
-
-def _link(path, link):
-    if not link.is_symlink():
-        link.symlink_to(pathlib.Path(path).resolve())
 
 
 def _train(options, workdir, data, init, seed, steps, changes):

@@ -38,12 +38,11 @@ own: its float32 run, and ours, from its float64 run. Most of ours begins in Ten
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_integer("steps", 20, "Training steps.", lower_bound=1)
 
 
 def measure(options):
-    """Trains both in both precisions; dict of `batch`, `side`, `schedule` and `steps`."""
+    """Trains both in both precisions."""
     import numpy as np
     from tqdm import tqdm
 
@@ -74,8 +73,7 @@ def measure(options):
     return {"batch": BATCH, "side": SIDE, "schedule": SCHEDULE, "steps": steps}
 
 
-def checks(results):
-    """Checks the differences of losses, weights and batch-norm statistics in both precisions."""
+def _checks(results):
     steps = results["steps"]
     largest = max(step["float64"][value] for step in steps for value in VALUES)
     last = max(steps[-1]["float32"][value] for value in VALUES)
@@ -106,8 +104,7 @@ def _conditions(results):
     yield f"schedule: {schedule}; all else as in the recipe `original`"
 
 
-def draw(results):
-    """Draws the differences of losses and of weights over the steps."""
+def _draw(results):
     from benchmarks.common import plots
 
     styles = (plots.OURS, "-"), (plots.THRESHOLD, "-"), (plots.MUTED, ":"), (plots.MUTED, "--")
@@ -133,7 +130,7 @@ def draw(results):
 
 TITLE = "Training in Keras and in PyTorch, step by step"
 PACKAGES = "keras", "tensorflow", "torch"
-REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, PACKAGES, draw)
+REPORT = reporting.Report(TITLE, _body, _checks, _READING, _conditions, PACKAGES, _draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING_PARITY.md", define_flags, measure, REPORT)

@@ -25,20 +25,14 @@ from benchmarks.common import experiment, reporting, statistics
 from benchmarks.common.processes import ROOT, BenchmarkError
 from keras_bisenet.utils import images
 
-# Largest time of the int8 file, over that of the float32 file.
-AT_MOST = 0.5
-# Least frames a second of the fast network's int8 file.
-FAST_FRAMES = 20
-# Largest time from a frame of the camera to its overlay, over that of the network alone.
-AT_MOST_OVERLAY = 1.25
-# Largest change of the browser's memory while the camera runs, in MB.
-AT_MOST_MEMORY = 30
-# Of the camera, which is a video, see `write_video`.
-CAMERA_RATE = 30
+# Largest time of the int8 file, over that of the float32 file; least frames a second of the fast network's int8 file.
+AT_MOST, FAST_FRAMES = 0.5, 20
+# Largest time from a frame of the camera to its overlay, over that of the network alone; largest change of the
+# browser's memory meanwhile, in MB.
+AT_MOST_OVERLAY, AT_MOST_MEMORY = 1.25, 30
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("models", "build/face_parsing", "Folder of the .tflite files.")
     flags.DEFINE_integer("rounds", 5, "Rounds in which the files alternate.", lower_bound=1)
     flags.DEFINE_integer("frames", 20, "Frames of a file in a round.", lower_bound=1)
@@ -54,24 +48,15 @@ def measure(options):
         `overlay` and `latency`, from the page and from the camera to the overlay, all in ms; `seconds`, and `memory`,
         bytes of the browser at ten times and in the end.
     """
-    speed = {
-        "precisions": ("int8", "fast_int8", "tiny_int8", "float32"),
-        "rounds": options.rounds,
-        "frames": options.frames,
-        "warmup": 3,
-    }
+    speed = {"precisions": ("int8", "fast_int8", "tiny_int8", "float32"), "rounds": options.rounds}
+    speed |= {"frames": options.frames, "warmup": 3}
+    stream = {"video": "camera.y4m", "precision": "fast_int8", "frames": options.camera_frames}
+    # After this warm-up what loading took is given back, which would count as a change of the memory.
+    stream |= {"warmup": 100, "every": max(options.camera_frames // 10, 1)}
     with tempfile.TemporaryDirectory() as built, tempfile.TemporaryDirectory() as folder:
         build(options.models, built)
         with Image.open(images.BUNDLED) as photo:
-            write_video(pathlib.Path(folder, "camera.y4m"), photo.convert("RGB").resize((480, 480)), CAMERA_RATE)
-        stream = {
-            "video": "camera.y4m",
-            "precision": "fast_int8",
-            "frames": options.camera_frames,
-            # By then what loading took is given back, which would count as a change of the memory.
-            "warmup": 100,
-            "every": max(options.camera_frames // 10, 1),
-        }
+            write_video(pathlib.Path(folder, stream["video"]), photo.convert("RGB").resize((480, 480)), rate=30)
         with served(built) as address:
             measured = use(address, folder, speed=speed, stream=stream)
     found, camera = measured["speed"], measured["stream"]
@@ -84,13 +69,7 @@ def measure(options):
 
 
 def write_video(path, photo, rate):
-    """Five frames of a photo, as Chromium takes them for a camera's, again and again.
-
-    Args:
-        path: of the .y4m file.
-        photo: PIL image, RGB, its sides even.
-        rate: frames a second.
-    """
+    """Writes a .y4m of five frames of a photo (PIL, RGB, its sides even), which Chromium repeats as a camera's."""
     # Video leaves room at both ends (ITU-R BT.601).
     pixels = np.asarray(photo.convert("YCbCr")) * np.divide((219, 224, 224), 255) + (16, 16, 16)
     luma, *chroma = np.moveaxis(pixels.round().astype(np.uint8), -1, 0)
@@ -100,11 +79,7 @@ def write_video(path, photo, rate):
 
 
 def build(models, output):
-    """Builds the page into the folder `output`, with the .tflite files of `models`.
-
-    Raises:
-        BenchmarkError: Node or its packages are missing, or the build failed.
-    """
+    """Builds the page into the folder `output`, with the .tflite files of the folder `models`."""
     _node("web", "build.mjs", "--models", models, "--output", output, env=os.environ | {"PYTHON": sys.executable})
 
 
@@ -123,15 +98,9 @@ def served(folder):
 
 
 def use(address, folder, **scenes):
-    """Uses the page at an address in Chromium, see tests/browser/web.mjs: dict of scene -> its result.
+    """Uses the page at an address in Chromium, with a folder of photos and saved files; dict of scene -> its result.
 
-    Args:
-        address: of the page.
-        folder: of the photos and of saved files.
-        **scenes: scene -> dict of its options, in this order.
-
-    Raises:
-        BenchmarkError: Chromium, Node or its package is missing, or a scene failed.
+    The scenes, each with a dict of its options, are those of tests/browser/web.mjs, in the order given.
     """
     chromium, request = _program("chromium"), json.dumps(scenes)
     return json.loads(_node("tests/browser", "web.mjs", chromium, address, folder, *scenes, input=request))
@@ -145,7 +114,7 @@ def _program(name):
 
 
 def _node(folder, script, *arguments, **options):
-    """What a script of a folder prints in Node."""
+    """What a script of a folder prints in Node; `BenchmarkError` if that or its packages are missing, or it fails."""
     if not (ROOT / folder / "node_modules").is_dir():
         raise BenchmarkError(f"{folder}/node_modules: no such folder; expected its packages: npm ci --prefix {folder}")
     command = [_program("node"), ROOT / folder / script, *arguments]
@@ -175,9 +144,7 @@ def _camera_checks(camera, applies):
     frames = _rate(camera)
     text, required = f"camera mode has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
     yield reporting.threshold(text, required, frames >= FAST_FRAMES, applies)
-    share = statistics.median(
-        [page / alone for page, alone in zip(camera["overlay"], camera["milliseconds"], strict=True)]
-    )
+    share = statistics.ratio(camera["overlay"], camera["milliseconds"]).median
     text = f"from frame to overlay it takes {share:.2f} of the network's time"
     yield reporting.threshold(text, f"required is at most {AT_MOST_OVERLAY:g}", share <= AT_MOST_OVERLAY)
     change = (camera["memory"][-1] - camera["memory"][0]) / 1e6
@@ -193,21 +160,14 @@ def _body(results):
     spreads = {name: statistics.spread(_medians(rounds)) for name, rounds in results["milliseconds"].items()}
     rows = [(name, found.text(1), f"{1000 / found.median:.1f}") for name, found in spreads.items()]
     yield reporting.table(("file", "ms a frame", "frames a second"), rows)
-    if "camera" in results:
-        camera = results["camera"]
-        memory = ", ".join(f"{camera['memory'][place] / 1e6:.0f}" for place in (0, -1))
-        names = ("milliseconds", "overlay", "latency")
-        network, overlay, latency = (f"{statistics.median(camera[name]):.1f}" for name in names)
-        yield reporting.table(
-            ("camera mode, fast_int8", "median"),
-            [
-                ("ms of the network", network),
-                ("ms from frame to overlay", overlay),
-                ("ms from camera to overlay", latency),
-                ("frames a second", f"{_rate(camera):.1f}"),
-                ("MB of the browser, first and last", memory),
-            ],
-        )
+    camera = results["camera"]
+    names = {"ms of the network": "milliseconds", "ms from frame to overlay": "overlay"}
+    names |= {"ms from camera to overlay": "latency"}
+    rows = [(title, f"{statistics.median(camera[name]):.1f}") for title, name in names.items()]
+    rows.append(("frames a second", f"{_rate(camera):.1f}"))
+    first, last = (f"{camera['memory'][place] / 1e6:.0f}" for place in (0, -1))
+    rows.append(("MB of the browser, first and last", f"{first}, {last}"))
+    yield reporting.table(("camera mode, fast_int8", "median"), rows)
 
 
 def _conditions(results):
