@@ -79,6 +79,6 @@ def run(script, measure, report, options, arguments):
     if report.draw is not None:
         report.draw(results).savefig(beside.with_suffix(".png"), dpi=120, format="png")
     output.write_text(report.markdown(results, f"{beside.name}.png"), encoding="utf-8")
-    checks = report.checks(results)
+    checks = list(report.checks(results))
     print(*checks, f"wrote {output}", sep="\n")
     return [str(check) for check in checks if check.holds is False]

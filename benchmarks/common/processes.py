@@ -39,13 +39,8 @@ class Finished:
 def run(command, log, timeout=3600):
     """Runs a program in the repository root, with the root on its PYTHONPATH, to its end; returns `Finished`.
 
-    Args:
-        command: list, the program and its arguments.
-        log: `pathlib.Path` for what it prints.
-        timeout: seconds after which it is killed, with all that it started.
-
-    Raises:
-        ProcessError: it cannot be started, was killed, or ended with another status than 0.
+    What it prints goes to the file `log`. After `timeout` seconds it is killed, with all that it started.
+    `ProcessError` if it cannot be started, was killed, or ended with another status than 0.
     """
     # Unbuffered, or what a program printed before an error would stand below the error.
     settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -87,8 +82,8 @@ def watch(command, pause, sample):
 
     Until it ends `sample` is called, every `pause` seconds, with the id of the session of all its processes.
     """
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **silent)
+    options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "start_new_session": True}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
     while process.poll() is None:
         time.sleep(pause)
         sample(process.pid)

@@ -34,7 +34,7 @@ class Report:
     title: str
     # Blocks of Markdown, such as tables.
     body: Callable[[dict], Iterable[str]]
-    checks: Callable[[dict], list[Check]]
+    checks: Callable[[dict], Iterable[Check]]
     # How to read the tables, a paragraph.
     reading: str
     # Lines on how it was measured, besides command, date, machine and packages.

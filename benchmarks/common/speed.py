@@ -10,11 +10,9 @@ from benchmarks.runtimes.inputs import Inputs
 
 
 def time_files(files, options):
-    """Name of a file -> median milliseconds of each round.
+    """Name -> median milliseconds of each round, for `files`: name -> (absolute path, photo `[H, W, 3]` uint8 RGB).
 
-    Args:
-        files: name -> (absolute path, photo `[H, W, 3]` uint8 RGB).
-        options: the flags `rounds`, `runs` (of a process that count) and `threads`, as attributes.
+    `options` has the flags `rounds`, `runs` (of a process that count) and `threads` as attributes.
     """
 
     def milliseconds(name):

@@ -79,12 +79,11 @@ def _mean(results, mask, measured):
 def _checks(results):
     partly, eyes = results["irises"].get("partly", 0), sum(results["irises"].values())
     text = f"{partly} of {eyes} irises are colored in part"
-    found = [reporting.threshold(text, f"at most {PARTLY:.0%}", partly <= PARTLY * eyes)]
+    yield reporting.threshold(text, f"at most {PARTLY:.0%}", partly <= PARTLY * eyes)
     for what, sign in (("rim", -1), ("strands", 1)):
         ours, guided = (_mean(results, mask, what) for mask in (OURS, GUIDED))
-        text, required = f"{what}: {ours:.3g}", f"{guided:.3g} by the guided filter alone"
-        found.append(reporting.threshold(text, required, sign * (ours - guided) >= 0))
-    return found
+        required = f"{guided:.3g} by the guided filter alone"
+        yield reporting.threshold(f"{what}: {ours:.3g}", required, sign * (ours - guided) >= 0)
 
 
 def _body(results):

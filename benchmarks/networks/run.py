@@ -47,8 +47,7 @@ def measure(options):
     """Exports, evaluates and times every network at every size.
 
     Returns:
-        dict: `photos` and `threads`; `rows`: list of dicts with `network`, `precision`, `size`, `bytes`, `gflop`;
-        `means` and `intervals`, see `evaluation.Evaluation`; `milliseconds`: median of each round.
+        dict: `photos` and `threads`; `rows`: list of dicts, see `_export`, and `milliseconds`: median of each round.
     """
     from benchmarks.quantization import comparison
 
@@ -104,24 +103,22 @@ def gflop(model, size):
 
 
 def _row(results, network, precision, size):
-    found = [(row["network"], row["precision"], row["size"]) == (network, precision, size) for row in results["rows"]]
-    return results["rows"][found.index(True)] if any(found) else None
+    wanted = {"network": network, "precision": precision, "size": size}
+    return next((row for row in results["rows"] if row | wanted == row), None)
 
 
 def _checks(results):
-    found = []
     for row in results["rows"]:
         exact = _row(results, row["network"], "float32", row["size"])
         if row["precision"] == "int8" and row["size"] == 512 and exact:
             loss = 100 * (exact["means"]["mean_iou"] - row["means"]["mean_iou"])
             text = f"{row['network']}: int8 loses {loss:.2f} points of mean IoU, accepted are {MOST_LOSS:g}"
-            found.append(Check(text, loss <= MOST_LOSS))
+            yield Check(text, loss <= MOST_LOSS)
     default = _row(results, "default", "int8", 512)
     for name, required in REQUIRED.items():
         smaller = _row(results, name, "int8", 512)
         if default and smaller:
-            found += _smaller_checks(name, smaller, default, *required)
-    return found
+            yield from _smaller_checks(name, smaller, default, *required)
 
 
 def _smaller_checks(name, row, default, most_time, most_points, most_size):
@@ -152,9 +149,8 @@ def _body(results):
 def _draw(results):
     drawn = plots.figure(5)
     axes = drawn.subplots()
-    networks_shown = dict.fromkeys(row["network"] for row in results["rows"])
-    colors = dict(zip(networks_shown, itertools.cycle((plots.OTHER, plots.OURS, plots.THRESHOLD))))
-    for network, color in colors.items():
+    shown = dict.fromkeys(row["network"] for row in results["rows"])
+    for network, color in zip(shown, itertools.cycle((plots.OTHER, plots.OURS, plots.THRESHOLD))):
         for precision, marker in zip(PRECISIONS, "os", strict=True):
             rows = [row for row in results["rows"] if (row["network"], row["precision"]) == (network, precision)]
             x = [statistics.median(row["milliseconds"]) for row in rows]

@@ -15,24 +15,17 @@ from keras_bisenet.export import convert, deployment, passes
 from keras_bisenet.export.passes import folding, rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize, rounding_points
 
-# Pixels of each tensor that its squared error is computed on, over all photos.
-_PIXELS = 4096
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A way to make the int8 file, by default that of the export.
-
-    Attributes:
-        name: the difference in words.
-        patch: of `mock.patch`: the constant or function of the export that differs.
-        adapt: (equalized model, its statistics, its inputs) -> other statistics.
-        revise: (quantized model, equalized model that it is made of) -> another quantized model.
-    """
+    """A way to make the int8 file, by default that of the export, and its name in words."""
 
     name: str
+    # Of `mock.patch`: the constant or function of the export that differs.
     patch: contextlib.AbstractContextManager | None = None
+    # (equalized model, its statistics, its inputs) -> other statistics.
     adapt: Callable | None = None
+    # (quantized model, equalized model that it is made of) -> another quantized model.
     revise: Callable | None = None
 
 
@@ -134,7 +127,8 @@ def extremes(model, statistics, images):
 
 def least_squares(model, statistics, images):
     """Statistics with the ranges that make the squared error of rounding least, over values of random pixels."""
-    random, count = np.random.default_rng(0), -(-_PIXELS // len(images))
+    # Of each tensor 4096 pixels, over all photos.
+    random, count = np.random.default_rng(0), -(-4096 // len(images))
 
     def keep(values):
         return values[random.integers(0, len(values), count)]

@@ -62,11 +62,7 @@ def change(agreements, base):
 
 
 class Comparison:
-    """Compares files of a `BiSeNet` with its float32 file. Each method returns rows: dicts with `name` and results.
-
-    The arguments `photos` and `truth` are as `read_val` returns them; on `calibration_photos` the choices and the parts
-    are calibrated.
-    """
+    """Compares files of a `BiSeNet` with its float32 file, on what `read_val` returns. Each method returns rows."""
 
     def __init__(self, model, photos, truth, calibration_photos):
         self._model, self._photos, self._truth = model, photos, truth

@@ -56,19 +56,17 @@ def measure(options):
 
 def _checks(results):
     (reference,) = (row for row in results["files"] if row["precision"] == "float32")
-    found = []
     for row in results["files"]:
         name, mean, megabytes = row["name"], row["same_labels"]["mean"], row["bytes"] / 1e6
         points = 100 * (row["mean_iou"] - reference["mean_iou"])
         if row["precision"] == "dynamic":
-            found.append(Check(f"{name}: {mean:.3%} same labels", None))
+            yield Check(f"{name}: {mean:.3%} same labels", None)
         if row["precision"] == "int8":
             text = f"{name}: {mean:.3%} same labels, required are at least {100 * SAME_LABELS:g} %"
-            found.append(Check(text, mean >= SAME_LABELS))
+            yield Check(text, mean >= SAME_LABELS)
             text = f"{name}: mIoU {points:+.3f} points from float32's, accepted are {MEAN_IOU_POINTS:g} either way"
-            found.append(Check(text, abs(points) <= MEAN_IOU_POINTS))
-            found.append(Check(f"{name}: {megabytes:.2f} MB, accepted are {MEGABYTES:g}", megabytes <= MEGABYTES))
-    return found
+            yield Check(text, abs(points) <= MEAN_IOU_POINTS)
+            yield Check(f"{name}: {megabytes:.2f} MB, accepted are {MEGABYTES:g}", megabytes <= MEGABYTES)
 
 
 def _labels(row):

@@ -47,7 +47,7 @@ def _checks(results):
     full = 100 * results["networks"]["before"]["float32"]
     before, after = (full - 100 * results["networks"][name]["int8"] for name in ("before", "after"))
     text = f"int8 loses {before:.2f} of {full:.2f} points of mean IoU, and after training with rounding {after:.2f}"
-    return [reporting.threshold(text, "required is less", after < before)]
+    yield reporting.threshold(text, "required is less", after < before)
 
 
 def _body(results):

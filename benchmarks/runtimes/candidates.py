@@ -38,11 +38,9 @@ class Candidate:
     suffix: str = ".tflite"
 
 
-def _read(name, entry):
-    steps = {key: Step(*entry[key]) for key in ("convert", "run") if key in entry}
-    return Candidate(name, **entry | steps)
-
-
 # Name -> candidate; `ours` first.
-CANDIDATES = {name: _read(name, entry) for name, entry in _TABLES["candidates"].items()}
+CANDIDATES = {
+    name: Candidate(name, **entry | {key: Step(*entry[key]) for key in ("convert", "run") if key in entry})
+    for name, entry in _TABLES["candidates"].items()
+}
 OURS = tuple(name for name in CANDIDATES if name.startswith("ours"))

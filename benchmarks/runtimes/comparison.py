@@ -19,12 +19,7 @@ _SETTINGS = ("photos", "calibration_images", "calibration_count", "threads", "co
 
 
 class Comparison:
-    """Runs the candidates and collects their results.
-
-    Args:
-        candidates: list of `candidates.Candidate`; without the first one there is nothing to compare.
-        options: the flags of `run`, as attributes.
-    """
+    """Runs a list of `Candidate`s, of which the first must not fail, with the flags of `run` as attributes."""
 
     def __init__(self, candidates, options):
         self._candidates, self._options = candidates, options
@@ -37,12 +32,7 @@ class Comparison:
         self._entries = {candidate.name: _entry(candidate) for candidate in candidates}
 
     def run(self):
-        """Runs everything. `BenchmarkError` if the reference or the first candidate fails; others are rows that failed.
-
-        Returns:
-            dict: `settings`; `candidates`: list of dicts, see `_entry`; `packages`: environment -> package ->
-            version; `photos` and `calibration_photos`: how many there were.
-        """
+        """Runs everything: dict of the results. `BenchmarkError` if the reference or the first candidate fails."""
         options = self._options
         print("run the PyTorch reference ...", flush=True)
         arguments = {"checkpoint": self._checkpoint, "image_size": (options.image_size, options.image_size)}
@@ -58,11 +48,11 @@ class Comparison:
         for number in range(options.rounds):
             self._each(f"time {number + 1}/{options.rounds}", self._measure)
         inputs = Inputs.load(self._inputs)
-        settings = {name: getattr(options, name) for name in _SETTINGS}
+        settings = {"image_size": inputs.image_size} | {name: getattr(options, name) for name in _SETTINGS}
         settings |= {name: machine.without_folders(value) for name, value in settings.items() if isinstance(value, str)}
         counts = {"photos": len(inputs.photos), "calibration_photos": len(inputs.calibration)}
         results = {"candidates": list(self._entries.values()), "packages": self._environments.versions()}
-        return {"settings": {"image_size": inputs.image_size, **settings}, **counts, **results}
+        return {"settings": settings, **counts, **results}
 
     def _call(self, function, candidate, step, **arguments):
         """Calls a function of `worker` where a step of a candidate runs."""

@@ -8,18 +8,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Photos, labels and normalization. After `load` the arrays are memory-mapped.
+    """Photos, labels and normalization, `(photo / 255 - mean) / std`. After `load` the arrays are memory-mapped."""
 
-    Attributes:
-        photos: `[N, H, W, 3]` uint8 RGB; labels are compared on all of them, time is taken on the first.
-        labels: `[N, H, W]` int16, the labels of the PyTorch network.
-        calibration: `[M, H, W, 3]` uint8 RGB; the photos that every int8 candidate is calibrated on.
-        mean, std: `[3]` float64, the normalization `(photo / 255 - mean) / std`.
-    """
-
+    # `[N, H, W, 3]` uint8 RGB; labels are compared on all of them, time is taken on the first.
     photos: np.ndarray
+    # `[N, H, W]` int16, of the PyTorch network.
     labels: np.ndarray
+    # `[M, H, W, 3]` uint8 RGB, that every int8 candidate is calibrated on.
     calibration: np.ndarray
+    # `[3]` float64.
     mean: np.ndarray
     std: np.ndarray
 

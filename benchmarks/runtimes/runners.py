@@ -75,11 +75,9 @@ def litert_labels(path, threads, _inputs):
 
 
 def litert_logits(path, threads, inputs, layout):
-    """A `.tflite` from a normalized image to logits, each float32 or int8; `layout` is `"nhwc"` or `"nchw"`.
-
-    numpy reads and writes the interpreter's own memory, which saves copying 20 MB of logits.
-    """
+    """A `.tflite` from a normalized image to logits, each float32 or int8."""
     interpreter, image, logits = _interpreter(path, threads)
+    # numpy reads and writes the interpreter's own memory, which saves copying 20 MB of logits.
     image_memory, logits_memory = (interpreter.tensor(tensor["index"]) for tensor in (image, logits))
     quantization = image["quantization"] if image["dtype"] == np.int8 else None
 

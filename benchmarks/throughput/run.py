@@ -37,12 +37,7 @@ def define_flags():
 
 
 def measure(options):
-    """Times the candidates, then watches the memory of the int8 file.
-
-    Returns:
-        dict: `photos`; `seconds`: candidate -> one number a round; `memory`: list of [label files, bytes of all
-        processes], one a second from the 20th file on.
-    """
+    """Times the candidates; then `memory`: [label files, bytes] each second from the 20th file of int8 on."""
     from keras_bisenet.export.quantization import calibration
 
     models = pathlib.Path(options.models).absolute()
@@ -111,17 +106,17 @@ def label_folder(photos, output_dir):
 
 
 def _checks(results):
-    found, seconds = [], results["seconds"]
+    seconds = results["seconds"]
     for name, least in AT_LEAST.items():
         ratio = statistics.ratio(seconds["torch"], seconds[name])
         text = f"{NAMES[name]}: {ratio.text(2)} times the photos a second of {NAMES['torch']}"
         applies = name != "int8" or results["machine"]["int8_dot_product"]
-        found.append(reporting.threshold(text, f"required are {least:.1f}", ratio.median >= least, applies))
+        yield reporting.threshold(text, f"required are {least:.1f}", ratio.median >= least, applies)
     (start, first), *others = results["memory"]
     change = max((held - first for _, held in others), key=abs, default=0)
     text = f"memory from photo {start} to {results['memory'][-1][0]}: {change / 1e6:+.0f} MB at most"
     allowed = f"accepted are {MEMORY_CHANGE / 1e6:.0f} MB either way"
-    return [*found, reporting.threshold(text, allowed, abs(change) <= MEMORY_CHANGE)]
+    yield reporting.threshold(text, allowed, abs(change) <= MEMORY_CHANGE)
 
 
 def _body(results):

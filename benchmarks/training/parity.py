@@ -16,7 +16,7 @@ from weight_port.reference import torch_network, torch_training
 
 
 class KerasRun:
-    """Training in Keras, from a state_dict with a `TrainConfig` whose `precision` is float32 or float64.
+    """Training in Keras, from a state_dict with a `TrainConfig`.
 
     A call with images `[N, H, W, 3]` RGB 0..255 and labels `[N, H, W]` int32 makes a step; it returns the losses of the
     three heads and the state_dict after it.
@@ -53,10 +53,9 @@ class TorchRun:
 def difference(start, reference, result):
     """Difference of what two runs returned after the same step; both began with the state_dict `start`.
 
-    Returns:
-        dict: `losses`, `weights` and `statistics` (of batch norm): max |difference| / max |reference|, the largest of
-        the three losses or of all tensors; `path`: length of the difference of all weights as one vector, over the
-        distance that those of the reference have gone since the start.
+    Of `losses`, `weights` and `statistics` (of batch norm) it is max |difference| / max |reference|, the largest of the
+    three losses or of all tensors; `path` is the length of the difference of all weights as one vector, over the
+    distance that those of the reference have gone since the start.
     """
     (expected, state), (losses, found) = reference, result
     largest = {"losses": np.max(np.abs(losses - expected) / np.abs(expected)), "weights": 0.0, "statistics": 0.0}

@@ -78,19 +78,17 @@ def _checks(results):
     largest = max(step["float64"][value] for step in steps for value in VALUES)
     last = max(steps[-1]["float32"][value] for value in VALUES)
     at_any, at_end = AT_MOST["float64"], AT_MOST["float32"]
-    return [
-        reporting.Check(f"float64: {largest:.1e} at most, accepted is {at_any:g} at any step", largest <= at_any),
-        reporting.Check(f"float32: {last:.1e} at step {len(steps)}, accepted is {at_end:g}", last <= at_end),
-    ]
+    yield reporting.Check(f"float64: {largest:.1e} at most, accepted is {at_any:g} at any step", largest <= at_any)
+    yield reporting.Check(f"float32: {last:.1e} at step {len(steps)}, accepted is {at_end:g}", last <= at_end)
 
 
 def _body(results):
     columns = [(pair, value) for pair in AT_MOST for value in (*VALUES, "path")]
     columns += [(pair, "weights") for pair in PAIRS if pair not in AT_MOST]
-    rows = [
-        (str(number), f"{sum(step['losses']):.3f}", *(f"{step[pair][value]:.1e}" for pair, value in columns))
-        for number, step in enumerate(results["steps"], 1)
-    ]
+    rows = []
+    for number, step in enumerate(results["steps"], 1):
+        differences = (f"{step[pair][value]:.1e}" for pair, value in columns)
+        rows.append((str(number), f"{sum(step['losses']):.3f}", *differences))
     yield reporting.table(("step", "loss", *(f"{pair}: {value}" for pair, value in columns)), rows)
 
 

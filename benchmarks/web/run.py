@@ -42,11 +42,9 @@ def define_flags():
 def measure(options):
     """Builds, serves and times the page.
 
-    Returns:
-        dict: `browser`; `litert`: version of LiteRT.js; `runs_on`: the status that the page shows; `milliseconds`:
-        file -> list of rounds, each the times of its frames; `camera`: of each frame `milliseconds` of the network and
-        `overlay` and `latency`, from the page and from the camera to the overlay, all in ms; `seconds`, and `memory`,
-        bytes of the browser at ten times and in the end.
+    `milliseconds` has, for each file, lists of the times of the frames of a round. `camera` has milliseconds of each
+    frame: of the network, and from the page (`overlay`) and from the camera (`latency`) to the overlay; and `memory`,
+    bytes of the browser at ten times and in the end.
     """
     speed = {"precisions": ("int8", "fast_int8", "tiny_int8", "float32"), "rounds": options.rounds}
     speed |= {"frames": options.frames, "warmup": 3}
@@ -132,12 +130,13 @@ def _checks(results):
     found = statistics.ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
     text, required = f"int8 takes {found.text(2)} of the time of float32", f"required is at most {AT_MOST:g}"
     applies = results["machine"]["int8_dot_product"]
-    checks = [reporting.threshold(text, required, found.median <= AT_MOST, applies)]
+    yield reporting.threshold(text, required, found.median <= AT_MOST, applies)
     if "fast_int8" in results["milliseconds"]:
         frames = 1000 / statistics.median(_medians(results["milliseconds"]["fast_int8"]))
         text, required = f"the fast network has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
-        checks.append(reporting.threshold(text, required, frames >= FAST_FRAMES, applies))
-    return [*checks, *_camera_checks(results["camera"], applies)] if "camera" in results else checks
+        yield reporting.threshold(text, required, frames >= FAST_FRAMES, applies)
+    if "camera" in results:
+        yield from _camera_checks(results["camera"], applies)
 
 
 def _camera_checks(camera, applies):
