@@ -11,22 +11,22 @@ import sys
 
 from absl import app, flags
 
+import keras_bisenet
+import weight_port
 from benchmarks.common import machine
 from benchmarks.common.processes import ROOT, BenchmarkError
 
 
 def main(script, record, define_flags, measure, report):
-    """Parses the command line and runs an experiment.
-
-    The exit status is 0 only if every threshold holds. An error that the user can mend is one line.
+    """Parses the command line and runs an experiment. An error that the user can mend is one line.
 
     Args:
         script: `__file__` of the experiment.
         record: name of the report beside the script, for example `"RESULTS.md"`; the results are written beside it as
             `results.json`, and drawn as `results.png` if the report has a picture.
         define_flags: called once, before the command line is parsed.
-        measure: called with the flags' values as attributes, returns a dict of JSON types. Together with `command`,
-            `date`, `machine` (see `machine.describe`) and `versions` (package -> version) these are the results.
+        measure: flags as attributes -> dict of JSON types. Together with `command`, `date`, `machine` (see
+            `machine.describe`) and `versions` (package -> version) these are the results.
         report: `reporting.Report`.
     """
     script = pathlib.Path(script).resolve()
@@ -47,7 +47,7 @@ def _main(script, measure, report, argv):
         failures = run(script, measure, report, flags.FLAGS, sys.argv[1:])
     except OSError as error:
         sys.exit(f"error: cannot read or write: {error.filename}: {error.strerror}")
-    except _user_errors() as error:
+    except (BenchmarkError, keras_bisenet.UserError, weight_port.UserError) as error:
         sys.exit(f"error: {error}")
     if failures:
         sys.exit(f"error: {'; '.join(failures)}")
@@ -56,10 +56,8 @@ def _main(script, measure, report, argv):
 def run(script, measure, report, options, arguments):
     """Measures, writes the report and what belongs to it, and returns the thresholds that do not hold, as sentences.
 
-    Args:
-        script: path of the experiment in the repository.
-        measure, report, options: see `main`; the flags' values as attributes.
-        arguments: list, the command line behind the script; the report shows it without folders.
+    `script` is a path in the repository, `options` has the flags' values as attributes, and `arguments` is the command
+    line behind the script, which the report shows without folders; for the others see `main`.
     """
     output = pathlib.Path(options.output).absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -81,14 +79,6 @@ def run(script, measure, report, options, arguments):
     if report.draw is not None:
         report.draw(results).savefig(beside.with_suffix(".png"), dpi=120, format="png")
     output.write_text(report.markdown(results, f"{beside.name}.png"), encoding="utf-8")
-    checks = report.checks(results)
+    checks = list(report.checks(results))
     print(*checks, f"wrote {output}", sep="\n")
     return [str(check) for check in checks if check.holds is False]
-
-
-def _user_errors():
-    """The errors that a user can mend; imported only when one was raised."""
-    import keras_bisenet
-    import weight_port
-
-    return BenchmarkError, keras_bisenet.UserError, weight_port.UserError

@@ -24,19 +24,15 @@ def describe():
 def lines(results):
     """Items of a Markdown list: `command`, `date`, `machine` and `versions` (package -> version) of the results."""
     computer = results["machine"]
+    without = " without dot products of 8-bit numbers" if computer.get("int8_dot_product") is False else ""
+    cpu = f"{computer['cpu']}{without}, {computer['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items())
     return [
         f"- command: `{results['command']}`",
         f"- date: {results['date']}",
-        f"- CPU: {cpu(computer)}; {computer['system']}, Python {computer['python']}",
+        f"- CPU: {cpu}; {computer['system']}, Python {computer['python']}",
         *([f"- packages: {packages}"] if packages else []),
     ]
-
-
-def cpu(computer):
-    """The CPU of a description, in words."""
-    without = " without dot products of 8-bit numbers" if computer.get("int8_dot_product") is False else ""
-    return f"{computer['cpu']}{without}, {computer['cores']} cores"
 
 
 def _int8_dot_product():

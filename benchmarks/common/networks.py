@@ -16,23 +16,13 @@ def load(checkpoint="default"):
 
 
 def read(path):
-    """State_dict (key -> array) and architecture of a checkpoint file.
-
-    Raises:
-        CheckpointError: it cannot be read, or is of another network.
-    """
+    """State_dict (key -> array) and architecture of a checkpoint file; `CheckpointError` if it cannot be read."""
     state = weight_port.load(path)
     return state, weight_port.recognize(state)
 
 
 def in_keras(state, architecture, input_shape=(None, None, 3), **options):
-    """The `BiSeNet` with the weights of a checkpoint.
-
-    Args:
-        state, architecture: see `read`.
-        input_shape: (height, width, 3), None where any size may come.
-        options: further arguments of `BiSeNet`.
-    """
+    """The `BiSeNet` with the weights of a checkpoint, see `read`; `options` are further arguments of `BiSeNet`."""
     from keras_bisenet import BiSeNet
 
     model = BiSeNet(architecture.num_classes, architecture.backbone, architecture.width, input_shape, **options)

@@ -1,7 +1,9 @@
-"""Memory, open files and threads that processes hold, read from /proc. (Linux only.)"""
+"""Memory, open files, threads and times that processes hold, read from /proc. (Linux only.)"""
 
+import contextlib
 import ctypes
 import gc
+import os
 import pathlib
 import re
 
@@ -18,11 +20,24 @@ def held():
 
 def of_session(session):
     """Bytes that all processes of a session hold; a page that several of them share counts in parts (PSS)."""
-    total = 0
+
+    def kilobytes(folder, _):
+        return int(re.search(r"^Pss:\s*(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)[1])
+
+    return 1024 * sum(_each(session, kilobytes).values())
+
+
+def processor_times(session):
+    """Process -> seconds of the processor that it used, of those of a session."""
+    return _each(session, lambda _, numbers: (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK"))
+
+
+def _each(session, read):
+    """Process of a session -> `read` of its folder in /proc and of the fields of its `stat` behind its name."""
+    found = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                total += int(re.search(r"^Pss:\s*(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)[1])
-        except OSError:  # the process has ended
-            continue
-    return 1024 * total
+        with contextlib.suppress(OSError):  # the process has ended
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                found[folder.name] = read(folder, fields)
+    return found

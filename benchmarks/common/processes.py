@@ -27,12 +27,9 @@ class ProcessError(BenchmarkError):
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """Time and memory of a program.
+    """Seconds of a program from its start to its end, and peak memory of it or of the largest of its children.
 
-    Attributes:
-        seconds: from its start to its end.
-        peak_bytes: peak memory of the program, or of the largest of its children. Never less than the memory of this
-            process: a system counts the moment between fork and exec.
+    The memory is never less than that of this process: a system counts the moment between fork and exec.
     """
 
     seconds: float
@@ -42,13 +39,8 @@ class Finished:
 def run(command, log, timeout=3600):
     """Runs a program in the repository root, with the root on its PYTHONPATH, to its end; returns `Finished`.
 
-    Args:
-        command: list, the program and its arguments.
-        log: `pathlib.Path` for what it prints.
-        timeout: seconds after which it is killed, with all that it started.
-
-    Raises:
-        ProcessError: it cannot be started, was killed, or ended with another status than 0.
+    What it prints goes to the file `log`. After `timeout` seconds it is killed, with all that it started.
+    `ProcessError` if it cannot be started, was killed, or ended with another status than 0.
     """
     # Unbuffered, or what a program printed before an error would stand below the error.
     settings = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -85,6 +77,19 @@ def run(command, log, timeout=3600):
     return Finished(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
+def watch(command, pause, sample):
+    """Runs a program in the repository root, silently; returns its exit status.
+
+    Until it ends `sample` is called, every `pause` seconds, with the id of the session of all its processes.
+    """
+    options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "start_new_session": True}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    while process.poll() is None:
+        time.sleep(pause)
+        sample(process.pid)
+    return process.returncode
+
+
 def alternate(names, rounds, measure):
     """Calls `measure` with each name in interleaved rounds, A B C A B C; dict of name -> one number a round."""
     found = {name: [] for name in names}
@@ -106,20 +111,13 @@ def time_calls(act, warmups, runs):
 
 
 def call(function, arguments, log=None, python=sys.executable, timeout=3600):
-    """Calls a function in a process of its own, see `run`.
+    """Calls a function in a process of its own, see `run`; returns what it returned, and `Finished`.
 
     Args:
         function: `"package.module:name"`.
-        arguments: dict of its keyword arguments, of JSON types.
+        arguments: dict of its keyword arguments, which are of JSON types like its result.
         log: `pathlib.Path` for what it prints; its result is written beside it. None to keep neither.
         python: the Python that runs it.
-        timeout: see `run`.
-
-    Returns:
-        What the function returned, of JSON types, and `Finished`.
-
-    Raises:
-        ProcessError: the function raised an error, or the process failed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         log = log or pathlib.Path(scratch, "log")
@@ -130,10 +128,7 @@ def call(function, arguments, log=None, python=sys.executable, timeout=3600):
 
 
 def _answer(function, arguments, output):
-    """The other end of `call`: calls the function, and writes the JSON of its result to a file.
-
-    After an error, the last line printed is its type and the first line of its message.
-    """
+    """The other end of `call`; after an error, the last line printed is its type and the first of its message."""
     try:
         module, _, name = function.partition(":")
         result = getattr(importlib.import_module(module), name)(**json.loads(arguments))

@@ -13,12 +13,7 @@ _VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "for comparison"}
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A measured value beside its threshold.
-
-    Attributes:
-        text: what was found and what is required.
-        holds: whether the threshold holds; None for a value without a threshold on this machine.
-    """
+    """What was found and what is required, and whether that holds: None without a threshold on this machine."""
 
     text: str
     holds: bool | None
@@ -34,24 +29,19 @@ def threshold(found: str, required: str, holds: bool, applies: bool = True) -> C
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """How the report of an experiment is written. Each function takes the results of `experiment.main`.
-
-    Attributes:
-        title: heading of the report.
-        body: results -> blocks of Markdown, such as tables.
-        checks: results -> one `Check` a threshold.
-        reading: how to read the tables, a paragraph.
-        conditions: results -> lines on how it was measured, besides command, date, machine and packages.
-        packages: distributions whose versions are recorded.
-        draw: results -> a matplotlib figure; None for a report without a picture.
-    """
+    """How the report of an experiment is written. Each function takes the results of `experiment.main`."""
 
     title: str
+    # Blocks of Markdown, such as tables.
     body: Callable[[dict], Iterable[str]]
-    checks: Callable[[dict], list[Check]]
+    checks: Callable[[dict], Iterable[Check]]
+    # How to read the tables, a paragraph.
     reading: str
+    # Lines on how it was measured, besides command, date, machine and packages.
     conditions: Callable[[dict], Iterable[str]] = lambda _results: ()
+    # Distributions whose versions are recorded.
     packages: tuple[str, ...] = ()
+    # Makes a matplotlib figure; None for a report without a picture.
     draw: Callable | None = None
 
     def markdown(self, results: dict, picture: str) -> str:

@@ -25,16 +25,10 @@ def spread(numbers):
 
 
 def ratios(ours, others):
-    """`ours / others`, round by round.
+    """`ours / others` of lists of one number a round, round by round; 0 / 0 is 1.
 
     Two candidates run minutes apart in one round, so a machine that is slower for a while slows both and leaves their
     ratio.
-
-    Args:
-        ours, others: lists of one number a round; 0 / 0 is 1.
-
-    Raises:
-        ValueError: they are not equally long.
     """
     return [mine / other if other else (math.inf if mine else 1.0) for mine, other in zip(ours, others, strict=True)]
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from PIL import Image
 
 from keras_bisenet.inference.detection import size_of
 from keras_bisenet.labels import LABELS
@@ -19,24 +20,17 @@ MOST_FACES = 6
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A photo and the faces in it.
-
-    Attributes:
-        photo: `[H, W, 3]` uint8 RGB.
-        boxes: list of [left, top, right, bottom], pixels: what the labels of each portrait show of its face.
-    """
+    """A photo `[H, W, 3]` uint8 RGB, and [left, top, right, bottom] of what the labels show of each face, pixels."""
 
     photo: np.ndarray
     boxes: list[list[float]]
 
 
 def scenes(portraits, count, seed=0):
-    """Yields `Scene`s that depend on the arguments alone.
+    """Yields `count` `Scene`s that depend on the arguments alone.
 
-    Args:
-        portraits: list of pairs (photo `[H, W, 3]` uint8 RGB, labels `[H, W]` uint8), squares with one face each.
-        count: of scenes.
-        seed: of what is drawn: faces, sizes, turns and places.
+    `portraits` are pairs (photo `[H, W, 3]` uint8 RGB, labels `[H, W]` uint8), squares with one face each; `seed` draws
+    faces, sizes, turns and places.
     """
     from sklearn.datasets import load_sample_images
 
@@ -54,13 +48,15 @@ def scenes(portraits, count, seed=0):
         else:
             raise ValueError("the faces do not fit")
         background = _part_of(backgrounds[number % len(backgrounds)], random)
-        yield _compose(background, size, faces, places)
+        scene, boxes = Image.fromarray(images.resize(background, size)), []
+        for (picture, box), place in zip(faces, places, strict=True):
+            scene.paste(picture, place, picture)
+            boxes.append((box + np.tile(place, 2)).tolist())
+        yield Scene(np.asarray(scene), boxes)
 
 
 def _draw(portraits, random):
     """A portrait, turned and scaled: the picture (RGBA, clear beyond its corners), and the box of the face in it."""
-    from PIL import Image
-
     photo, labels = portraits[random.integers(len(portraits))]
     angle = random.uniform(-MOST_TURNED, MOST_TURNED)
     wanted = np.exp(random.uniform(np.log(SMALLEST), np.log(LARGEST)))
@@ -79,8 +75,7 @@ def _places(sizes, scene, random, tries=200):
         for _ in range(tries):
             if width > scene[1] or height > scene[0]:
                 return []
-            left = int(random.integers(scene[1] - width, endpoint=True))
-            top = int(random.integers(scene[0] - height, endpoint=True))
+            left, top = (int(random.integers(room, endpoint=True)) for room in (scene[1] - width, scene[0] - height))
             if all(left + width <= x or x + w <= left or top + height <= y or y + h <= top for x, y, w, h in taken):
                 taken.append((left, top, width, height))
                 break
@@ -91,20 +86,7 @@ def _places(sizes, scene, random, tries=200):
 
 def _part_of(photo, random):
     """Half of each side of a photo up to all of it, mirrored every other time: no two scenes look alike."""
-    height, width = (round(side * random.uniform(0.5, 1)) for side in photo.shape[:2])
-    top, left = (
-        random.integers(whole - part, endpoint=True)
-        for whole, part in zip(photo.shape[:2], (height, width), strict=True)
-    )
+    whole = np.array(photo.shape[:2])
+    height, width = part = np.round(whole * random.uniform(0.5, 1, 2)).astype(int)
+    top, left = random.integers(whole - part, endpoint=True)
     return photo[top : top + height, left : left + width][:, :: random.choice([1, -1])]
-
-
-def _compose(background, size, faces, places):
-    from PIL import Image
-
-    scene = Image.fromarray(images.resize(background, size))
-    boxes = []
-    for (picture, box), place in zip(faces, places, strict=True):
-        scene.paste(picture, place, picture)
-        boxes.append((box + np.tile(place, 2)).tolist())
-    return Scene(np.asarray(scene), boxes)

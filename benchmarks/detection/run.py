@@ -11,11 +11,14 @@ Example:
 import time
 
 import numpy as np
+import tqdm
 from absl import flags
 
 from benchmarks.common import experiment, reporting
 from benchmarks.detection import composites
-from keras_bisenet.inference.detection import size_of
+from keras_bisenet.data import folder
+from keras_bisenet.inference import detection
+from keras_bisenet.utils import images
 
 # Rows of the table, pixels.
 BOUNDS = (composites.SMALLEST, 40, 60, 100, 200, composites.LARGEST)
@@ -26,26 +29,13 @@ _SAME = 0.4
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels and val.txt, see above.", required=True)
     flags.DEFINE_integer("scenes", 50, "Number of scenes.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the scenes.")
 
 
 def measure(options):
-    """Finds the faces of every scene.
-
-    Returns:
-        dict: `min_face`, `min_confidence`, `seed`; `faces`: list, one item a face, of dicts with `size` and
-        `confidence`, None if it was not found; `false`: list of [size, confidence]; `seconds`: list of those of each
-        scene; `megapixels`: likewise.
-    """
-    import tqdm
-
-    from keras_bisenet.data import folder
-    from keras_bisenet.inference import detection
-    from keras_bisenet.utils import images
-
+    """Finds the faces of every scene; the `confidence` of a face is None if it was not found."""
     examples = folder.read_split(options.data, "val")
     portraits = [(images.read(example.image), folder.read_label(example.label)) for example in examples]
     detector = detection.Detector()
@@ -60,18 +50,14 @@ def measure(options):
         matched = match(scene.boxes, [face.box for face in found])
         for box, number in zip(scene.boxes, matched, strict=True):
             confidence = None if number is None else found[number].confidence
-            results["faces"].append({"size": size_of(box), "confidence": confidence})
+            results["faces"].append({"size": detection.size_of(box), "confidence": confidence})
         others = [face for number, face in enumerate(found) if number not in matched]
-        results["false"] += [[size_of(face.box), face.confidence] for face in others]
+        results["false"] += [[detection.size_of(face.box), face.confidence] for face in others]
     return results
 
 
 def match(boxes, found):
-    """The number of the box in `found` that is that of each face, None if there is none.
-
-    Args:
-        boxes, found: lists of [left, top, right, bottom].
-    """
+    """The number of the box in `found` that is that of each face in `boxes`, None if there is none."""
     matched = []
     for box in boxes:
         shared = [_overlap(box, other) if number not in matched else 0 for number, other in enumerate(found)]
@@ -83,7 +69,7 @@ def match(boxes, found):
 def _overlap(box, other):
     """The area that is in both boxes, by the area that is in one of them."""
     both = np.prod(np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None))
-    return both / (size_of(box) ** 2 + composites.size_of(other) ** 2 - both)
+    return both / (detection.size_of(box) ** 2 + detection.size_of(other) ** 2 - both)
 
 
 def _counts(results, smallest, largest=np.inf):
@@ -91,16 +77,12 @@ def _counts(results, smallest, largest=np.inf):
     return len(faces), [face["confidence"] for face in faces if face["confidence"] is not None]
 
 
-def checks(results):
-    """Checks the recall of faces that are not small, and that nothing else is found."""
+def _checks(results):
     count, found = _counts(results, SIZE)
     text = f"{len(found)} of {count} faces from {SIZE} pixels on are found, {len(found) / count:.1%}"
-    return [
-        reporting.threshold(text, f"required are {RECALL:.0%}", len(found) >= RECALL * count),
-        reporting.threshold(
-            f"{len(results['false'])} faces are found where none is", "accepted are 0", not results["false"]
-        ),
-    ]
+    yield reporting.threshold(text, f"required are {RECALL:.0%}", len(found) >= RECALL * count)
+    text = f"{len(results['false'])} faces are found where none is"
+    yield reporting.threshold(text, "accepted are 0", not results["false"])
 
 
 def _body(results):
@@ -115,13 +97,13 @@ def _body(results):
 
 
 def _conditions(results):
+    sizes = results["megapixels"]
     yield (
-        f"{len(results['seconds'])} scenes of seed {results['seed']}, {min(results['megapixels']):.1f} to "
-        f"{max(results['megapixels']):.1f} megapixels, 1 to {composites.MOST_FACES} faces each, turned by up to "
-        f"{composites.MOST_TURNED} degrees"
+        f"{len(sizes)} scenes of seed {results['seed']}, {min(sizes):.1f} to {max(sizes):.1f} megapixels, "
+        f"1 to {composites.MOST_FACES} faces each, turned by up to {composites.MOST_TURNED} degrees"
     )
     yield f"`min_face` {results['min_face']}, `min_confidence` {results['min_confidence']}, the defaults"
-    yield f"{sum(results['seconds']) / sum(results['megapixels']):.2f} s a megapixel, beside whatever else ran"
+    yield f"{sum(results['seconds']) / sum(sizes):.2f} s a megapixel, beside whatever else ran"
 
 
 _READING = (
@@ -129,7 +111,7 @@ _READING = (
     f"of the portrait. A face is found if a box shares {_SAME:.0%} of the area of both with its own."
 )
 PACKAGES = "keras", "mtcnn", "pillow", "scikit-learn", "tensorflow"
-REPORT = reporting.Report("Faces that are found", _body, checks, _READING, _conditions, PACKAGES)
+REPORT = reporting.Report("Faces that are found", _body, _checks, _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "DETECTION.md", define_flags, measure, REPORT)

@@ -50,10 +50,7 @@ def check_irises(photo, masks, circles):
 def hair_color(photo, result, hair, size):
     """How much color lies beside the hair: `WHAT`, see the report; None where there are no such pixels.
 
-    Args:
-        photo, result: `[H, W, 3]` uint8 RGB.
-        hair: `[H, W]` float, 0..1, of the network.
-        size: of the face, pixels.
+    `hair` is its mask `[H, W]`, 0..1, by the network, and `size` that of the face in pixels.
     """
     import cv2
 

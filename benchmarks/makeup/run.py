@@ -9,14 +9,20 @@ Example:
   .venv/bin/python -m benchmarks.makeup.run --data celebamask
 """
 
+import collections
 import math
 import pathlib
 
 import numpy as np
+import tqdm
 from absl import flags
+from PIL import Image
 
 from benchmarks.common import experiment, reporting
 from benchmarks.makeup import measures
+from keras_bisenet import FaceParser
+from keras_bisenet.data import folder
+from keras_bisenet.utils import images
 
 # At most this part of the irises may be colored in part.
 PARTLY = 0.15
@@ -29,33 +35,20 @@ OURS, GUIDED = "ours", "guided filter alone"
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels and val.txt, see above.", required=True)
     flags.DEFINE_string("sheet", "build/makeup_sheet.jpg", "Picture of nine portraits before and after to write.")
 
 
 def measure(options):
-    """Makes up every portrait.
-
-    Returns:
-        dict: `irises`: outcome -> number of eyes; `hair`: mask -> dict, each of `measures.WHAT` -> list, one item a
-        portrait.
-    """
-    import tqdm
-    from PIL import Image
-
-    from keras_bisenet import FaceParser
-    from keras_bisenet.data import folder
+    """Makes up every portrait; `irises` are numbers of eyes, and `hair` has an item a portrait."""
     from keras_bisenet.inference import irises, makeup, soft_masks
-    from keras_bisenet.utils import images
 
     parser, sheet, circles = FaceParser(), [], measures.read_circles()
-    results = {"irises": {}, "hair": {name: {what: [] for what in measures.WHAT} for name in (OURS, GUIDED)}}
+    outcomes, colors = collections.Counter(), {OURS: [], GUIDED: []}
     for example in tqdm.tqdm(folder.read_split(options.data, "val"), "portraits", leave=False, disable=None):
         photo = images.read(example.image)
         masks = soft_masks.part_masks(parser.probabilities(photo))
-        for outcome in measures.check_irises(photo, masks, circles.get(example.name, [])):
-            results["irises"][outcome] = results["irises"].get(outcome, 0) + 1
+        outcomes.update(measures.check_irises(photo, masks, circles.get(example.name, [])))
         hair, size = masks["hair"], math.sqrt(masks["face"].sum())
         if (hair > 0.5).mean() < LEAST_HAIR:
             continue
@@ -65,8 +58,7 @@ def measure(options):
             GUIDED: makeup.recolor(photo, fitted, DYE, 1, makeup.LIGHTNESS["hair"]),
         }
         for name, result in dyed.items():
-            for what, value in zip(measures.WHAT, measures.hair_color(photo, result, hair, size), strict=True):
-                results["hair"][name][what].append(value)
+            colors[name].append(measures.hair_color(photo, result, hair, size))
         if len(sheet) < 9:
             # Parts that cannot be made up are left out.
             eyes = EYES if irises.find(photo, masks["eyes"], masks["glasses"])[0].any() else None
@@ -76,23 +68,22 @@ def measure(options):
         path = pathlib.Path(options.sheet)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.concatenate([np.concatenate(sheet[row : row + 3], 1) for row in (0, 3, 6)])).save(path)
-    return results
+    hair = {name: dict(zip(measures.WHAT, zip(*found, strict=True), strict=True)) for name, found in colors.items()}
+    return {"irises": dict(outcomes), "hair": hair}
 
 
 def _mean(results, mask, measured):
     return float(np.mean([value for value in results["hair"][mask][measured] if value is not None]))
 
 
-def checks(results):
-    """Checks that few irises are colored in part, and that strands take more color and the rim no more."""
+def _checks(results):
     partly, eyes = results["irises"].get("partly", 0), sum(results["irises"].values())
     text = f"{partly} of {eyes} irises are colored in part"
-    found = [reporting.threshold(text, f"at most {PARTLY:.0%}", partly <= PARTLY * eyes)]
+    yield reporting.threshold(text, f"at most {PARTLY:.0%}", partly <= PARTLY * eyes)
     for what, sign in (("rim", -1), ("strands", 1)):
         ours, guided = (_mean(results, mask, what) for mask in (OURS, GUIDED))
-        text, required = f"{what}: {ours:.3g}", f"{guided:.3g} by the guided filter alone"
-        found.append(reporting.threshold(text, required, sign * (ours - guided) >= 0))
-    return found
+        required = f"{guided:.3g} by the guided filter alone"
+        yield reporting.threshold(f"{what}: {ours:.3g}", required, sign * (ours - guided) >= 0)
 
 
 def _body(results):
@@ -119,7 +110,7 @@ _READING = (
     "count as well. Between them is all else in that distance."
 )
 PACKAGES = "ai-edge-litert", "opencv-contrib-python"
-REPORT = reporting.Report("Makeup of portraits", _body, checks, _READING, _conditions, PACKAGES)
+REPORT = reporting.Report("Makeup of portraits", _body, _checks, _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "MAKEUP.md", define_flags, measure, REPORT)

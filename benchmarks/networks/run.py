@@ -13,10 +13,14 @@ import math
 import pathlib
 import tempfile
 
+import tqdm
 from absl import flags
 
-from benchmarks.common import experiment, networks, plots, processes, reporting, statistics
-from benchmarks.runtimes.inputs import Inputs
+from benchmarks.common import experiment, networks, plots, reporting, speed, statistics
+from benchmarks.common.reporting import Check
+from keras_bisenet.data import folder
+from keras_bisenet.training import evaluation
+from keras_bisenet.utils import images
 
 PRECISIONS = ("float32", "int8")
 CALIBRATION_PHOTOS = 32
@@ -30,7 +34,6 @@ _MEANS = {"mean_iou": "mean IoU", "mean_f1": "mean F1", "mean_boundary_f1": "bou
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
     flags.DEFINE_list("checkpoints", ["default", *REQUIRED], "Names in checkpoints/manifest.json, or files.")
     flags.DEFINE_list("sizes", ["512", "384", "256"], "Sides of the square photos that the networks take.")
@@ -44,57 +47,35 @@ def measure(options):
     """Exports, evaluates and times every network at every size.
 
     Returns:
-        dict: `photos` and `threads`; `rows`: list of dicts with `network`, `precision`, `size`, `bytes`, `gflop`;
-        `means` and `intervals`, see `evaluation.Evaluation`; `milliseconds`: median of each round.
+        dict: `photos` and `threads`; `rows`: list of dicts, see `_export`, and `milliseconds`: median of each round.
     """
     from benchmarks.quantization import comparison
-    from keras_bisenet.data import folder
 
     examples = folder.read_split(options.data, "val")[: options.limit]
     photos = comparison.read_train(options.data, CALIBRATION_PHOTOS)
     with tempfile.TemporaryDirectory() as scratch:
-        scratch, rows = pathlib.Path(scratch), {}
+        rows, files = {}, {}
         for checkpoint in options.checkpoints:
             name, model = pathlib.Path(checkpoint).stem, networks.in_keras(*networks.load(checkpoint))
             folder.check(examples, model.num_classes)
             for side in map(int, options.sizes):
-                rows |= {row["file"]: row for row in _export(scratch, name, model, side, examples, photos)}
-        shared = {
-            "runner": "litert_labels",
-            "threads": options.threads,
-            "warmups": 3,
-            "runs": options.runs,
-            "options": {},
-        }
-
-        def time(file):
-            arguments = shared | {"model": str(scratch / file), "inputs": str(scratch / f"inputs_{rows[file]['size']}")}
-            return statistics.median(processes.call("benchmarks.runtimes.worker:measure", arguments)[0])
-
-        for file, milliseconds in processes.alternate(rows, options.rounds, time).items():
+                resized = [images.resize(photo, (side, side)) for photo in photos]
+                for row in _export(scratch, name, model, examples, resized):
+                    rows[row["file"]] = row
+                    files[row["file"]] = pathlib.Path(scratch, row["file"]), resized[0]
+        for file, milliseconds in speed.time_files(files, options).items():
             rows[file]["milliseconds"] = milliseconds
     return {"photos": len(examples), "threads": options.threads, "rows": list(rows.values())}
 
 
-def _export(folder, name, model, side, examples, photos):
-    """Writes the files of a network for one size, and evaluates them; a row for each."""
-    import numpy as np
-    import tqdm
-
-    from keras_bisenet import FaceParser, preprocessing
+def _export(scratch, name, model, examples, photos):
+    """Writes the files of a network for the size of some photos, and evaluates them; a row for each."""
+    from keras_bisenet import FaceParser
     from keras_bisenet.export import convert
-    from keras_bisenet.training import evaluation
-    from keras_bisenet.utils import images
 
-    size = (side, side)
-    photos = [images.resize(photo, size) for photo in photos]
-    inputs = np.stack(photos[:1])
-    # The labels are not read.
-    truth = np.zeros(inputs.shape[:3], np.int16)
-    mean, std = np.array(preprocessing.MEAN), np.array(preprocessing.STD)
-    Inputs(inputs, truth, inputs, mean, std).save(folder / f"inputs_{side}")
+    size = photos[0].shape[:2]
     for precision in PRECISIONS:
-        file = folder / f"{name}_{side}_{precision}.tflite"
+        file = pathlib.Path(scratch, f"{name}_{size[0]}_{precision}.tflite")
         file.write_bytes(convert.to_tflite(model, size, precision, photos=photos))
         progress = tqdm.tqdm(examples, file.name, unit="photo", leave=False, disable=None)
         found = evaluation.evaluate(FaceParser(file), progress, model.num_classes)
@@ -103,7 +84,7 @@ def _export(folder, name, model, side, examples, photos):
             "file": file.name,
             "network": name,
             "precision": precision,
-            "size": side,
+            "size": size[0],
             "bytes": file.stat().st_size,
             "gflop": gflop(model, size),
             "means": found.means(),
@@ -112,12 +93,7 @@ def _export(folder, name, model, side, examples, photos):
 
 
 def gflop(model, size):
-    """Floating-point operations of the convolutions on the way to the main head, in billions; a multiply-add is two.
-
-    Args:
-        model: `BiSeNet`.
-        size: (height, width) of the photo.
-    """
+    """Floating-point operations of the convolutions on the way to the main head, in billions; a multiply-add is two."""
     total = 0
     for layer in model.with_config(input_shape=(*size, 3)).layers:
         auxiliary = layer.name.startswith(("conv_out16", "conv_out32"))
@@ -127,38 +103,34 @@ def gflop(model, size):
 
 
 def _row(results, network, precision, size):
-    found = [(row["network"], row["precision"], row["size"]) == (network, precision, size) for row in results["rows"]]
-    return results["rows"][found.index(True)] if any(found) else None
+    wanted = {"network": network, "precision": precision, "size": size}
+    return next((row for row in results["rows"] if row | wanted == row), None)
 
 
-def checks(results):
-    """Checks the loss of int8 of each network, and the time, quality and size of the smaller ones."""
-    found = []
+def _checks(results):
     for row in results["rows"]:
         exact = _row(results, row["network"], "float32", row["size"])
         if row["precision"] == "int8" and row["size"] == 512 and exact:
             loss = 100 * (exact["means"]["mean_iou"] - row["means"]["mean_iou"])
             text = f"{row['network']}: int8 loses {loss:.2f} points of mean IoU, accepted are {MOST_LOSS:g}"
-            found.append(reporting.Check(text, loss <= MOST_LOSS))
+            yield Check(text, loss <= MOST_LOSS)
     default = _row(results, "default", "int8", 512)
     for name, required in REQUIRED.items():
         smaller = _row(results, name, "int8", 512)
         if default and smaller:
-            found += _smaller_checks(name, smaller, default, *required)
-    return found
+            yield from _smaller_checks(name, smaller, default, *required)
 
 
 def _smaller_checks(name, row, default, most_time, most_points, most_size):
     if most_time is not None:
         time = statistics.ratio(row["milliseconds"], default["milliseconds"])
         text = f"{name} takes {time.text(3)} of the time of default in int8, accepted are {most_time:g}"
-        yield reporting.Check(text, time.median <= most_time)
+        yield Check(text, time.median <= most_time)
     loss = 100 * (default["means"]["mean_iou"] - row["means"]["mean_iou"])
     text = f"{name} has {loss:.2f} points of mean IoU less than default in int8, accepted are {most_points:g}"
-    yield reporting.Check(text, loss <= most_points)
+    yield Check(text, loss <= most_points)
     size = row["bytes"] / 1e6
-    text = f"{name} has {size:.2f} MB in int8, accepted are {most_size:g}"
-    yield reporting.Check(text, size <= most_size)
+    yield Check(f"{name} has {size:.2f} MB in int8, accepted are {most_size:g}", size <= most_size)
 
 
 def _body(results):
@@ -177,9 +149,8 @@ def _body(results):
 def _draw(results):
     drawn = plots.figure(5)
     axes = drawn.subplots()
-    networks_shown = dict.fromkeys(row["network"] for row in results["rows"])
-    colors = dict(zip(networks_shown, itertools.cycle((plots.OTHER, plots.OURS, plots.THRESHOLD))))
-    for network, color in colors.items():
+    shown = dict.fromkeys(row["network"] for row in results["rows"])
+    for network, color in zip(shown, itertools.cycle((plots.OTHER, plots.OURS, plots.THRESHOLD))):
         for precision, marker in zip(PRECISIONS, "os", strict=True):
             rows = [row for row in results["rows"] if (row["network"], row["precision"]) == (network, precision)]
             x = [statistics.median(row["milliseconds"]) for row in rows]
@@ -198,7 +169,7 @@ def _draw(results):
 REPORT = reporting.Report(
     title="The networks that ship",
     body=_body,
-    checks=checks,
+    checks=_checks,
     reading=(
         "Quality is that of the labels at the size of the photos of the data set, 512x512, whatever size the network "
         "takes; in brackets the 95 % bootstrap interval over the photos. Boundary F1 counts border pixels that have a "

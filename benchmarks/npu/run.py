@@ -9,12 +9,13 @@ Example:
 
 import pathlib
 import tempfile
-import time
 
+import numpy as np
 from absl import flags
 
-from benchmarks.common import experiment, networks, reporting, statistics
+from benchmarks.common import experiment, networks, processes, reporting, statistics
 from benchmarks.common.reporting import Check
+from keras_bisenet.utils import resizing
 
 CALIBRATION_PHOTOS = 32
 # Of the file for NPUs: least part of the pixels with PyTorch's labels, largest time over that of int8.
@@ -24,7 +25,6 @@ OUTPUTS = {"int8": "labels", "npu": "scores"}
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
     flags.DEFINE_string("checkpoint", "default", "A checkpoint file, or a name in checkpoints/manifest.json.")
     flags.DEFINE_integer("limit", None, "Compare on only so many photos of val.txt.", lower_bound=2)
@@ -36,31 +36,29 @@ def measure(options):
     """Exports, compares and times both files.
 
     Returns:
-        dict: `photos`, `threads`; `files`: name -> `same_labels` (`mean`, `worst`), `mean_iou`, `bytes` and
-        `milliseconds`, one a round; `labels`: milliseconds of `aligned_labels` and of `all_scores`, one a round.
+        dict: `photos`, `threads`; `files`: name -> results; `labels`: milliseconds of each way from scores to labels.
     """
     from benchmarks.quantization import comparison
     from keras_bisenet import FaceParser, normalize
     from keras_bisenet.export import convert
     from keras_bisenet.tflite.interpreter import TFLiteRunner
-    from keras_bisenet.utils import resizing
     from weight_port.reference import torch_network
 
     state, architecture = networks.load(options.checkpoint)
     photos, truth = comparison.read_val(options.data, options.limit, architecture.num_classes)
     train = comparison.read_train(options.data, CALIBRATION_PHOTOS)
     model, reference = networks.in_keras(state, architecture), torch_network.Reference(state, architecture)
-    expected = [reference(normalize(photo[None]).numpy())[0].argmax(-1)[0] for photo in photos]
+    expected = np.concatenate([reference(normalize(photo[None]).numpy())[0].argmax(-1) for photo in photos])
     with tempfile.TemporaryDirectory() as scratch:
         files, parsers = {}, {}
         for name, output in OUTPUTS.items():
             path = pathlib.Path(scratch, f"{name}.tflite")
             path.write_bytes(convert.to_tflite(model, comparison.SIZE, "int8", output=output, photos=train))
             parsers[name] = FaceParser(path, options.threads)
-            found = parsers[name](photos)
+            found = np.stack(parsers[name](photos))
             files[name] = {
-                "same_labels": comparison.summary(comparison.agreement(*map(_stacked, (found, expected)))),
-                "mean_iou": comparison.mean_iou(truth, _stacked(found), architecture.num_classes),
+                "same_labels": comparison.summary(comparison.agreement(found, expected)),
+                "mean_iou": comparison.mean_iou(truth, found, architecture.num_classes),
                 "bytes": path.stat().st_size,
                 "milliseconds": [],
             }
@@ -77,33 +75,20 @@ def measure(options):
     return {"photos": len(photos), "threads": options.threads, "files": files, "labels": labels}
 
 
-def _stacked(labels):
-    import numpy as np
-
-    return np.stack(labels)
-
-
 def _labels_of_all_scores(scores, size):
-    from keras_bisenet.utils import resizing
-
     return resizing.resize_aligned(scores.astype("float32"), size).argmax(-1)
 
 
 def _milliseconds(function, *arguments):
-    start = time.perf_counter()
-    function(*arguments)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * processes.time_calls(lambda: function(*arguments), 0, 1)[0]
 
 
-def checks(results):
-    """Checks the labels and the time of the file for NPUs."""
+def _checks(results):
     npu, int8 = results["files"]["npu"], results["files"]["int8"]
     same = npu["same_labels"]["mean"]
     taken = statistics.ratio(npu["milliseconds"], int8["milliseconds"]).median
-    return [
-        Check(f"npu: {same:.3%} same labels, required are at least {100 * SAME_LABELS:g} %", same >= SAME_LABELS),
-        Check(f"npu takes {taken:.3f} of the time of int8, accepted are {MOST_TIME:g}", taken <= MOST_TIME),
-    ]
+    yield Check(f"npu: {same:.3%} same labels, required are at least {100 * SAME_LABELS:g} %", same >= SAME_LABELS)
+    yield Check(f"npu takes {taken:.3f} of the time of int8, accepted are {MOST_TIME:g}", taken <= MOST_TIME)
 
 
 def _body(results):
@@ -121,7 +106,7 @@ def _body(results):
 REPORT = reporting.Report(
     title="The file for NPUs, on a CPU",
     body=_body,
-    checks=checks,
+    checks=_checks,
     reading=(
         "*Same labels* is the part of the pixels that get the label of PyTorch in float32, on average over the photos "
         "and on the photo where it is least; mIoU is against the ground truth. Time is from a uint8 photo of 512x512 "

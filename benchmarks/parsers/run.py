@@ -9,9 +9,14 @@ Example:
 
 import time
 
+import numpy as np
 from absl import flags
 
 from benchmarks.common import experiment, processes, reporting, statistics
+from benchmarks.runtimes import runners
+from keras_bisenet import FaceParser
+from keras_bisenet.inference.face_parser import NAMES
+from keras_bisenet.utils import images
 
 PLAIN, ISOLATED = "FaceParser", "FaceParser, isolated"
 INTERPRETER, COMPILED = "Interpreter", "CompiledModel"
@@ -34,7 +39,6 @@ _ALIGNMENT = 64
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_list("networks", ["fast", "default"], "Names of networks that come with the package.")
     flags.DEFINE_integer("rounds", 60, "Rounds.", lower_bound=1)
     flags.DEFINE_integer("runs", 1, "Runs of a candidate in a round, of which the median counts.", lower_bound=1)
@@ -63,32 +67,18 @@ def measure(options):
 
 def _candidates(network, threads):
     """Candidate -> function without arguments; and the seconds to make both parsers."""
-    import numpy as np
     from ai_edge_litert import compiled_model
-    from ai_edge_litert.interpreter import Interpreter
-
-    from keras_bisenet import FaceParser
-    from keras_bisenet.inference.face_parser import NAMES
-    from keras_bisenet.utils import images
 
     begin = time.perf_counter()
     plain = FaceParser(network, threads)
     middle = time.perf_counter()
     isolated = FaceParser(network, threads, isolated=True)
     start = middle - begin, time.perf_counter() - middle
-    photo = images.resize(images.read(images.BUNDLED), plain.image_size)
-
-    interpreter = Interpreter(str(NAMES[network]), num_threads=threads)
-    interpreter.allocate_tensors()
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def interpret():
-        interpreter.set_tensor(taken["index"], photo[np.newaxis])
-        interpreter.invoke()
-        return interpreter.get_tensor(given["index"])[0]
+    photo, file = images.resize(images.read(images.BUNDLED), plain.image_size), str(NAMES[network])
+    interpret = runners.litert_labels(file, threads, None)
 
     options = compiled_model.Options(cpu_options=compiled_model.CpuOptions(num_threads=threads))
-    model = compiled_model.CompiledModel.from_file(str(NAMES[network]), options=options)
+    model = compiled_model.CompiledModel.from_file(file, options=options)
     inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
 
     def compile_and_copy():
@@ -110,7 +100,7 @@ def _candidates(network, threads):
         ISOLATED: lambda: isolated(photo),
         PLAIN + PROBABILITIES: lambda: plain.probabilities(photo),
         ISOLATED + PROBABILITIES: lambda: isolated.probabilities(photo),
-        INTERPRETER: interpret,
+        INTERPRETER: lambda: interpret(photo),
         COMPILED: compile_and_copy,
         SHARED: compile_and_share,
     }
@@ -123,15 +113,13 @@ def _added(results, network, name, other):
     return statistics.median(mine - others for mine, others in zip(found[name], found[other], strict=True))
 
 
-def checks(results):
-    """Checks what isolation adds, and that all say the same."""
-    found = [reporting.Check("labels and probabilities are the same bits", results["same"])]
+def _checks(results):
+    yield reporting.Check("labels and probabilities are the same bits", results["same"])
     for network in results["milliseconds"]:
         for result in ("", PROBABILITIES):
             added = _added(results, network, ISOLATED + result, PLAIN + result)
             text = f"{network}{result}: isolation adds {added:.2f} ms to a photo"
-            found.append(reporting.threshold(text, f"accepted are {MOST_ADDED:g}", added <= MOST_ADDED))
-    return found
+            yield reporting.threshold(text, f"accepted are {MOST_ADDED:g}", added <= MOST_ADDED)
 
 
 def _body(results):
@@ -158,7 +146,7 @@ _READING = (
     "are compared with plain ones, CompiledModel with the Interpreter. LiteRT takes no input in memory of ours: its "
     f"buffers of host memory have one axis, and photos have four. {reporting.ROUNDS}"
 )
-REPORT = reporting.Report("Ways to run a .tflite", _body, checks, _READING, _conditions, ("ai-edge-litert", "numpy"))
+REPORT = reporting.Report("Ways to run a .tflite", _body, _checks, _READING, _conditions, ("ai-edge-litert", "numpy"))
 
 if __name__ == "__main__":
     experiment.main(__file__, "PARSERS.md", define_flags, measure, REPORT)

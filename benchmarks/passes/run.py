@@ -1,8 +1,8 @@
 """Times the effect of each graph pass.
 
-Exports the network without each pass, and with Winograd's convolutions at more stages, and times every variant in
-processes of its own, in alternating order. Writes PASSES.md and passes.json. With --files it times given files instead,
-such as those of another commit, beside ours of the same precision.
+Exports the network without each pass, and with Winograd's convolutions at more stages, and times every variant. Writes
+PASSES.md and passes.json. With --files it times given files instead, such as those of another commit, beside ours of
+the same precision.
 
 Examples:
   .venv/bin/python -m benchmarks.passes.run
@@ -16,15 +16,13 @@ from unittest import mock
 
 from absl import flags
 
-from benchmarks.common import experiment, processes, reporting, statistics
-from benchmarks.runtimes.inputs import Inputs
+from benchmarks.common import experiment, networks, reporting, speed, statistics
 
 SIZE = (512, 512)
 SHIPPED = "as it ships"
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_integer("rounds", 6, "Processes that time each variant.", lower_bound=1)
     flags.DEFINE_integer("runs", 20, "Runs of a process that count.", lower_bound=1)
     flags.DEFINE_integer("threads", 2, "Threads of a run.", lower_bound=1)
@@ -62,53 +60,28 @@ def variants():
 
 
 def measure(options):
-    """Exports and times every variant.
+    """Exports and times every variant; `bytes` and `milliseconds` (one a round) are dicts of its title."""
+    from keras_bisenet.export import convert
+    from keras_bisenet.export.quantization import calibration
 
-    Returns:
-        dict: `threads`; `bytes`: title of a variant -> size of its file; `milliseconds`: title -> median of each round.
-    """
+    model, photos = networks.in_keras(*networks.load()), calibration.variations(SIZE, 8).images
+    given = [pathlib.Path(file).absolute() for file in options.files]
+    given = {f"{file.stem.rpartition('_')[2]}, {file.name}": file for file in given}
     with tempfile.TemporaryDirectory() as scratch:
-        scratch = pathlib.Path(scratch)
-        given = {f"{file.stem.rpartition('_')[2]}, {file.name}": file for file in map(pathlib.Path, options.files)}
-        wanted = {f"{_precision(title)}, {SHIPPED}" for title in given} or variants()
-        sizes = _export(scratch, wanted) | {title: file.stat().st_size for title, file in given.items()}
-        shared = {"runner": "litert_labels", "threads": options.threads, "inputs": str(scratch / "inputs")}
-        shared |= {"warmups": 3, "runs": options.runs, "options": {}}
-
-        def time(title):
-            arguments = shared | {"model": str(given.get(title, scratch / f"{title}.tflite").absolute())}
-            return statistics.median(processes.call("benchmarks.runtimes.worker:measure", arguments)[0])
-
-        milliseconds = processes.alternate(sizes, options.rounds, time)
+        files = {}
+        for title in {f"{_precision(title)}, {SHIPPED}" for title in given} or variants():
+            file = files[title] = pathlib.Path(scratch, f"{title}.tflite")
+            with variants()[title]:
+                file.write_bytes(convert.to_tflite(model, SIZE, _precision(title), photos=photos))
+            print(f"{file.stat().st_size / 1e6:.2f} MB: {title}", flush=True)
+        files |= given
+        sizes = {title: file.stat().st_size for title, file in files.items()}
+        milliseconds = speed.time_files({title: (file, photos[0]) for title, file in files.items()}, options)
     return {"threads": options.threads, "bytes": sizes, "milliseconds": milliseconds}
 
 
 def _precision(title):
     return title.partition(",")[0]
-
-
-def _export(folder, titles):
-    """Writes the photo and a file for each of the variants; title of a variant -> size of its file."""
-    import numpy as np
-
-    from benchmarks.common import networks
-    from keras_bisenet.export import convert
-    from keras_bisenet.export.quantization import calibration
-    from keras_bisenet.preprocessing import MEAN, STD
-
-    model = networks.in_keras(*networks.load())
-    photos = calibration.variations(SIZE, 8).images
-    photo = np.stack(photos[:1])
-    # The labels are not read.
-    Inputs(photo, np.zeros(photo.shape[:3], np.int16), photo, np.array(MEAN), np.array(STD)).save(folder / "inputs")
-    sizes = {}
-    for title in titles:
-        with variants()[title]:
-            content = convert.to_tflite(model, SIZE, _precision(title), photos=photos)
-        (folder / f"{title}.tflite").write_bytes(content)
-        sizes[title] = len(content)
-        print(f"{len(content) / 1e6:.2f} MB: {title}", flush=True)
-    return sizes
 
 
 def _body(results):
@@ -119,16 +92,17 @@ def _body(results):
     yield reporting.table(("variant", "ms", "time against the file as it ships", "MB"), rows)
 
 
-def _conditions(results):
-    yield f"{results['threads']} threads"
-
-
-_READING = (
-    f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
-    f"variants alternate. {reporting.ROUNDS}"
+REPORT = reporting.Report(
+    title="The effect of each graph pass",
+    body=_body,
+    checks=lambda _results: [],
+    reading=(
+        f"From a uint8 photo of {SIZE[0]}x{SIZE[1]} to its labels; each variant runs in processes of its own, and the "
+        f"variants alternate. {reporting.ROUNDS}"
+    ),
+    conditions=lambda results: [f"{results['threads']} threads"],
+    packages=("ai-edge-litert", "keras", "tensorflow"),
 )
-PACKAGES = "ai-edge-litert", "keras", "tensorflow"
-REPORT = reporting.Report("The effect of each graph pass", _body, lambda _results: [], _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "PASSES.md", define_flags, measure, REPORT)

@@ -47,9 +47,9 @@ def least_squares_kernel(kernel, least=0.0):
 
 
 def _replaced(kind, layer, **changes):
-    """Pass `(quantized model, exact model) -> model` that puts another layer in the place of each node of a kind.
+    """Pass `(quantized model, exact model) -> model` that puts a `layer` in the place of each node of a kind.
 
-    The other layer is of the class `layer`, and has the configuration of the node's but for `changes`.
+    That has the configuration of the node's layer but for `changes`.
     """
 
     def replace(graph, node):
@@ -90,9 +90,8 @@ def float_kernels(quantized, exact):
 def in_float(choose):
     """Pass that computes some nodes in float32, and rounds where an 8-bit node reads one of them.
 
-    Args:
-        choose: `rewriting.Graph` of the exact model -> names of these nodes. The last convolution of each head is one
-            of them in any case.
+    `choose` gives their names in the `rewriting.Graph` of the exact model; the last convolution of each head is always
+    one of them.
     """
 
     def rewrite(quantized, exact):

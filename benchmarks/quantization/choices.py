@@ -15,24 +15,17 @@ from keras_bisenet.export import convert, deployment, passes
 from keras_bisenet.export.passes import folding, rewriting
 from keras_bisenet.export.quantization import calibration, equalization, quantize, rounding_points
 
-# Pixels of each tensor that its squared error is computed on, over all photos.
-_PIXELS = 4096
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A way to make the int8 file. The defaults are those of the export.
-
-    Attributes:
-        name: the difference in words.
-        patch: of `mock.patch`: the constant or function of the export that differs.
-        adapt: (equalized model, its statistics, its inputs) -> other statistics.
-        revise: (quantized model, equalized model that it is made of) -> another quantized model.
-    """
+    """A way to make the int8 file, by default that of the export, and its name in words."""
 
     name: str
+    # Of `mock.patch`: the constant or function of the export that differs.
     patch: contextlib.AbstractContextManager | None = None
+    # (equalized model, its statistics, its inputs) -> other statistics.
     adapt: Callable | None = None
+    # (quantized model, equalized model that it is made of) -> another quantized model.
     revise: Callable | None = None
 
 
@@ -84,11 +77,9 @@ def choices():
     rules = tuple(rule for rule in passes.RULES["int8"] if rule is not folding.fold_offset)
     normalized = mock.patch.dict(passes.RULES, int8=rules)
     head = patch(rounding_points, "find", _find_with_head)
+    cut = "ranges: {:g} % of the values cut off at either end"
     return [
-        *(
-            Choice(f"ranges: {100 * tail:g} % of the values cut off at either end", patch(calibration, "TAIL", tail))
-            for tail in tails
-        ),
+        *(Choice(cut.format(100 * tail), patch(calibration, "TAIL", tail)) for tail in tails),
         Choice("ranges: smallest to largest value, of all pixels", adapt=extremes),
         Choice("ranges: least squared error of each tensor", adapt=least_squares),
         Choice("kernel ranges: least squared error of each channel", kernels),
@@ -126,36 +117,37 @@ def without_means(_model, statistics, _images):
 
 
 def extremes(model, statistics, images):
-    """Statistics with the range of all values of each tensor."""
-    ranges = dict.fromkeys(statistics, (0.0, 0.0))
-    for name, values in _values(model, statistics, images):
-        low, high = ranges[name]
-        ranges[name] = min(low, values.min()), max(high, values.max())
-    return {
-        name: dataclasses.replace(statistic, low=np.array([ranges[name][0]]), high=np.array([ranges[name][1]]))
-        for name, statistic in statistics.items()
-    }
+    """Statistics with the range of all values of each tensor, 0 included."""
+
+    def range_of(ends):
+        return {"low": np.array([min(0.0, ends.min())]), "high": np.array([max(0.0, ends.max())])}
+
+    return _with_ranges(model, statistics, images, lambda values: [values.min(), values.max()], range_of)
 
 
 def least_squares(model, statistics, images):
     """Statistics with the ranges that make the squared error of rounding least, over values of random pixels."""
-    random = np.random.default_rng(0)
-    kept = {name: [] for name in statistics}
-    for name, values in _values(model, statistics, images):
-        kept[name].append(values[random.integers(0, len(values), -(-_PIXELS // len(images)))])
-    return {
-        name: dataclasses.replace(statistic, **least_squares_range(np.concatenate(kept[name])))
-        for name, statistic in statistics.items()
-    }
+    # Of each tensor 4096 pixels, over all photos.
+    random, count = np.random.default_rng(0), -(-4096 // len(images))
+
+    def keep(values):
+        return values[random.integers(0, len(values), count)]
+
+    return _with_ranges(model, statistics, images, keep, least_squares_range)
 
 
-def _values(model, names, images):
-    """Yields name and values `[pixels, C]` of each named node on each input of a model."""
+def _with_ranges(model, statistics, images, keep, range_of):
+    """Statistics with the `low` and `high` of `range_of` all that `keep` keeps of the values `[pixels, C]` of nodes."""
     copy, graph = rewriting.read(model)
-    network = keras.Model(copy.input, {name: graph.named(name).output for name in names})
+    network = keras.Model(copy.input, {name: graph.named(name).output for name in statistics})
+    kept = {name: [] for name in statistics}
     for image in images:
         for name, values in network(image, training=False).items():
-            yield name, values.numpy().reshape(-1, values.shape[-1])
+            kept[name].append(keep(values.numpy().reshape(-1, values.shape[-1])))
+    return {
+        name: dataclasses.replace(statistic, **range_of(np.concatenate(kept[name])))
+        for name, statistic in statistics.items()
+    }
 
 
 def least_squares_range(values):
@@ -183,11 +175,10 @@ def attention(graph):
 
 
 def parts(graph):
-    """The parts of the network that can be int8, of the `rewriting.Graph` of a deployment model of a `BiSeNet`.
+    """The parts of a `BiSeNet` that can be int8: name -> frozenset of the names of its nodes in the deployment model.
 
-    Returns:
-        dict, name of a part -> frozenset of the names of its nodes. An addition of two parts belongs to the later one,
-        a global mean and a concatenation to the part of the convolution that reads it.
+    An addition of two parts belongs to the later one, a global mean and a concatenation to the part of the convolution
+    that reads it.
     """
     beginnings = _beginnings(node.name for node in graph.nodes)
     final, places = rounding_points.find(graph).final, {}

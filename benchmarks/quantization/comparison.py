@@ -62,19 +62,12 @@ def change(agreements, base):
 
 
 class Comparison:
-    """Compares files of one network with its float32 file. Each method returns rows, see `run.measure`.
-
-    Args:
-        model: a `BiSeNet`.
-        photos: list of `[H, W, 3]` uint8 RGB, all of one size.
-        truth: `[N, H, W]` class ids of these photos.
-        calibration_photos: list of photos of that size for the choices and the parts.
-    """
+    """Compares files of a `BiSeNet` with its float32 file, on what `read_val` returns. Each method returns rows."""
 
     def __init__(self, model, photos, truth, calibration_photos):
         self._model, self._photos, self._truth = model, photos, truth
         self._calibrated = choices.Calibrated(model, calibration_photos)
-        self._expected = labels(convert.to_tflite(model, photos[0].shape[:2]), photos, "float32")
+        self._expected = labels(convert.to_tflite(model, SIZE), photos, "float32")
         self._base = self._agreement(choices.AS_IT_IS)
 
     def files(self, calibrations):
@@ -83,11 +76,11 @@ class Comparison:
         made += [(f"int8, calibrated on {name}", "int8", photos) for name, photos in calibrations.items()]
         rows = []
         for name, precision, photos in made:
-            content = convert.to_tflite(self._model, self._photos[0].shape[:2], precision, photos=photos)
+            content = convert.to_tflite(self._model, SIZE, precision, photos=photos)
             found = labels(content, self._photos, name)
             row = {"name": name, "precision": precision, "same_labels": summary(agreement(found, self._expected))}
-            row["mean_iou"] = mean_iou(self._truth, found, self._model.output["logits"].shape[-1])
-            rows.append(row | {"bytes": len(content)})
+            row |= {"mean_iou": mean_iou(self._truth, found, self._model.num_classes), "bytes": len(content)}
+            rows.append(row)
         return rows
 
     def choices(self):

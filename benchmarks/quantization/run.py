@@ -32,21 +32,13 @@ about the head. A part in int8 has its input, its kernels and its results rounde
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels, train.txt and val.txt, see above.", required=True)
     flags.DEFINE_string("checkpoint", "default", "A checkpoint file, or a name in checkpoints/manifest.json.")
     flags.DEFINE_integer("limit", None, "Compare on only so many photos of val.txt.", lower_bound=2)
 
 
 def measure(options):
-    """Makes and compares the files.
-
-    Returns:
-        dict: `photos` and `calibration_photos`: how many; `files`, `choices` and `parts`: lists of rows. A row has
-        `name` and `same_labels`: `mean` and `worst`; of a file also `precision`, `mean_iou`, `bytes`; of a choice also
-        `change`: `mean` and `error`, and the first is the file as it is. A row of a part has `name`, and `only` and
-        `all_but`, each with `same_labels` and `change`.
-    """
+    """Makes and compares the files; `photos` and `calibration_photos` are numbers, for the rows see `Comparison`."""
     from benchmarks.quantization import comparison
     from keras_bisenet.export.quantization import calibration
 
@@ -62,22 +54,19 @@ def measure(options):
     return {**counts, "files": made.files(calibrations), "choices": made.choices(), "parts": made.parts()}
 
 
-def checks(results):
-    """Checks labels, mean IoU and size of the 8-bit files."""
+def _checks(results):
     (reference,) = (row for row in results["files"] if row["precision"] == "float32")
-    found = []
     for row in results["files"]:
         name, mean, megabytes = row["name"], row["same_labels"]["mean"], row["bytes"] / 1e6
         points = 100 * (row["mean_iou"] - reference["mean_iou"])
         if row["precision"] == "dynamic":
-            found.append(Check(f"{name}: {mean:.3%} same labels", None))
+            yield Check(f"{name}: {mean:.3%} same labels", None)
         if row["precision"] == "int8":
             text = f"{name}: {mean:.3%} same labels, required are at least {100 * SAME_LABELS:g} %"
-            found.append(Check(text, mean >= SAME_LABELS))
+            yield Check(text, mean >= SAME_LABELS)
             text = f"{name}: mIoU {points:+.3f} points from float32's, accepted are {MEAN_IOU_POINTS:g} either way"
-            found.append(Check(text, abs(points) <= MEAN_IOU_POINTS))
-            found.append(Check(f"{name}: {megabytes:.2f} MB, accepted are {MEGABYTES:g}", megabytes <= MEGABYTES))
-    return found
+            yield Check(text, abs(points) <= MEAN_IOU_POINTS)
+            yield Check(f"{name}: {megabytes:.2f} MB, accepted are {MEGABYTES:g}", megabytes <= MEGABYTES)
 
 
 def _labels(row):
@@ -89,25 +78,25 @@ def _change(row):
 
 
 def _body(results):
-    files = (
+    same = ("same labels: mean", "worst photo")
+    yield "## The files"
+    rows = (
         (row["name"], *_labels(row), f"{100 * row['mean_iou']:.3f}", f"{row['bytes'] / 1e6:.2f}")
         for row in results["files"]
     )
+    yield reporting.table(("file", *same, "mIoU", "MB"), rows)
+    yield "## The choices, one changed at a time"
     as_it_is, *others = results["choices"]
-    choices = [(f"**{as_it_is['name']}**", *_labels(as_it_is), "-")]
-    choices += [(row["name"], *_labels(row), _change(row)) for row in others]
-    parts = (
+    rows = [(row["name"], *_labels(row), _change(row)) for row in others]
+    rows = [(f"**{as_it_is['name']}**", *_labels(as_it_is), "-"), *rows]
+    yield reporting.table(("int8 file", *same, "change, points"), rows)
+    yield "## Where the loss comes from"
+    rows = (
         (row["name"], *_labels(row["only"]), _labels(row["all_but"])[0], _change(row["all_but"]))
         for row in sorted(results["parts"], key=lambda row: row["only"]["same_labels"]["mean"])
     )
-    same = ("same labels: mean", "worst photo")
     alone = ("it alone in int8, same labels: mean", "worst photo", "it alone in float: mean")
-    yield "## The files"
-    yield reporting.table(("file", *same, "mIoU", "MB"), files)
-    yield "## The choices, one changed at a time"
-    yield reporting.table(("int8 file", *same, "change, points"), choices)
-    yield "## Where the loss comes from"
-    yield reporting.table(("part of the network", *alone, "change, points"), parts)
+    yield reporting.table(("part of the network", *alone, "change, points"), rows)
 
 
 def _conditions(results):
@@ -117,7 +106,7 @@ def _conditions(results):
 
 TITLE = "What 8 bits cost, and what the int8 export does about it"
 PACKAGES = "ai-edge-litert", "keras", "numpy", "pillow", "tensorflow"
-REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, PACKAGES)
+REPORT = reporting.Report(TITLE, _body, _checks, _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "QUANTIZATION.md", define_flags, measure, REPORT)

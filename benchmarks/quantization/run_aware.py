@@ -14,7 +14,6 @@ from benchmarks.common import experiment, reporting
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder of labeled photos, as train.py takes it.", required=True)
     flags.DEFINE_string("before", None, "A .keras file.", required=True)
     flags.DEFINE_string("after", None, "A .keras file, trained on from it with --quantize_aware.", required=True)
@@ -23,13 +22,7 @@ def define_flags():
 
 
 def measure(options):
-    """Makes and compares the files.
-
-    Returns:
-        dict: `photos` and `calibration_photos`: how many; `networks`: `before` and `after` -> dict: `float32` and
-        `int8`: mean IoU; `same_labels` and `worst`: part of the pixels, on average and of the worst photo, in which
-        the int8 file has the label of float32 before the training.
-    """
+    """Makes and compares the files; `same_labels` are those that int8 shares with float32 before the training."""
     from benchmarks.quantization import comparison
     from keras_bisenet import load_model
     from keras_bisenet.export import convert
@@ -54,7 +47,7 @@ def _checks(results):
     full = 100 * results["networks"]["before"]["float32"]
     before, after = (full - 100 * results["networks"][name]["int8"] for name in ("before", "after"))
     text = f"int8 loses {before:.2f} of {full:.2f} points of mean IoU, and after training with rounding {after:.2f}"
-    return [reporting.threshold(text, "required is less", after < before)]
+    yield reporting.threshold(text, "required is less", after < before)
 
 
 def _body(results):

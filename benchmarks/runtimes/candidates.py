@@ -18,13 +18,7 @@ REPORTED[PROJECT] = ("ai-edge-litert", "keras", "numpy", "tensorflow", "torch")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A conversion or a run.
-
-    Attributes:
-        environment: `PROJECT` or a key of `PINS`.
-        function: name of a function in `converters` or `runners`.
-        options: keyword arguments for it, of JSON types.
-    """
+    """A conversion or a run: where, by which function of `converters` or `runners`, with which keyword arguments."""
 
     environment: str
     function: str
@@ -44,11 +38,9 @@ class Candidate:
     suffix: str = ".tflite"
 
 
-def _read(name, entry):
-    steps = {key: Step(*entry[key]) for key in ("convert", "run") if key in entry}
-    return Candidate(name, **{**entry, **steps})
-
-
 # Name -> candidate; `ours` first.
-CANDIDATES = {name: _read(name, entry) for name, entry in _TABLES["candidates"].items()}
+CANDIDATES = {
+    name: Candidate(name, **entry | {key: Step(*entry[key]) for key in ("convert", "run") if key in entry})
+    for name, entry in _TABLES["candidates"].items()
+}
 OURS = tuple(name for name in CANDIDATES if name.startswith("ours"))

@@ -1,8 +1,7 @@
 """The comparison itself: environments, conversions, labels, rounds.
 
-Every conversion and every measurement is a process of its own, started fresh and gone before the next one starts, and
-the candidates alternate: A B C A B C. A process that lives through all rounds would keep its luck with memory layout
-and threads, some per cent from start to start, and report it as speed; fresh processes show it as spread.
+Every conversion and every measurement is a fresh process, and the candidates alternate. A process that lives through
+all rounds would keep its luck with memory layout and threads and report it as speed; fresh ones show it as spread.
 """
 
 import importlib.metadata
@@ -20,16 +19,7 @@ _SETTINGS = ("photos", "calibration_images", "calibration_count", "threads", "co
 
 
 class Comparison:
-    """Runs the candidates and collects their results.
-
-    Args:
-        candidates: list of `candidates.Candidate`; without the first one there is nothing to compare.
-        options: the flags of `run`, as attributes.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be found.
-        OSError: the folder for files cannot be written to.
-    """
+    """Runs a list of `Candidate`s, of which the first must not fail, with the flags of `run` as attributes."""
 
     def __init__(self, candidates, options):
         self._candidates, self._options = candidates, options
@@ -42,15 +32,7 @@ class Comparison:
         self._entries = {candidate.name: _entry(candidate) for candidate in candidates}
 
     def run(self):
-        """Runs everything.
-
-        Returns:
-            dict: `settings`; `candidates`: list of dicts, see `_entry`; `packages`: environment -> package ->
-            version; `photos` and `calibration_photos`: how many there were.
-
-        Raises:
-            BenchmarkError: the reference or the first candidate fails. Any other that fails is recorded as failed.
-        """
+        """Runs everything: dict of the results. `BenchmarkError` if the reference or the first candidate fails."""
         options = self._options
         print("run the PyTorch reference ...", flush=True)
         arguments = {"checkpoint": self._checkpoint, "image_size": (options.image_size, options.image_size)}
@@ -66,11 +48,11 @@ class Comparison:
         for number in range(options.rounds):
             self._each(f"time {number + 1}/{options.rounds}", self._measure)
         inputs = Inputs.load(self._inputs)
-        settings = {name: getattr(options, name) for name in _SETTINGS}
+        settings = {"image_size": inputs.image_size} | {name: getattr(options, name) for name in _SETTINGS}
         settings |= {name: machine.without_folders(value) for name, value in settings.items() if isinstance(value, str)}
         counts = {"photos": len(inputs.photos), "calibration_photos": len(inputs.calibration)}
         results = {"candidates": list(self._entries.values()), "packages": self._environments.versions()}
-        return {"settings": {"image_size": inputs.image_size, **settings}, **counts, **results}
+        return {"settings": settings, **counts, **results}
 
     def _call(self, function, candidate, step, **arguments):
         """Calls a function of `worker` where a step of a candidate runs."""
@@ -129,12 +111,9 @@ class Comparison:
 
 
 class Environments:
-    """Makes each environment when it is first asked for, and reuses one that has the same pins.
+    """Makes each environment in `folder` when it is first asked for, and reuses one that has the same pins.
 
-    Args:
-        folder: `pathlib.Path` of the folder that holds them.
-        logs: `pathlib.Path` of the folder for what pip prints.
-        pip_flags: list of further arguments for pip.
+    What pip prints goes to the folder `logs`, and `pip_flags` are further arguments for it.
     """
 
     def __init__(self, folder, logs, pip_flags=()):
@@ -142,11 +121,7 @@ class Environments:
         self._pythons, self._failures = {PROJECT: sys.executable}, {}
 
     def python(self, name):
-        """The Python of an environment.
-
-        Raises:
-            ProcessError: it cannot be made. A second call raises the same error without another attempt.
-        """
+        """The Python of an environment; `ProcessError` if it cannot be made, again without another attempt."""
         if name in self._failures:
             raise self._failures[name]
         if name not in self._pythons:

@@ -8,18 +8,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Photos, labels and normalization. After `load` the arrays are memory-mapped.
+    """Photos, labels and normalization, `(photo / 255 - mean) / std`. After `load` the arrays are memory-mapped."""
 
-    Attributes:
-        photos: `[N, H, W, 3]` uint8 RGB; labels are compared on all of them, time is taken on the first.
-        labels: `[N, H, W]` int16, the labels of the PyTorch network.
-        calibration: `[M, H, W, 3]` uint8 RGB; the photos that every int8 candidate is calibrated on.
-        mean, std: `[3]` float64, the normalization `(photo / 255 - mean) / std`.
-    """
-
+    # `[N, H, W, 3]` uint8 RGB; labels are compared on all of them, time is taken on the first.
     photos: np.ndarray
+    # `[N, H, W]` int16, of the PyTorch network.
     labels: np.ndarray
+    # `[M, H, W, 3]` uint8 RGB, that every int8 candidate is calibrated on.
     calibration: np.ndarray
+    # `[3]` float64.
     mean: np.ndarray
     std: np.ndarray
 
@@ -29,7 +26,7 @@ class Inputs:
         return self.photos.shape[1:3]
 
     def save(self, folder):
-        """Writes one file per attribute into `folder`."""
+        """Writes a file for each attribute."""
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for field in dataclasses.fields(self):
@@ -45,12 +42,8 @@ class Inputs:
 def write(checkpoint, image_size, photos, calibration_images, calibration_count, output):
     """Child process: writes `Inputs` with the labels of the PyTorch network into the folder `output`.
 
-    Args:
-        checkpoint: path of a `.pth`, `.pt` or `.safetensors` file.
-        image_size: (height, width).
-        photos: path of a photo or of a folder; None is the bundled photo.
-        calibration_images, calibration_count: see `calibration.choose`.
-        output: path of the folder.
+    `photos` is a photo or a folder, None the bundled photo; for `calibration_images` and `calibration_count` see
+    `calibration.choose`. All that is read and written is given as paths.
     """
     from benchmarks.common import networks
     from keras_bisenet import preprocessing

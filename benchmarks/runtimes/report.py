@@ -38,21 +38,15 @@ PEERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The largest accepted value.
-
-    Attributes:
-        ours: name of an entry of ours.
-        value: key of `VALUES`.
-        at_most: accepted value of `ours / peer`, or of the value itself if there are no peers. None for a comparison
-            without a threshold: which runtime computes float32 fastest depends on the CPU.
-        against: key of `PEERS`, all of which are compared; or the unit of the value itself.
-        needs_dot_product: without a threshold on CPUs without dot products of 8-bit numbers.
-    """
+    """The largest accepted `ours / peer` of a key of `VALUES`, or value itself if it is not against any of `PEERS`."""
 
     ours: str
     value: str
+    # None for a comparison without a threshold: which runtime computes float32 fastest depends on the CPU.
     at_most: float | None
+    # Key of `PEERS`, all of which are compared; or the unit of the value itself.
     against: str
+    # Whether there is no threshold on CPUs without dot products of 8-bit numbers.
     needs_dot_product: bool = False
 
 
@@ -72,7 +66,7 @@ THRESHOLDS = (
 
 
 def checks(results):
-    """Checks every threshold whose peers were asked for, and that every candidate ran: list of `reporting.Check`."""
+    """Checks every threshold whose peers were asked for, and that every candidate ran."""
     entries = {entry["name"]: entry for entry in results["candidates"]}
     found = [_check(threshold, entries, results["machine"]["int8_dot_product"]) for threshold in THRESHOLDS]
     failed = [Check(f"{name} failed: {entry['failure']}", False) for name, entry in entries.items() if entry["failure"]]
@@ -80,10 +74,10 @@ def checks(results):
 
 
 def _check(threshold, entries, dot_product):
-    ours, is_peer = entries.get(threshold.ours), PEERS.get(threshold.against)
+    ours, is_peer = entries[threshold.ours], PEERS.get(threshold.against)
     peers = [entry for entry in entries.values() if is_peer and is_peer(entry) and not entry["ours"]]
     ran = [entry for entry in peers if entry["failure"] is None]
-    if ours is None or (is_peer and not peers):
+    if is_peer and not peers:
         return None
     at_most = None if threshold.needs_dot_product and not dot_product else threshold.at_most
     limit = "" if at_most is None else f", required is at most {at_most:.2f}"
@@ -104,12 +98,7 @@ def _check(threshold, entries, dot_product):
 
 
 def groups(results):
-    """Sorts the candidates into `GROUPS`.
-
-    Yields:
-        (title, pairs): a pair is an entry, in the order of `results`, and its ours / this in each round, empty where
-        either failed or ours did not take part. Groups without entries are left out.
-    """
+    """Yields the title of each group, and pairs: an entry, and its ours / this in each round, [] if either failed."""
     latencies = {entry["name"]: entry["round_ms"] for entry in results["candidates"] if entry["failure"] is None}
     for title, precisions, base in GROUPS:
         pairs = []
@@ -117,8 +106,7 @@ def groups(results):
             if entry["precision"] in precisions:
                 both = base in latencies and entry["name"] in latencies
                 pairs.append((entry, statistics.ratios(latencies[base], entry["round_ms"]) if both else []))
-        if pairs:
-            yield title, pairs
+        yield title, pairs
 
 
 def _text(numbers, digits):
@@ -172,18 +160,14 @@ def _conditions(results):
 
 
 def draw(results):
-    """Draws one bar per candidate that ran, in the groups of the report, the fastest on top.
-
-    A bar is the median of the rounds, its whisker their spread; ours / this stands beside it.
-    """
+    """Draws the median of the rounds of each candidate that ran as a bar, and their spread as a whisker."""
     # Imported here: the memory of this process while it measures is a lower bound of what its children seem to use.
     from benchmarks.common import plots
 
     drawn = {}
     for title, pairs in groups(results):
         ran = [(statistics.spread(entry["round_ms"]), entry, ratios) for entry, ratios in pairs if not entry["failure"]]
-        if ran:
-            drawn[title] = sorted(ran, key=lambda row: row[0].median)
+        drawn[title] = sorted(ran, key=lambda row: row[0].median)
     heights = [len(ran) + 1 for ran in drawn.values()]
     figure = plots.figure(1 + 0.42 * sum(heights))
     panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]

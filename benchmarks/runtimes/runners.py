@@ -1,20 +1,18 @@
 """From a photo to labels: one function a way of running a file.
 
 Each takes the path of the candidate's file (of the checkpoint if it has none), the number of threads, the `Inputs`, and
-options. It imports its runtime, loads the file and returns a function: photo `[H, W, 3]` uint8 RGB -> labels `[H, W]`,
-whole numbers. That function is timed.
+options. It imports its runtime, loads the file and returns the function that is timed: photo `[H, W, 3]` uint8 RGB ->
+labels `[H, W]`, whole numbers.
 """
 
 import numpy as np
 
 
 class NumpyProcessing:
-    """Normalizes photos and turns logits into labels.
+    """Normalizes photos as `Inputs` say, and turns logits into labels.
 
-    Args:
-        inputs: `Inputs`, for their normalization and image size.
-        layout: `"nhwc"` or `"nchw"`, of the network's input and output.
-        quantization: (scale, zero point) of an int8 input; None if it is float32.
+    `layout`, of the network's input and output, is `"nhwc"` or `"nchw"`, and `quantization` the (scale, zero point) of
+    an int8 input.
     """
 
     def __init__(self, inputs, layout, quantization=None):
@@ -32,12 +30,7 @@ class NumpyProcessing:
             self._scale, self._offset = scale[:, np.newaxis, np.newaxis], offset[:, np.newaxis, np.newaxis]
 
     def normalize(self, photo, out):
-        """Writes the network's input.
-
-        Args:
-            photo: `[H, W, 3]` uint8 RGB, 0..255.
-            out: `[1, H, W, 3]` or `[1, 3, H, W]` float32 or int8, contiguous, for the result.
-        """
+        """Writes the network's input, `[1, H, W, 3]` or `[1, 3, H, W]` float32 or int8, into the contiguous `out`."""
         if self._tables is not None:
             colors = out[0] if self._layout == "nhwc" else out[0].transpose(1, 2, 0)
             # A color has 256 values, so each is looked up.
@@ -82,11 +75,9 @@ def litert_labels(path, threads, _inputs):
 
 
 def litert_logits(path, threads, inputs, layout):
-    """A `.tflite` from a normalized image to logits, each float32 or int8; `layout` is `"nhwc"` or `"nchw"`.
-
-    numpy reads and writes the interpreter's own memory, which saves copying 20 MB of logits.
-    """
+    """A `.tflite` from a normalized image to logits, each float32 or int8."""
     interpreter, image, logits = _interpreter(path, threads)
+    # numpy reads and writes the interpreter's own memory, which saves copying 20 MB of logits.
     image_memory, logits_memory = (interpreter.tensor(tensor["index"]) for tensor in (image, logits))
     quantization = image["quantization"] if image["dtype"] == np.int8 else None
 
@@ -142,12 +133,8 @@ def openvino(path, threads, inputs):
     """An `.xml` in OpenVINO; numpy reads and writes its own memory."""
     import openvino as ov
 
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        # Where the processor has bfloat16, OpenVINO would compute in that.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    # Without the second, OpenVINO would compute in bfloat16 where the processor has that.
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
     image, logits = request.get_input_tensor().data, request.get_output_tensor().data
 
@@ -159,10 +146,7 @@ def openvino(path, threads, inputs):
 
 
 def pytorch(path, threads, inputs, layout, compiled):
-    """The checkpoint in PyTorch; numpy writes into the image's tensor and reads that of the logits, without a copy.
-
-    `layout` is `"nchw"`, or `"nhwc"`: PyTorch's channels_last, which orders the memory so and keeps the shape.
-    """
+    """The checkpoint in PyTorch, without a copy to numpy; the layout `"nhwc"` is the order in memory, channels_last."""
     import torch
 
     from benchmarks.common import networks

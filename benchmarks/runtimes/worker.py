@@ -19,23 +19,13 @@ def convert(converter, checkpoint, inputs, output, options):
 
 
 def compare(runner, model, threads, inputs, options):
-    """List of the `agreement` with PyTorch's labels, one a photo.
-
-    Args:
-        runner: name of a function of `runners`; `model`, `threads` and `options` are its arguments.
-        inputs: path of the folder of `Inputs`.
-    """
-    inputs = Inputs.load(inputs)
-    run = getattr(runners, runner)(model, threads, inputs, **options)
+    """List of the `agreement` with PyTorch's labels, one a photo; for the arguments see `_load`."""
+    inputs, run = _load(runner, model, threads, inputs, options)
     return [agreement(run, np.array(photo), labels) for photo, labels in zip(inputs.photos, inputs.labels, strict=True)]
 
 
 def agreement(run, photo, expected):
-    """Part of the pixels of a photo that get the expected label, 0..1.
-
-    Raises:
-        ValueError: `run`, made by a function of `runners`, returns something else than labels like `expected`.
-    """
+    """Part of the pixels of a photo that get the expected label, 0..1; `ValueError` if `run` returns no labels."""
     labels = run(photo)
     if labels.shape != expected.shape or labels.dtype.kind not in "iu":
         raise ValueError(f"expected whole numbers {expected.shape}, found {labels.dtype.name} {labels.shape}")
@@ -43,8 +33,13 @@ def agreement(run, photo, expected):
 
 
 def measure(runner, model, threads, inputs, warmups, runs, options):
-    """Milliseconds from the first photo to its labels, one a run; `warmups` come before. The rest: see `compare`."""
-    inputs = Inputs.load(inputs)
+    """Milliseconds from the first photo to its labels, one a run; `warmups` come before. The rest: see `_load`."""
+    inputs, run = _load(runner, model, threads, inputs, options)
     photo = np.array(inputs.photos[0])
-    run = getattr(runners, runner)(model, threads, inputs, **options)
     return [1000 * seconds for seconds in processes.time_calls(lambda: run(photo), warmups, runs)]
+
+
+def _load(runner, model, threads, inputs, options):
+    """The `Inputs` of a folder, and what the function `runner` of `runners` makes of them and its other arguments."""
+    inputs = Inputs.load(inputs)
+    return inputs, getattr(runners, runner)(model, threads, inputs, **options)

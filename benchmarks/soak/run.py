@@ -25,8 +25,6 @@ from keras_bisenet.utils import images
 # Samples of the process memory over a run, and the longest time that a run may take on a busy machine.
 SAMPLES, HOURS = {"inference": 200, "training": 50}, 6
 RUNS = {"inference": "calls of FaceParser", "training": "training steps"}
-# The first part of a run, in which caches fill and libraries start their threads.
-WARM_UP = 0.1
 # Largest growth from the first third to the last, in bytes. The labels of a photo take 0.2 MB, the tensors of a
 # training step 10 MB and more: a leak of one in a hundred would exceed this.
 GROWTH = {"inference": 10e6, "training": 50e6}
@@ -38,12 +36,9 @@ alternate, and every twentieth call asks for probabilities instead of labels. Th
 its evaluations, checkpoints, logs and pictures."""
 # Sizes of the photos: that of the bundled network, smaller, larger, odd.
 SIZES = ((512, 512), (301, 203), (640, 480), (97, 512))
-# Every so many calls one asks for probabilities, which take 19 times the memory of a photo in float32.
-PROBABILITIES_EVERY = 20
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_integer("inferences", 10_000, "Calls of FaceParser.", lower_bound=200)
     flags.DEFINE_integer("steps", 500, "Training steps.", lower_bound=200)
 
@@ -59,22 +54,17 @@ def measure(options):
 
 
 def inference(count, every, model=None):
-    """Child process: parses photos of a few sizes in alternating order, with one `FaceParser`.
+    """Child process: parses photos of a few sizes in alternating order, with one `FaceParser`, `count` times.
 
-    Args:
-        count: number of calls.
-        every: calls from one sample to the next.
-        model: path of a `.tflite` file; None for the bundled one.
-
-    Returns:
-        dict: `samples`: lists of number of calls, bytes, open files, threads; `changed`: number of calls that returned
-        another array than the first call with that photo.
+    A sample, after `every` so many calls, is [number of calls, bytes, open files, threads]. `changed` is the number of
+    calls that returned another array than the first call with that photo.
     """
     parser = FaceParser(model)
     photos = [np.roll(images.read(images.BUNDLED, size), 11, axis=1) for size in SIZES]
     samples, first, changed = [], {}, 0
     for number in range(1, count + 1):
-        soft, which = number % PROBABILITIES_EVERY == 0, number % 7 % len(photos)
+        # Probabilities take 19 times the memory of a photo in float32.
+        soft, which = number % 20 == 0, number % 7 % len(photos)
         array = (parser.probabilities if soft else parser)(photos[which])
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         changed += digest != first.setdefault((soft, which), digest)
@@ -85,15 +75,7 @@ def inference(count, every, model=None):
 
 
 def training(count, every):
-    """Child process: a whole run of `train_and_evaluate`, with evaluations and checkpoints, watched where it logs.
-
-    Args:
-        count: number of steps, at least 20.
-        every: least number of steps from one sample to the next.
-
-    Returns:
-        dict: `samples`, see `inference`, of steps; `losses`: the first and the last that are logged.
-    """
+    """Child process: `count` steps of `train_and_evaluate`, with samples as of `inference`, and the losses it logs."""
     from keras_bisenet.training import configs, loop, reports
 
     small = {"num_classes": 3, "crop_size": 64, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9}
@@ -128,8 +110,8 @@ def _write_data(folder):
 
 
 def after_warm_up(samples):
-    """The samples that count. A sample is a list: calls or steps so far, bytes, open files, threads."""
-    return [sample for sample in samples if sample[0] > WARM_UP * samples[-1][0]]
+    """The samples, see `inference`, after the first tenth, in which caches fill and libraries start their threads."""
+    return [sample for sample in samples if sample[0] > 0.1 * samples[-1][0]]
 
 
 def thirds(samples):
@@ -151,33 +133,28 @@ def handles(samples):
     return tuple(max(sample[place] for sample in kept) - kept[0][place] for place in (2, 3))
 
 
-def checks(results):
-    """Checks memory, open files and threads of both runs, equal results, and that the training learned."""
-    found = []
+def _checks(results):
     for run, name in RUNS.items():
         samples = results[run]["samples"]
         more, (files, threads), done = growth(samples), handles(samples), f"{samples[-1][0]:,} {name}"
         text = f"{done}: memory {more / 1e6:+.1f} MB, accepted are {GROWTH[run] / 1e6:+.0f} MB"
-        found.append(Check(text, more <= GROWTH[run]))
-        text = f"{done}: {files} more open files, {threads} more threads, accepted are 0"
-        found.append(Check(text, files + threads == 0))
+        yield Check(text, more <= GROWTH[run])
+        yield Check(f"{done}: {files} more open files, {threads} more threads, accepted are 0", files + threads == 0)
     changed, (first, last) = results["inference"]["changed"], results["training"]["losses"]
-    found.append(Check(f"{changed} results differ from the first of the same photo, accepted are 0", not changed))
-    return [*found, Check(f"the loss went from {first:.3f} to {last:.3f}, required is less", last < first)]
+    yield Check(f"{changed} results differ from the first of the same photo, accepted are 0", not changed)
+    yield Check(f"the loss went from {first:.3f} to {last:.3f}, required is less", last < first)
 
 
 def _body(results):
-    rows = [
-        (f"{done:,} {name}", f"{memory / 1e6:.1f}", str(files), str(threads))
-        for run, name in RUNS.items()
-        for samples in [results[run]["samples"]]
-        for done, memory, files, threads in (after_warm_up(samples)[0], samples[-1])
-    ]
+    rows = []
+    for run, name in RUNS.items():
+        samples = after_warm_up(results[run]["samples"])
+        for done, memory, *counts in (samples[0], samples[-1]):
+            rows.append((f"{done:,} {name}", f"{memory / 1e6:.1f}", *map(str, counts)))
     yield reporting.table(("after", "memory, MB", "open files", "threads"), rows)
 
 
-def draw(results):
-    """Draws the memory over the calls and the steps, and its threshold."""
+def _draw(results):
     from benchmarks.common import plots
 
     figure = plots.figure(3.6)
@@ -195,7 +172,7 @@ def draw(results):
 
 
 PACKAGES = "ai-edge-litert", "keras", "tensorflow"
-REPORT = reporting.Report("Long runs", _body, checks, _READING, packages=PACKAGES, draw=draw)
+REPORT = reporting.Report("Long runs", _body, _checks, _READING, packages=PACKAGES, draw=_draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "ENDURANCE.md", define_flags, measure, REPORT)

@@ -13,12 +13,11 @@ import itertools
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 
 from absl import flags
+from PIL import Image
 
 from benchmarks.common import experiment, process_memory, processes, reporting, statistics
 
@@ -31,7 +30,6 @@ MEMORY_CHANGE = 50e6
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("models", "build/face_parsing", "Folder of face_parsing_float32.tflite and the int8 one.")
     flags.DEFINE_integer("rounds", 3, "Processes that time each candidate.", lower_bound=1)
     flags.DEFINE_integer("photos", 200, "Photos of the folder.", lower_bound=1)
@@ -39,31 +37,30 @@ def define_flags():
 
 
 def measure(options):
-    """Times the candidates, then watches the memory of the int8 file.
+    """Times the candidates; then `memory`: [label files, bytes] each second from the 20th file of int8 on."""
+    from keras_bisenet.export.quantization import calibration
 
-    Returns:
-        dict: `photos`; `seconds`: candidate -> one number a round; `memory`: list of [label files, bytes].
-    """
     models = pathlib.Path(options.models).absolute()
     with tempfile.TemporaryDirectory() as scratch:
         photos, many, results = (pathlib.Path(scratch, name) for name in ("photos", "many", "results"))
-        _write_photos(photos, options.photos)
+        photos.mkdir()
+        for number, photo in enumerate(calibration.variations(SIZE, options.photos).images):
+            Image.fromarray(photo).save(photos / f"{number:04d}.jpg", quality=95)
         seconds = processes.alternate(NAMES, options.rounds, lambda name: _time(name, photos, results, models))
         many.mkdir()
         for number, file in zip(range(options.many), itertools.cycle(sorted(photos.iterdir()))):
             os.link(file, many / f"{number:05d}.jpg")
-        memory = _watch(_command(many, results, models, "int8"), results)
+        samples = []
+
+        def sample(session):
+            count = sum(1 for _ in results.rglob("*.png"))
+            if count >= 20:
+                samples.append([count, process_memory.of_session(session)])
+
+        processes.watch(_command(many, results, models, "int8"), 1, sample)
+    # Once all files are written, the processes end one after the other.
+    memory = [sample for sample in samples if sample[0] < samples[-1][0]]
     return {"photos": options.photos, "seconds": seconds, "memory": memory}
-
-
-def _write_photos(folder, count):
-    from PIL import Image
-
-    from keras_bisenet.export.quantization import calibration
-
-    folder.mkdir()
-    for number, photo in enumerate(calibration.variations(SIZE, count).images):
-        Image.fromarray(photo).save(folder / f"{number:04d}.jpg", quality=95)
 
 
 def _time(name, photos, results, models):
@@ -86,25 +83,10 @@ def _command(photos, results, models, precision):
     return [sys.executable, "scripts/parse_faces.py", photos, "--output_dir", results, "--model", model]
 
 
-def _watch(command, results):
-    """Runs a command; list of [label files, bytes of all its processes], one a second from the 20th file on."""
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=processes.ROOT, start_new_session=True, **silent)
-    samples = []
-    while process.poll() is None:
-        time.sleep(1)
-        count = sum(1 for _ in results.rglob("*.png")) if results.exists() else 0
-        if count >= 20:
-            samples.append([count, process_memory.of_session(process.pid)])
-    # Once all files are written, the processes end one after the other.
-    return [sample for sample in samples if sample[0] < samples[-1][0]]
-
-
 def label_folder(photos, output_dir):
     """Child process: writes a label PNG for each photo of a folder, one by one, as the original PyTorch script does."""
     import numpy as np
     import torch
-    from PIL import Image
 
     from benchmarks.common import networks
     from keras_bisenet.preprocessing import MEAN, STD
@@ -123,19 +105,18 @@ def label_folder(photos, output_dir):
         Image.fromarray(labels).save(output_dir / f"{path.stem}.png")
 
 
-def checks(results):
-    """Checks the speed of each precision, and the memory over a long folder."""
-    found, seconds = [], results["seconds"]
+def _checks(results):
+    seconds = results["seconds"]
     for name, least in AT_LEAST.items():
         ratio = statistics.ratio(seconds["torch"], seconds[name])
         text = f"{NAMES[name]}: {ratio.text(2)} times the photos a second of {NAMES['torch']}"
         applies = name != "int8" or results["machine"]["int8_dot_product"]
-        found.append(reporting.threshold(text, f"required are {least:.1f}", ratio.median >= least, applies))
+        yield reporting.threshold(text, f"required are {least:.1f}", ratio.median >= least, applies)
     (start, first), *others = results["memory"]
     change = max((held - first for _, held in others), key=abs, default=0)
     text = f"memory from photo {start} to {results['memory'][-1][0]}: {change / 1e6:+.0f} MB at most"
     allowed = f"accepted are {MEMORY_CHANGE / 1e6:.0f} MB either way"
-    return [*found, reporting.threshold(text, allowed, abs(change) <= MEMORY_CHANGE)]
+    yield reporting.threshold(text, allowed, abs(change) <= MEMORY_CHANGE)
 
 
 def _body(results):
@@ -147,7 +128,9 @@ def _body(results):
 
 
 _READING = f"Whole processes, start included. {reporting.ROUNDS} Memory is that of all processes together (PSS)."
-REPORT = reporting.Report("A folder of photos", _body, checks, _READING, packages=("ai-edge-litert", "pillow", "torch"))
+REPORT = reporting.Report(
+    "A folder of photos", _body, _checks, _READING, packages=("ai-edge-litert", "pillow", "torch")
+)
 
 if __name__ == "__main__":
     experiment.main(__file__, "THROUGHPUT.md", define_flags, measure, REPORT)

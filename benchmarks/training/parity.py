@@ -16,7 +16,7 @@ from weight_port.reference import torch_network, torch_training
 
 
 class KerasRun:
-    """Training in Keras, from a state_dict with a `TrainConfig` whose `precision` is float32 or float64.
+    """Training in Keras, from a state_dict with a `TrainConfig`.
 
     A call with images `[N, H, W, 3]` RGB 0..255 and labels `[N, H, W]` int32 makes a step; it returns the losses of the
     three heads and the state_dict after it.
@@ -51,16 +51,11 @@ class TorchRun:
 
 
 def difference(start, reference, result):
-    """Difference of two runs after the same step.
+    """Difference of what two runs returned after the same step; both began with the state_dict `start`.
 
-    Args:
-        start: state_dict that both began with.
-        reference, result: what `TorchRun` or `KerasRun` returned.
-
-    Returns:
-        dict: `losses`, `weights` and `statistics` (of batch norm): max |difference| / max |reference|, the largest of
-        the three losses or of all tensors; `path`: length of the difference of all weights as one vector, over the
-        distance that those of the reference have gone since the start.
+    Of `losses`, `weights` and `statistics` (of batch norm) it is max |difference| / max |reference|, the largest of the
+    three losses or of all tensors; `path` is the length of the difference of all weights as one vector, over the
+    distance that those of the reference have gone since the start.
     """
     (expected, state), (losses, found) = reference, result
     largest = {"losses": np.max(np.abs(losses - expected) / np.abs(expected)), "weights": 0.0, "statistics": 0.0}
@@ -79,14 +74,10 @@ def difference(start, reference, result):
 
 
 def batches(photo, labels, num_classes, count, size, side):
-    """Crops of a photo at many scales and in many colors. A tenth of their labels is wrong, a twentieth is missing.
+    """Yields `count` batches: `[size, side, side, 3]` uint8 RGB, and `[size, side, side]` int32 labels.
 
-    Args:
-        photo, labels: `[H, W, 3]` uint8 RGB and `[H, W]` uint8 class ids below `num_classes`.
-        count, size, side: number of batches, crops in each, pixels of a crop's side.
-
-    Yields:
-        `[size, side, side, 3]` uint8 RGB and `[size, side, side]` int32.
+    They are crops of a photo `[H, W, 3]` uint8 RGB with labels `[H, W]` uint8, at many scales and in many colors. A
+    tenth of their labels is wrong, a twentieth is missing.
     """
     random = np.random.default_rng(0)
     for _ in range(count):

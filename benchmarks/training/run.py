@@ -29,7 +29,6 @@ EXAMPLES = 16
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_integer("rounds", 5, "Processes that time each candidate.", lower_bound=1)
     flags.DEFINE_integer("steps", 8, "Steps of a process that count.", lower_bound=1)
     flags.DEFINE_integer("size", 256, "Side of the crops.", lower_bound=32, upper_bound=512)
@@ -37,11 +36,7 @@ def define_flags():
 
 
 def measure(options):
-    """Times the candidates.
-
-    Returns:
-        dict: `size`, `batch_size`; `seconds`: candidate -> median step of each round.
-    """
+    """Times the candidates; `seconds` is candidate -> median step of each round."""
     shared = {"size": options.size, "batch_size": options.batch_size}
 
     def median(candidate):
@@ -54,13 +49,7 @@ def measure(options):
 
 
 def time_steps(candidate, size, batch_size, warmups, runs):
-    """Child process: list of seconds, one a step.
-
-    Args:
-        candidate: a key of `CANDIDATES`.
-        size, batch_size: side of the square crops, and how many a batch has.
-        warmups, runs: steps before the clock counts, and steps that count.
-    """
+    """Child process: seconds of each step of a key of `CANDIDATES`, on batches of square crops of side `size`."""
     _, make = CANDIDATES[candidate]
     with tempfile.TemporaryDirectory() as scratch:
         return processes.time_calls(make(size, batch_size, pathlib.Path(scratch)), warmups, runs)
@@ -129,14 +118,11 @@ CANDIDATES = {
 }
 
 
-def checks(results):
-    """Checks the time of each pair of `AT_MOST`."""
-    found = []
+def _checks(results):
     for (ours, other), limit in AT_MOST.items():
         ratio = statistics.ratio(results["seconds"][ours], results["seconds"][other])
         text = f"{CANDIDATES[ours][0]} / {CANDIDATES[other][0]}: {ratio.text(3)}"
-        found.append(reporting.threshold(text, f"required is at most {limit:.2f}", ratio.median <= limit))
-    return found
+        yield reporting.threshold(text, f"required is at most {limit:.2f}", ratio.median <= limit)
 
 
 def _body(results):
@@ -147,7 +133,7 @@ def _body(results):
 
 
 PACKAGES = "keras", "tensorflow", "torch"
-REPORT = reporting.Report("How fast it trains", _body, checks, reporting.ROUNDS, packages=PACKAGES)
+REPORT = reporting.Report("How fast it trains", _body, _checks, reporting.ROUNDS, packages=PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING.md", define_flags, measure, REPORT)

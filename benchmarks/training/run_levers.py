@@ -16,6 +16,8 @@ import sys
 from absl import flags
 
 from benchmarks.common import experiment, processes, reporting, statistics
+from keras_bisenet.data import folder
+from keras_bisenet.training import evaluation, splits
 
 HELD_OUT = 100
 # Of every run from the trained network.
@@ -33,12 +35,10 @@ LEVERS = {
     "synthetic pairs": (True, ()),
     ALL: (True, _LOVASZ + _RARE_PARTS + _GEOMETRY),
 }
-AVERAGED = (BASE, ALL)
 _MEANS = {"mean_iou": "mean IoU", "mean_f1": "mean F1"}
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder of labeled photos, as train.py takes it.", required=True)
     flags.DEFINE_string("synthetic", None, "Folder with images and labels of synthetic faces.", required=True)
     flags.DEFINE_string("init", None, "A torchvision ResNet-18, for the backbone.", required=True)
@@ -50,13 +50,7 @@ def define_flags():
 
 
 def measure(options):
-    """Trains and evaluates what is not there yet.
-
-    Returns:
-        dict: `photos`, `first_steps`, `steps`; `start`: means of the first network; `levers`: lever -> list of the
-        means of its seeds; `averaged`: lever -> means of the network with the average of the seeds' weights. Means
-        are dicts of `mean_iou` and `mean_f1`, 0..1.
-    """
+    """Trains and evaluates what is not there yet. The means of a network are dicts of `mean_iou` and `mean_f1`."""
     workdir = pathlib.Path(options.workdir).absolute()
     real, both = _write_folders(options, workdir)
     first = workdir / "first"
@@ -76,38 +70,29 @@ def measure(options):
         "steps": options.steps,
         "start": _read_means(first),
         "levers": {lever: list(map(_read_means, of_lever)) for lever, of_lever in runs.items()},
-        "averaged": {lever: _evaluate(_average(runs[lever]), real) for lever in AVERAGED},
+        "averaged": {lever: _evaluate_average(runs[lever], real) for lever in (BASE, ALL)},
     }
 
 
 def _write_folders(options, workdir):
     """Two folders of links to the photos, with and without the synthetic ones; the held-out ones are val.txt."""
-    from keras_bisenet.data import folder
-    from keras_bisenet.training import splits
-
     train, held = splits.hold_out(folder.read_split(options.data, "train"), HELD_OUT)
-    synthetic = sorted(pathlib.Path(options.synthetic, "images").iterdir())
-    folders = []
-    for name, extra in (("real", []), ("both", synthetic)):
-        made = workdir / name
-        for kind in ("images", "labels"):
-            (made / kind).mkdir(parents=True, exist_ok=True)
-        for path in [path for example in train + held for path in (example.image, example.label)]:
-            _link(path, made / pathlib.Path(path).parent.name / pathlib.Path(path).name)
-        for image in extra:
-            _link(image, made / "images" / f"synthetic_{image.name}")
-            label = pathlib.Path(options.synthetic, "labels", f"{image.stem}.png")
-            _link(label, made / "labels" / f"synthetic_{label.name}")
-        names = [example.name for example in train] + [f"synthetic_{image.stem}" for image in extra]
-        (made / "train.txt").write_text("\n".join(names) + "\n")
-        (made / "val.txt").write_text("\n".join(example.name for example in held) + "\n")
-        folders.append(made)
+    labels = pathlib.Path(options.synthetic, "labels")
+    synthetic = [
+        folder.Example(f"synthetic_{image.stem}", image, labels / f"{image.stem}.png")
+        for image in sorted(pathlib.Path(options.synthetic, "images").iterdir())
+    ]
+    folders = workdir / "real", workdir / "both"
+    for made, trained in zip(folders, (train, [*train, *synthetic]), strict=True):
+        for example in (*trained, *held):
+            for kind, path in (("images", example.image), ("labels", example.label)):
+                link = made / kind / f"{example.name}{path.suffix}"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.is_symlink():
+                    link.symlink_to(path.resolve())
+        for split, examples in (("train", trained), ("val", held)):
+            (made / f"{split}.txt").write_text("".join(f"{example.name}\n" for example in examples))
     return folders
-
-
-def _link(path, link):
-    if not link.is_symlink():
-        link.symlink_to(pathlib.Path(path).resolve())
 
 
 def _train(options, workdir, data, init, seed, steps, changes):
@@ -129,22 +114,15 @@ def _read_means(run):
     return {mean: float(last[mean]) for mean in _MEANS}
 
 
-def _average(runs):
-    """The network whose weights are the average of those of some runs."""
-    import keras_bisenet
+def _evaluate_average(runs, data):
+    """The means of the network whose weights are the average of those of some runs."""
+    from keras_bisenet import FaceParser, load_model
 
-    models = [keras_bisenet.load_model(run / "last.keras") for run in runs]
+    models = [load_model(run / "last.keras") for run in runs]
     for first, *others in zip(*(model.variables for model in models), strict=True):
         first.assign(sum((variable.numpy() for variable in others), first.numpy()) / len(models))
-    return models[0]
-
-
-def _evaluate(model, data):
-    from keras_bisenet import FaceParser
-    from keras_bisenet.data import folder
-    from keras_bisenet.training import evaluation
-
-    found = evaluation.evaluate(FaceParser(model), folder.read_split(data, "val"), model.num_classes).means()
+    parser, classes = FaceParser(models[0]), models[0].num_classes
+    found = evaluation.evaluate(parser, folder.read_split(data, "val"), classes).means()
     return {mean: found[mean] for mean in _MEANS}
 
 
@@ -153,8 +131,7 @@ def _body(results):
     base = [100 * means["mean_iou"] for means in results["levers"][BASE]]
     for lever, seeds in results["levers"].items():
         cells = [statistics.spread([100 * means[mean] for means in seeds]).text(1) for mean in _MEANS]
-        gains = [100 * means["mean_iou"] - plain for means, plain in zip(seeds, base, strict=True)]
-        spread = statistics.spread(gains)
+        spread = statistics.spread([100 * means["mean_iou"] - plain for means, plain in zip(seeds, base, strict=True)])
         gain = "" if lever == BASE else f"{spread.median:+.1f} ({spread.low:+.1f} to {spread.high:+.1f})"
         rows.append((lever, *cells, gain))
     for lever, means in results["averaged"].items():

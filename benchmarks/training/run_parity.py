@@ -38,12 +38,11 @@ own: its float32 run, and ours, from its float64 run. Most of ours begins in Ten
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_integer("steps", 20, "Training steps.", lower_bound=1)
 
 
 def measure(options):
-    """Trains both in both precisions; dict of `batch`, `side`, `schedule` and `steps`."""
+    """Trains both in both precisions."""
     import numpy as np
     from tqdm import tqdm
 
@@ -74,25 +73,22 @@ def measure(options):
     return {"batch": BATCH, "side": SIDE, "schedule": SCHEDULE, "steps": steps}
 
 
-def checks(results):
-    """Checks the differences of losses, weights and batch-norm statistics in both precisions."""
+def _checks(results):
     steps = results["steps"]
     largest = max(step["float64"][value] for step in steps for value in VALUES)
     last = max(steps[-1]["float32"][value] for value in VALUES)
     at_any, at_end = AT_MOST["float64"], AT_MOST["float32"]
-    return [
-        reporting.Check(f"float64: {largest:.1e} at most, accepted is {at_any:g} at any step", largest <= at_any),
-        reporting.Check(f"float32: {last:.1e} at step {len(steps)}, accepted is {at_end:g}", last <= at_end),
-    ]
+    yield reporting.Check(f"float64: {largest:.1e} at most, accepted is {at_any:g} at any step", largest <= at_any)
+    yield reporting.Check(f"float32: {last:.1e} at step {len(steps)}, accepted is {at_end:g}", last <= at_end)
 
 
 def _body(results):
     columns = [(pair, value) for pair in AT_MOST for value in (*VALUES, "path")]
     columns += [(pair, "weights") for pair in PAIRS if pair not in AT_MOST]
-    rows = [
-        (str(number), f"{sum(step['losses']):.3f}", *(f"{step[pair][value]:.1e}" for pair, value in columns))
-        for number, step in enumerate(results["steps"], 1)
-    ]
+    rows = []
+    for number, step in enumerate(results["steps"], 1):
+        differences = (f"{step[pair][value]:.1e}" for pair, value in columns)
+        rows.append((str(number), f"{sum(step['losses']):.3f}", *differences))
     yield reporting.table(("step", "loss", *(f"{pair}: {value}" for pair, value in columns)), rows)
 
 
@@ -106,8 +102,7 @@ def _conditions(results):
     yield f"schedule: {schedule}; all else as in the recipe `original`"
 
 
-def draw(results):
-    """Draws the differences of losses and of weights over the steps."""
+def _draw(results):
     from benchmarks.common import plots
 
     styles = (plots.OURS, "-"), (plots.THRESHOLD, "-"), (plots.MUTED, ":"), (plots.MUTED, "--")
@@ -133,7 +128,7 @@ def draw(results):
 
 TITLE = "Training in Keras and in PyTorch, step by step"
 PACKAGES = "keras", "tensorflow", "torch"
-REPORT = reporting.Report(TITLE, _body, checks, _READING, _conditions, PACKAGES, draw)
+REPORT = reporting.Report(TITLE, _body, _checks, _READING, _conditions, PACKAGES, _draw)
 
 if __name__ == "__main__":
     experiment.main(__file__, "TRAINING_PARITY.md", define_flags, measure, REPORT)

@@ -15,6 +15,10 @@ from absl import flags
 
 from benchmarks.common import experiment, reporting
 from benchmarks.video import scenes
+from keras_bisenet import FaceParser
+from keras_bisenet.data import folder
+from keras_bisenet.training import metrics
+from keras_bisenet.utils import images
 
 KINDS = {"camera": "the camera moves", "person": "a person moves before a still background"}
 AFTER = "the two frames after a fast turn"
@@ -24,7 +28,6 @@ FALL, TRAIL = 0.6, 0.005
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels and the split, see above.", required=True)
     flags.DEFINE_string("split", "val", "Its split.")
     flags.DEFINE_integer("photos", 20, "Photos, of each a video of each kind.", lower_bound=2)
@@ -42,11 +45,6 @@ def measure(options):
         `mean_iou`: kind, and `AFTER` -> [without, with]; `trail`: the mean share of pixels after a turn that have, only
         with smoothing and wrongly, the label that was there before; `real`: name, frames and [without, with], or None.
     """
-    from keras_bisenet import FaceParser
-    from keras_bisenet.data import folder
-    from keras_bisenet.training import metrics
-    from keras_bisenet.utils import images
-
     parser = FaceParser()
     examples = folder.read_split(options.data, options.split)[: max(options.photos, options.turns)]
     known = [(images.read(example.image), folder.read_label(example.label)) for example in examples]
@@ -110,19 +108,17 @@ def _measure_real(parser, options):
     return {"name": pathlib.Path(options.video).name, "frames": len(pictures), "changes": np.mean(changes, 0).tolist()}
 
 
-def checks(results):
-    """Checks that flicker falls, and that labels do not get worse."""
-    found = []
+def _checks(results):
     for kind, (without, smoothed) in results["changes"].items():
         fall = 1 - smoothed / without
-        required = f"required are {FALL:.0%}"
-        found.append(reporting.threshold(f"{KINDS[kind]}: changes fall by {fall:.1%}", required, fall >= FALL))
+        text = f"{KINDS[kind]}: changes fall by {fall:.1%}"
+        yield reporting.threshold(text, f"required are {FALL:.0%}", fall >= FALL)
     for kind, (without, smoothed) in results["mean_iou"].items():
         text = f"{KINDS.get(kind, kind)}: mean IoU {100 * smoothed:.2f} %"
         required = f"required is that without smoothing, {100 * without:.2f} %"
-        found.append(reporting.threshold(text, required, smoothed >= without))
-    text, accepted = f"{AFTER}: a trail of {results['trail']:.2%} of the pixels", f"accepted are {TRAIL:.1%}"
-    return [*found, reporting.threshold(text, accepted, results["trail"] <= TRAIL)]
+        yield reporting.threshold(text, required, smoothed >= without)
+    text = f"{AFTER}: a trail of {results['trail']:.2%} of the pixels"
+    yield reporting.threshold(text, f"accepted are {TRAIL:.1%}", results["trail"] <= TRAIL)
 
 
 def _body(results):
@@ -155,7 +151,7 @@ _READING = (
     "with `--smooth` and wrongly, the label that was there before."
 )
 PACKAGES = "ai-edge-litert", "numpy", "pillow"
-REPORT = reporting.Report("Flicker in videos", _body, checks, _READING, _conditions, PACKAGES)
+REPORT = reporting.Report("Flicker in videos", _body, _checks, _READING, _conditions, PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "FLICKER.md", define_flags, measure, REPORT)

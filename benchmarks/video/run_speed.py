@@ -8,10 +8,8 @@ Example:
 """
 
 import concurrent.futures
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,8 +17,11 @@ import time
 import numpy as np
 from absl import flags
 
-from benchmarks.common import experiment, processes, reporting, statistics
+from benchmarks.common import experiment, process_memory, processes, reporting, statistics
 from benchmarks.video import scenes
+from keras_bisenet.data import folder
+from keras_bisenet.training import metrics
+from keras_bisenet.utils import images
 
 SIZE = (720, 1280)
 # Least frames a second, by those that inference alone allows; and of following faces, by those of finding them anew.
@@ -29,7 +30,6 @@ CORES = 2
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("data", None, "Folder with photos, labels and val.txt, see above.", required=True)
     flags.DEFINE_integer("rounds", 3, "Rounds in which inference and parsing take turns.", lower_bound=1)
     flags.DEFINE_integer("frames", 300, "Frames of the video, 30 a second.", lower_bound=30)
@@ -43,9 +43,6 @@ def measure(options):
         dict: `frames`; `parsing`, `inference`: lists of [seconds, seconds of all processors] of each round; `finding`,
         `following`: list of the seconds of each frame; `mean_iou`: [finding, following].
     """
-    from keras_bisenet.data import folder
-    from keras_bisenet.utils import images
-
     example = folder.read_split(options.data, "val")[0]
     known = images.read(example.image), folder.read_label(example.label)
     results = {"frames": options.frames, "followed": options.followed, "parsing": [], "inference": []}
@@ -92,7 +89,6 @@ def _infer_on_all_cores(count):
 def infer(count):
     """Child process: labels an image so often. Returns seconds, and those of the processor."""
     from keras_bisenet import FaceParser
-    from keras_bisenet.utils import images
 
     parser = FaceParser(num_threads=1)
     photo = images.read(images.BUNDLED, parser.image_size)
@@ -106,39 +102,20 @@ def infer(count):
 def _parse(video, output, count):
     """Seconds, and those of all processors, of parse_faces.py from its start to its end."""
     command = [sys.executable, "scripts/parse_faces.py", video, "--output_dir", output, "--workers", str(CORES)]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    settings = os.environ | {"PYTHONPATH": str(processes.ROOT)}
     start, used = time.perf_counter(), {}
-    process = subprocess.Popen(command, cwd=processes.ROOT, env=settings, start_new_session=True, **silent)
-    while process.poll() is None:
-        used |= _processor_times(process.pid)
-        time.sleep(0.05)
+    status = processes.watch(command, 0.05, lambda session: used.update(process_memory.processor_times(session)))
     seconds = time.perf_counter() - start
     written = len(list(output.rglob("*.png")))
     shutil.rmtree(output)
-    if process.returncode or written != count:
+    if status or written != count:
         raise processes.BenchmarkError(f"parse_faces.py wrote {written} of {count} label files")
     return [seconds, sum(used.values())]
-
-
-def _processor_times(session):
-    """Process -> seconds of the processor that it used, of those of a session."""
-    found = {}
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            numbers = path.read_text().rpartition(")")[2].split()
-        except OSError:  # the process has ended
-            continue
-        if int(numbers[3]) == session:
-            found[path.parent.name] = (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
-    return found
 
 
 def _follow(known, count):
     """Labels each frame with faces that are found anew, and with faces that are followed."""
     from keras_bisenet import FaceParser
     from keras_bisenet.inference.video_parser import VideoParser
-    from keras_bisenet.training import metrics
 
     parser = FaceParser(detect=True)
     in_order = VideoParser(parser, detect=True)
@@ -160,49 +137,30 @@ def _share(results, number):
     return statistics.ratio(ours, others)
 
 
-def _speedup(results):
-    return sum(results["finding"]) / sum(results["following"])
-
-
-def checks(results):
-    """Checks that little is lost beside the inference, and that following is faster than finding, and no worse."""
-    share, speedup = _share(results, 1).median, _speedup(results)
-    without, followed = results["mean_iou"]
-    return [
-        reporting.threshold(
-            f"parse_faces.py: {share:.3f} of the frames a second that inference alone allows on busy cores",
-            f"required are {OF_INFERENCE}",
-            share >= OF_INFERENCE,
-        ),
-        reporting.threshold(
-            f"--detect: {speedup:.1f} times the frames a second of finding faces anew",
-            f"required are {OF_FINDING}",
-            speedup >= OF_FINDING,
-        ),
-        reporting.threshold(
-            f"--detect: mean IoU {followed:.2%} where faces are followed",
-            f"required is that where they are found anew less 0.5, {without - 0.005:.2%}",
-            followed >= without - 0.005,
-        ),
-    ]
+def _checks(results):
+    share, speedup = _share(results, 1).median, sum(results["finding"]) / sum(results["following"])
+    text = f"parse_faces.py: {share:.3f} of the frames a second that inference alone allows on busy cores"
+    yield reporting.threshold(text, f"required are {OF_INFERENCE}", share >= OF_INFERENCE)
+    text = f"--detect: {speedup:.1f} times the frames a second of finding faces anew"
+    yield reporting.threshold(text, f"required are {OF_FINDING}", speedup >= OF_FINDING)
+    found_anew, followed = results["mean_iou"]
+    text, least = f"--detect: mean IoU {followed:.2%} where faces are followed", found_anew - 0.005
+    required = f"required is that where they are found anew less 0.5, {least:.2%}"
+    yield reporting.threshold(text, required, followed >= least)
 
 
 def _body(results):
     rows = []
     for name, title in {"inference": "inference alone", "parsing": "parse_faces.py, start included"}.items():
-        speeds = [
-            statistics.spread([results["frames"] / times[number] for times in results[name]]).text(1)
-            for number in (0, 1)
-        ]
-        rows.append((title, *speeds))
+        speeds = ([results["frames"] / times[number] for times in results[name]] for number in (0, 1))
+        rows.append((title, *(statistics.spread(found).text(1) for found in speeds)))
     rows.append(("share", _share(results, 0).text(3), _share(results, 1).text(3)))
     head = f"{results['frames']} frames of {SIZE[0]}x{SIZE[1]}", "frames a second", "frames a second of a processor"
     yield reporting.table(head, rows)
+    titles = {"finding": "faces found anew in each frame", "following": "faces followed"}
     rows = [
-        (title, f"{len(results[name]) / sum(results[name]):.2f}", f"{results['mean_iou'][number]:.2%}")
-        for number, (name, title) in enumerate(
-            {"finding": "faces found anew in each frame", "following": "faces followed"}.items()
-        )
+        (title, f"{len(results[name]) / sum(results[name]):.2f}", f"{mean_iou:.2%}")
+        for (name, title), mean_iou in zip(titles.items(), results["mean_iou"], strict=True)
     ]
     yield reporting.table((f"--detect, {results['followed']} frames", "frames a second", "mean IoU"), rows)
 
@@ -213,7 +171,7 @@ _READING = (
     f"frames a second go with them. {reporting.ROUNDS}"
 )
 PACKAGES = "ai-edge-litert", "av", "mtcnn", "tensorflow"
-REPORT = reporting.Report("The speed of videos", _body, checks, _READING, packages=PACKAGES)
+REPORT = reporting.Report("The speed of videos", _body, _checks, _READING, packages=PACKAGES)
 
 if __name__ == "__main__":
     experiment.main(__file__, "SPEED.md", define_flags, measure, REPORT)

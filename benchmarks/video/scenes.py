@@ -19,19 +19,13 @@ _JUMP = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A frame of a video and the truth about it.
-
-    Attributes:
-        picture: `[SIDE, SIDE, 3]` uint8 RGB.
-        labels: `[SIDE, SIDE]` uint8 class ids.
-        matrix: `[3, 3]` float64, from the pixels of the frame to those of the photo, where whole numbers lie between
-            pixels.
-        is_still: whether the background does not move with the person.
-    """
+    """A frame of a video, `[SIDE, SIDE, 3]` uint8 RGB, and the truth about it: `[SIDE, SIDE]` uint8 class ids."""
 
     picture: np.ndarray
     labels: np.ndarray
+    # `[3, 3]`, from the pixels of the frame to those of the photo, where whole numbers lie between pixels.
     matrix: np.ndarray
+    # Whether the background does not move with the person.
     is_still: bool
 
 
@@ -39,11 +33,9 @@ def video(photo, labels, seed, count, background=None, jumps_at=None):
     """Yields the `Frame`s of a video, which depend on the arguments alone.
 
     Args:
-        photo: `[H, W, 3]` uint8 RGB, a square.
-        labels: `[H, W]` uint8 class ids.
-        seed: of the motion and the noise.
-        count: number of frames.
-        background: `[H, W, 3]` uint8 RGB, which shows, blurred, behind a person who moves; None if the camera moves.
+        photo, labels: `[H, W, 3]` uint8 RGB, a square, and `[H, W]` uint8 class ids.
+        seed, count: of the motion and the noise; number of frames.
+        background: like `photo`, shows, blurred, behind a person who moves; None if the camera moves.
         jumps_at: number of a frame, from 0 on, before which the person turns fast; None for never.
     """
     random = np.random.default_rng(seed)
@@ -85,12 +77,7 @@ def _taken(picture, random):
 
 
 def unexplained(before, frame, labels_before, labels):
-    """The share of the pixels that change their label though the motion does not explain it.
-
-    Args:
-        before, frame: `Frame`s that follow each other.
-        labels_before, labels: `[SIDE, SIDE]` class ids of these.
-    """
+    """The share of the pixels that change their label to that of the next `Frame` without motion that explains it."""
     rows, columns = np.indices((SIDE, SIDE)) + 0.5
     moved = np.stack([columns, rows, np.ones_like(rows)], -1) @ (np.linalg.inv(before.matrix) @ frame.matrix)[:2].T
     changed, is_counted = changes(labels_before, labels, moved[..., 1] - 0.5, moved[..., 0] - 0.5)
@@ -104,12 +91,8 @@ def unexplained(before, frame, labels_before, labels):
 def changes(labels_before, labels, rows, columns):
     """Which pixels have another label than all four of the frame before between which they were.
 
-    Args:
-        labels_before, labels: `[H, W]` class ids.
-        rows, columns: `[H, W]` float, where each pixel was.
-
-    Returns:
-        `[H, W]` bool, and `[H, W]` bool: whether it was in the frame.
+    All arrays are `[H, W]`. `rows` and `columns` are floats, where each pixel was; whether that is in the frame is
+    returned, too.
     """
     top, left = (np.floor(places).astype(int) for places in (rows, columns))
     height, width = labels.shape

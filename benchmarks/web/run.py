@@ -25,20 +25,14 @@ from benchmarks.common import experiment, reporting, statistics
 from benchmarks.common.processes import ROOT, BenchmarkError
 from keras_bisenet.utils import images
 
-# Largest time of the int8 file, over that of the float32 file.
-AT_MOST = 0.5
-# Least frames a second of the fast network's int8 file.
-FAST_FRAMES = 20
-# Largest time from a frame of the camera to its overlay, over that of the network alone.
-AT_MOST_OVERLAY = 1.25
-# Largest change of the browser's memory while the camera runs, in MB.
-AT_MOST_MEMORY = 30
-# Of the camera, which is a video, see `write_video`.
-CAMERA_RATE = 30
+# Largest time of the int8 file, over that of the float32 file; least frames a second of the fast network's int8 file.
+AT_MOST, FAST_FRAMES = 0.5, 20
+# Largest time from a frame of the camera to its overlay, over that of the network alone; largest change of the
+# browser's memory meanwhile, in MB.
+AT_MOST_OVERLAY, AT_MOST_MEMORY = 1.25, 30
 
 
 def define_flags():
-    """Defines the flags of the command line."""
     flags.DEFINE_string("models", "build/face_parsing", "Folder of the .tflite files.")
     flags.DEFINE_integer("rounds", 5, "Rounds in which the files alternate.", lower_bound=1)
     flags.DEFINE_integer("frames", 20, "Frames of a file in a round.", lower_bound=1)
@@ -48,30 +42,19 @@ def define_flags():
 def measure(options):
     """Builds, serves and times the page.
 
-    Returns:
-        dict: `browser`; `litert`: version of LiteRT.js; `runs_on`: the status that the page shows; `milliseconds`:
-        file -> list of rounds, each the times of its frames; `camera`: of each frame `milliseconds` of the network and
-        `overlay` and `latency`, from the page and from the camera to the overlay, all in ms; `seconds`, and `memory`,
-        bytes of the browser at ten times and in the end.
+    `milliseconds` has, for each file, lists of the times of the frames of a round. `camera` has milliseconds of each
+    frame: of the network, and from the page (`overlay`) and from the camera (`latency`) to the overlay; and `memory`,
+    bytes of the browser at ten times and in the end.
     """
-    speed = {
-        "precisions": ("int8", "fast_int8", "tiny_int8", "float32"),
-        "rounds": options.rounds,
-        "frames": options.frames,
-        "warmup": 3,
-    }
+    speed = {"precisions": ("int8", "fast_int8", "tiny_int8", "float32"), "rounds": options.rounds}
+    speed |= {"frames": options.frames, "warmup": 3}
+    stream = {"video": "camera.y4m", "precision": "fast_int8", "frames": options.camera_frames}
+    # After this warm-up what loading took is given back, which would count as a change of the memory.
+    stream |= {"warmup": 100, "every": max(options.camera_frames // 10, 1)}
     with tempfile.TemporaryDirectory() as built, tempfile.TemporaryDirectory() as folder:
         build(options.models, built)
         with Image.open(images.BUNDLED) as photo:
-            write_video(pathlib.Path(folder, "camera.y4m"), photo.convert("RGB").resize((480, 480)), CAMERA_RATE)
-        stream = {
-            "video": "camera.y4m",
-            "precision": "fast_int8",
-            "frames": options.camera_frames,
-            # By then what loading took is given back, which would count as a change of the memory.
-            "warmup": 100,
-            "every": max(options.camera_frames // 10, 1),
-        }
+            write_video(pathlib.Path(folder, stream["video"]), photo.convert("RGB").resize((480, 480)), rate=30)
         with served(built) as address:
             measured = use(address, folder, speed=speed, stream=stream)
     found, camera = measured["speed"], measured["stream"]
@@ -84,13 +67,7 @@ def measure(options):
 
 
 def write_video(path, photo, rate):
-    """Five frames of a photo, as Chromium takes them for a camera's, again and again.
-
-    Args:
-        path: of the .y4m file.
-        photo: PIL image, RGB, its sides even.
-        rate: frames a second.
-    """
+    """Writes a .y4m of five frames of a photo (PIL, RGB, its sides even), which Chromium repeats as a camera's."""
     # Video leaves room at both ends (ITU-R BT.601).
     pixels = np.asarray(photo.convert("YCbCr")) * np.divide((219, 224, 224), 255) + (16, 16, 16)
     luma, *chroma = np.moveaxis(pixels.round().astype(np.uint8), -1, 0)
@@ -100,11 +77,7 @@ def write_video(path, photo, rate):
 
 
 def build(models, output):
-    """Builds the page into the folder `output`, with the .tflite files of `models`.
-
-    Raises:
-        BenchmarkError: Node or its packages are missing, or the build failed.
-    """
+    """Builds the page into the folder `output`, with the .tflite files of the folder `models`."""
     _node("web", "build.mjs", "--models", models, "--output", output, env=os.environ | {"PYTHON": sys.executable})
 
 
@@ -123,15 +96,9 @@ def served(folder):
 
 
 def use(address, folder, **scenes):
-    """Uses the page at an address in Chromium, see tests/browser/web.mjs: dict of scene -> its result.
+    """Uses the page at an address in Chromium, with a folder of photos and saved files; dict of scene -> its result.
 
-    Args:
-        address: of the page.
-        folder: of the photos and of saved files.
-        **scenes: scene -> dict of its options, in this order.
-
-    Raises:
-        BenchmarkError: Chromium, Node or its package is missing, or a scene failed.
+    The scenes, each with a dict of its options, are those of tests/browser/web.mjs, in the order given.
     """
     chromium, request = _program("chromium"), json.dumps(scenes)
     return json.loads(_node("tests/browser", "web.mjs", chromium, address, folder, *scenes, input=request))
@@ -145,7 +112,7 @@ def _program(name):
 
 
 def _node(folder, script, *arguments, **options):
-    """What a script of a folder prints in Node."""
+    """What a script of a folder prints in Node; `BenchmarkError` if that or its packages are missing, or it fails."""
     if not (ROOT / folder / "node_modules").is_dir():
         raise BenchmarkError(f"{folder}/node_modules: no such folder; expected its packages: npm ci --prefix {folder}")
     command = [_program("node"), ROOT / folder / script, *arguments]
@@ -163,21 +130,20 @@ def _checks(results):
     found = statistics.ratio(*(_medians(results["milliseconds"][name]) for name in ("int8", "float32")))
     text, required = f"int8 takes {found.text(2)} of the time of float32", f"required is at most {AT_MOST:g}"
     applies = results["machine"]["int8_dot_product"]
-    checks = [reporting.threshold(text, required, found.median <= AT_MOST, applies)]
+    yield reporting.threshold(text, required, found.median <= AT_MOST, applies)
     if "fast_int8" in results["milliseconds"]:
         frames = 1000 / statistics.median(_medians(results["milliseconds"]["fast_int8"]))
         text, required = f"the fast network has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
-        checks.append(reporting.threshold(text, required, frames >= FAST_FRAMES, applies))
-    return [*checks, *_camera_checks(results["camera"], applies)] if "camera" in results else checks
+        yield reporting.threshold(text, required, frames >= FAST_FRAMES, applies)
+    if "camera" in results:
+        yield from _camera_checks(results["camera"], applies)
 
 
 def _camera_checks(camera, applies):
     frames = _rate(camera)
     text, required = f"camera mode has {frames:.1f} frames a second", f"required are at least {FAST_FRAMES}"
     yield reporting.threshold(text, required, frames >= FAST_FRAMES, applies)
-    share = statistics.median(
-        [page / alone for page, alone in zip(camera["overlay"], camera["milliseconds"], strict=True)]
-    )
+    share = statistics.ratio(camera["overlay"], camera["milliseconds"]).median
     text = f"from frame to overlay it takes {share:.2f} of the network's time"
     yield reporting.threshold(text, f"required is at most {AT_MOST_OVERLAY:g}", share <= AT_MOST_OVERLAY)
     change = (camera["memory"][-1] - camera["memory"][0]) / 1e6
@@ -193,21 +159,14 @@ def _body(results):
     spreads = {name: statistics.spread(_medians(rounds)) for name, rounds in results["milliseconds"].items()}
     rows = [(name, found.text(1), f"{1000 / found.median:.1f}") for name, found in spreads.items()]
     yield reporting.table(("file", "ms a frame", "frames a second"), rows)
-    if "camera" in results:
-        camera = results["camera"]
-        memory = ", ".join(f"{camera['memory'][place] / 1e6:.0f}" for place in (0, -1))
-        names = ("milliseconds", "overlay", "latency")
-        network, overlay, latency = (f"{statistics.median(camera[name]):.1f}" for name in names)
-        yield reporting.table(
-            ("camera mode, fast_int8", "median"),
-            [
-                ("ms of the network", network),
-                ("ms from frame to overlay", overlay),
-                ("ms from camera to overlay", latency),
-                ("frames a second", f"{_rate(camera):.1f}"),
-                ("MB of the browser, first and last", memory),
-            ],
-        )
+    camera = results["camera"]
+    names = {"ms of the network": "milliseconds", "ms from frame to overlay": "overlay"}
+    names |= {"ms from camera to overlay": "latency"}
+    rows = [(title, f"{statistics.median(camera[name]):.1f}") for title, name in names.items()]
+    rows.append(("frames a second", f"{_rate(camera):.1f}"))
+    first, last = (f"{camera['memory'][place] / 1e6:.0f}" for place in (0, -1))
+    rows.append(("MB of the browser, first and last", f"{first}, {last}"))
+    yield reporting.table(("camera mode, fast_int8", "median"), rows)
 
 
 def _conditions(results):
