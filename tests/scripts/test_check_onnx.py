@@ -11,7 +11,7 @@ from support.files import content, names
 from support.onnx_models import SIZE, check_against_torch, rename, save, small, state
 from support.paths import ROOT
 from support.ported import port
-from support.refusals import check_bad_flags, check_refused
+from support.refusals import check_refused
 
 import weight_port
 from keras_bisenet import HEADS
@@ -179,7 +179,3 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """)
     process = script_runner.run(script, "--checkpoint", checkpoint, "--output", tmp_path / "x.onnx")
     check_refused(process, f"error: {package} is not installed", "pip install '.[onnx]'")
-
-
-def test_stray_arguments_are_refused(tmp_path):
-    check_bad_flags(command("model.onnx", cwd=tmp_path), tmp_path, "unexpected arguments: model.onnx")

@@ -11,7 +11,7 @@ from support.files import names
 from support.networks import random_images, random_state
 from support.paths import ROOT
 from support.ported import port
-from support.refusals import check_bad_flags, check_refused
+from support.refusals import check_refused
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
@@ -113,17 +113,3 @@ def test_what_fails_the_comparison_leaves_the_older_file(tmp_path):
     check_refused(process, output, path, "keras_float64, keras")
     assert output.read_bytes() == b"of an earlier run"
     assert names(tmp_path) == ["a.pth", "diverged.keras"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
-        (["--layout", "coincheung"], "--layout=coincheung: value should be one of <zllrunning|yakhyo>"),
-        (["stray", "more"], "unexpected arguments: stray more"),
-        (["--output", "model.onnx"], "--output=model.onnx"),
-        (["--output", "model"], "--output=model"),
-    ],
-)
-def test_bad_flags(tmp_path, arguments, found):
-    process = command("--model", "a.keras", "--output", "a.pth", *arguments, cwd=tmp_path)
-    check_bad_flags(process, tmp_path, found)
