@@ -20,10 +20,11 @@ POSITIONAL = {"scripts/parse_faces.py"}
 SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "command.py"})
 
 
-def test_documents_and_scripts_have_examples():
+def test_documents_and_scripts_have_examples_for_the_same_python():
     assert len(COMMANDS) > 60
     scripts = {f"scripts/{path.name}" for path in SCRIPTS}
     assert scripts <= {file for file, _ in documented.of_python(documented.of_docstrings())}
+    assert [command for command in COMMANDS if command[0].startswith("python")] == []
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -33,10 +34,6 @@ def test_documented_flags_exist(file):
     process = script_runner.run(ROOT / "tests" / "support" / "parse_flags.py", *arguments, cwd=ROOT)
     assert process.returncode == 0, process.stderr
     assert process.stdout == ""
-
-
-def test_documents_and_scripts_name_the_same_python():
-    assert [command for command in COMMANDS if command[0].startswith("python")] == []
 
 
 def test_documented_make_targets_exist():

@@ -164,12 +164,8 @@ def test_every_reason_has_its_command_and_its_test():
 
 @pytest.mark.parametrize("document", documented.DOCUMENTS)
 def test_every_block_is_one_that_is_tested(document):
-    """`text` is for what nobody types."""
+    """`text` is for what nobody types, and `json` states classes."""
     assert {*documented.languages(document)} <= {"sh", "python", "text", "json"}
-
-
-@pytest.mark.parametrize("document", documented.DOCUMENTS)
-def test_files_in_json_state_classes(document):
     for text in documented.snippets(document, "json"):
         assert len(classes.of_json(json.loads(text))) > 1
 

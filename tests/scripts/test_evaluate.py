@@ -262,7 +262,7 @@ def test_labels_in_another_order(tmp_path, data_dir):
 
 def test_a_model_of_other_classes(tmp_path, data_dir):
     path = tmp_path / "five.safetensors"
-    weight_port.save(path, random_state(num_classes=5))
+    weight_port.save(path, random_state(num_classes=5, width=0.0625))
     process = command("--model", path, "--data_dir", data_dir, "--output_dir", tmp_path / "out")
     check_refused(process, data_dir / "labels" / "b.png", "none of 2", "classes 0 to 4", left=tmp_path / "out")
 

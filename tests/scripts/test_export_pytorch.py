@@ -62,9 +62,8 @@ def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
     read = torch.load if suffix == ".pth" else safetensors.torch.load_file
     state = read(path)
     assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
-    network = torch_network.BiSeNet(num_classes, backbone, layout)
-    if layout == "zllrunning":
-        network = published_network(num_classes)
+    of_yakhyo = layout == "yakhyo"
+    network = torch_network.BiSeNet(num_classes, backbone, layout) if of_yakhyo else published_network(num_classes)
     network.load_state_dict(state, strict=True)
     exact = BiSeNet(num_classes, backbone, dtype="float64")
     exact.set_weights(model.get_weights())
@@ -77,9 +76,7 @@ def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
         assert parity.TOLERANCES["keras_float64"].holds(difference), (head, difference)
 
     # And forth again.
-    state = weight_port.load(path)
-    again = BiSeNet(num_classes, backbone)
-    weight_port.apply(state, again.variables, weight_port.recognize(state))
+    again = port(weight_port.load(path))
     before, after = (weight_port.keras_weights(network.variables) for network in (model, again))
     assert before.keys() == after.keys()
     for variable, array in before.items():

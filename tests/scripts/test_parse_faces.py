@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import multiprocessing
+import operator
 import os
 import pathlib
 import pty
@@ -71,9 +72,8 @@ def content(folder):
 
 
 def times(folder):
-    return {
-        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parts[len(folder.parts)] in results.KINDS
-    }
+    paths = [path for path in folder.rglob("*") if path.parts[len(folder.parts)] in results.KINDS]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def read(path):
@@ -219,6 +219,14 @@ def in_this_process(job, sources, *_):
         yield source.name, *parse_folder.Worker(job)(source.name, source.path)
 
 
+def run(job, photos, engine, count=None):
+    """What is told of a run."""
+    with job.claim():
+        parsing = resume.Run(job, inputs.find([str(photos)], job.output_dir))
+        list(parsing.parse(engine, count))
+    return parsing.told()
+
+
 @dataclasses.dataclass(frozen=True)
 class Single:
     """A photo that changes, the folder of its results, and what parses it."""
@@ -229,12 +237,8 @@ class Single:
     parser: FaceParser
 
     def run(self, kinds=("labels",), engine=in_this_process, photos=None):
-        """What is told of a run."""
         job = parse_folder.Job(self.out, kinds, str(self.model))
-        with job.claim():
-            parsing = resume.Run(job, inputs.find([str(photos or self.photo)], self.out))
-            list(parsing.parse(types.SimpleNamespace(run=engine)))
-        return parsing.told()
+        return run(job, photos or self.photo, types.SimpleNamespace(run=engine))
 
     def check(self, reason=None, **options):
         """A run must parse the photo, again for a reason if there is one, and the next run must not."""
@@ -841,20 +845,12 @@ def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
 
 
 def test_only_a_few_tasks_are_taken_before_their_turn():
-    taken = 0
-
-    def tasks():
-        nonlocal taken
-        for number in range(200):
-            taken += 1
-            yield number
-
-    ahead = []
-    for number, result in enumerate(workers.run(workers.pool(2, "operator"), abs, tasks(), 7)):
+    tasks, ahead = iter(range(200)), []
+    for number, result in enumerate(workers.run(workers.pool(2, "operator"), abs, tasks, 7)):
         assert result == number
+        taken = 200 - operator.length_hint(tasks)
         ahead.append(taken - number)
-    assert len(ahead) == 200
-    assert max(ahead) == 7
+    assert (len(ahead), max(ahead)) == (200, 7)
 
 
 def test_who_stops_early_waits_for_what_has_begun_alone():
@@ -872,21 +868,17 @@ def test_a_smoothed_video_is_resumed_as_if_it_had_never_stopped(pictures, model,
     clip = videos.write(tmp_path / "clip.mp4", 2 * pictures)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
 
-    def run(out, smooth=0.8):
-        job = parse_folder.Job(out, model=str(model), smooth=smooth)
-        with job.claim():
-            parsing = resume.Run(job, inputs.find([str(clip)]))
-            list(parsing.parse(parse_folder, 1))
-        return parsing.told()[0]
+    def smoothed(out, by=0.8):
+        return run(parse_folder.Job(out, model=str(model), smooth=by), clip, parse_folder, 1)[0]
 
-    assert run(whole) == ["videos: 1 read; frames: 16 parsed"]
+    assert smoothed(whole) == ["videos: 1 read; frames: 16 parsed"]
     shutil.copytree(whole, resumed)
     for number in range(12, 17):
         (resumed / "labels" / "clip.mp4" / f"{number:06}.png").unlink()
-    told = ["5 frames again: results were missing", "videos: 1 read; frames: 5 parsed, 11 done before"]
-    assert run(resumed) == told
+    again = "5 frames again: results were missing"
+    assert smoothed(resumed) == [again, "videos: 1 read; frames: 5 parsed, 11 done before"]
     assert content(resumed) == content(whole)
-    assert run(resumed, 0.0)[0] == "16 frames again: how much is smoothed changed"
+    assert smoothed(resumed, 0.0)[0] == "16 frames again: how much is smoothed changed"
     assert content(resumed) != content(whole)
 
 
