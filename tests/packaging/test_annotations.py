@@ -8,17 +8,8 @@ from support.paths import ROOT
 
 CHECKED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["files"]
 # Their callers are in the package.
-INTERNAL = {
-    "curve.py",
-    "chart.py",
-    "devices.py",
-    "optimizer.py",
-    "progress.py",
-    "quantize_aware.py",
-    "reports.py",
-    "schedules.py",
-}
-INTERNAL |= {"trainer.py", "workdir.py", "layers.py", "torch_network.py", "torch_training.py"}
+INTERNAL = {f"{name}.py" for name in ("chart", "curve", "devices", "layers", "optimizer", "progress", "quantize_aware")}
+INTERNAL |= {f"{name}.py" for name in ("reports", "schedules", "torch_network", "torch_training", "trainer", "workdir")}
 
 
 def modules():
@@ -29,18 +20,19 @@ def modules():
 
 
 def public_functions(tree):
-    """The functions and methods whose names, and whose classes' names, begin with no underscore; and `__init__`."""
+    """The functions, and the methods of classes, whose names begin with no underscore; and what Python calls."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from (f for f in node.body if isinstance(f, ast.FunctionDef) and _is_public(f.name))
-        elif isinstance(node, ast.FunctionDef) and _is_public(node.name):
+            yield from (function for function in node.body if is_public(function))
+        elif is_public(node):
             yield node
 
 
-def _is_public(name):
-    if name in ("call", "compute_output_shape", "get_config"):  # Keras says what they are
+def is_public(node):
+    # Keras says what some are.
+    if not isinstance(node, ast.FunctionDef) or node.name in ("call", "compute_output_shape", "get_config"):
         return False
-    return not name.startswith("_") or name in ("__init__", "__call__")
+    return not node.name.startswith("_") or node.name in ("__init__", "__call__")
 
 
 @pytest.mark.parametrize("path", [path for path in modules() if path.name not in INTERNAL], ids=lambda path: path.name)

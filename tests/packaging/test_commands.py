@@ -20,10 +20,11 @@ POSITIONAL = {"scripts/parse_faces.py"}
 SCRIPTS = sorted(set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts" / "command.py"})
 
 
-def test_documents_and_scripts_have_examples():
+def test_documents_and_scripts_have_examples_for_the_same_python():
     assert len(COMMANDS) > 60
     scripts = {f"scripts/{path.name}" for path in SCRIPTS}
     assert scripts <= {file for file, _ in documented.of_python(documented.of_docstrings())}
+    assert [command for command in COMMANDS if command[0].startswith("python")] == []
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -33,10 +34,6 @@ def test_documented_flags_exist(file):
     process = script_runner.run(ROOT / "tests" / "support" / "parse_flags.py", *arguments, cwd=ROOT)
     assert process.returncode == 0, process.stderr
     assert process.stdout == ""
-
-
-def test_documents_and_scripts_name_the_same_python():
-    assert [command for command in COMMANDS if command[0].startswith("python")] == []
 
 
 def test_documented_make_targets_exist():
@@ -81,10 +78,17 @@ def test_make_says_which_python_it_needs(tmp_path, version, words):
         check_line(process.stderr.splitlines()[0], [f"error: {words}", "make PYTHON=python3.12"])
 
 
+# Packages whose absence is told by what needs them, before TensorFlow is started.
+ITSELF = {
+    "PIL": ["error: reading image files needs Pillow", "pip install pillow"],
+    "torch": ["error: ", ".pth", "pip install torch"],
+}
+
+
 @pytest.mark.parametrize(
     ("script", "package"),
     [(path.name, "absl") for path in SCRIPTS]
-    + [("port_and_export.py", name) for name in ("keras_bisenet", "numpy")]
+    + [("port_and_export.py", name) for name in ("keras_bisenet", "numpy", "torch")]
     + [pytest.param("port_and_export.py", name, marks=pytest.mark.slow) for name in ("ai_edge_litert", "PIL", "jinja2")]
     + [("parse_faces.py", "keras_bisenet"), ("parse_faces.py", "ai_edge_litert"), ("train.py", "tensorflow")],
 )
@@ -106,28 +110,11 @@ runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
     assert error.value.returncode == 1
     assert "Traceback" not in error.value.stderr
     # TensorFlow, where it is there, has its say before.
-    *_, line = error.value.stderr.splitlines()
-    if package == "PIL":  # photos are looked at first of all, by a function that says itself what it needs
-        check_line(line, ["error: reading image files needs Pillow", "pip install pillow"])
-    else:
-        check_line(line, [f"error: this Python ({sys.executable}) has no {package}", "make export"])
+    *before, line = error.value.stderr.splitlines()
+    if package in ITSELF:
+        assert before == []
+    check_line(line, ITSELF.get(package, [f"error: this Python ({sys.executable}) has no {package}", "make export"]))
     assert not out.exists()
-
-
-def test_a_pth_file_without_pytorch(tmp_path):
-    """Its reader says so itself, before TensorFlow is started."""
-    code = f"""
-import runpy, sys
-sys.path[0] = {str(ROOT / "scripts")!r}
-sys.argv = ["port_and_export.py", "--output_dir", {str(tmp_path / "out")!r}]
-runpy.run_path({str(ROOT / "scripts" / "port_and_export.py")!r}, run_name="__main__")
-"""
-    with pytest.raises(subprocess.CalledProcessError) as error:
-        run_without(code, ["torch"])
-    assert error.value.returncode == 1
-    (line,) = error.value.stderr.splitlines()
-    check_line(line, ["error: ", ".pth", "pip install torch"])
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

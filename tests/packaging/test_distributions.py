@@ -39,6 +39,13 @@ print(again.keys() == state.keys(), weight_port.__file__)
 """
 
 
+def run(*command, **options):
+    """What a command prints that must end well."""
+    process = subprocess.run(command, capture_output=True, text=True, **options)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """A folder with both, built as `python -m build` does: the wheel from the sdist, so that the sdist is enough."""
@@ -49,9 +56,7 @@ def distributions(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source]
-    process = subprocess.run(command, capture_output=True, text=True)
-    assert process.returncode == 0, process.stdout + process.stderr
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source)
     return folder / "dist"
 
 
@@ -62,10 +67,7 @@ def wheel(distributions):
 
 
 def test_twine_accepts_both(distributions):
-    command = [sys.executable, "-m", "twine", "check", "--strict", *distributions.iterdir()]
-    process = subprocess.run(command, capture_output=True, text=True)
-    assert process.returncode == 0, process.stdout
-    assert process.stdout.count("PASSED") == 2
+    assert run(sys.executable, "-m", "twine", "check", "--strict", *distributions.iterdir()).count("PASSED") == 2
 
 
 def test_wheel_holds_the_two_packages_and_what_they_read(wheel):
@@ -102,20 +104,18 @@ def test_metadata_tells_pythons_and_terms(wheel):
     # One truth about Pythons: what make accepts.
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     first, beyond = map(int, re.search(r"\(3, (\d+)\) <= v < \(3, (\d+)\)", makefile).groups())
-    pythons = [
-        line for line in metadata.get_all("Classifier") if line.startswith("Programming Language :: Python :: 3.")
-    ]
-    assert pythons == [f"Programming Language :: Python :: 3.{minor}" for minor in range(first, beyond)]
+    begin = "Programming Language :: Python :: 3."
+    pythons = [line for line in metadata.get_all("Classifier") if line.startswith(begin)]
+    assert pythons == [f"{begin}{minor}" for minor in range(first, beyond)]
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory, wheel):
     """A fresh environment with the wheel; what it needs is seen in that of the tests, whose checkout is not."""
     folder = tmp_path_factory.mktemp("environment") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--isolated", "--python", python, "install"]
-    subprocess.run([*pip, "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    run(sys.executable, "-m", "pip", "--isolated", "--python", python, "install", "--no-index", "--no-deps", wheel)
     (site,) = folder.glob("lib/*/site-packages")
     (site / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
@@ -123,8 +123,6 @@ def python(tmp_path_factory, wheel):
 
 @pytest.mark.parametrize(("code", "arguments"), [(PARSE, []), (PORT, [DEFAULT_CHECKPOINT])], ids=["parse", "port"])
 def test_wheel_works_outside_the_checkout(tmp_path, python, code, arguments):
-    process = subprocess.run([python, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    works, file = process.stdout.split()
+    works, file = run(python, "-c", code, *arguments, cwd=tmp_path).split()
     assert works == "True"
     assert file.startswith(str(python.parents[1]))

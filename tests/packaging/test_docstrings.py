@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
+from support import labeled
 from support.networks import random_state
 
 import keras_bisenet
@@ -20,28 +21,16 @@ def folder(tmp_path, monkeypatch):
     """The files that the examples name, in the current folder."""
     Image.fromarray(images.read(images.BUNDLED)).save(tmp_path / "photo.jpg", quality=95)
     weight_port.save(tmp_path / "face_parsing.pth", random_state(num_classes=3, width=0.25))
-    for name in ("images", "labels"):
-        (tmp_path / "data" / name).mkdir(parents=True)
     photo = images.read(images.BUNDLED, (40, 48))
-    for number in range(9):
-        Image.fromarray(np.roll(photo, number, 1)).save(tmp_path / "data" / "images" / f"{number}.png")
-        label = (np.roll(photo, number, 1).mean(-1) // 86).astype(np.uint8)
-        Image.fromarray(label).save(tmp_path / "data" / "labels" / f"{number}.png")
-    (tmp_path / "data" / "train.txt").write_text("0\n1\n2\n3\n4\n5\n6\n7\n")
-    (tmp_path / "data" / "val.txt").write_text("8\n")
+    photos = {str(number): np.roll(photo, number, 1) for number in range(9)}
+    examples = {name: (rolled, (rolled.mean(-1) // 86).astype(np.uint8)) for name, rolled in photos.items()}
+    labeled.write(tmp_path / "data", examples, train="01234567", val="8")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize(
     "entry",
-    [
-        keras_bisenet.BiSeNet,
-        keras_bisenet.FaceParser,
-        weight_port.apply,
-        convert.to_tflite,
-        loop.train_and_evaluate,
-    ],
+    [keras_bisenet.BiSeNet, keras_bisenet.FaceParser, weight_port.apply, convert.to_tflite, loop.train_and_evaluate],
     ids=lambda entry: entry.__name__,
 )
 @pytest.mark.usefixtures("folder")

@@ -75,12 +75,9 @@ def test_port_prints_that_keras_is_pytorch(port):
     assert all(0 < float(error) < 1e-4 and float(agreement) > 99.99 for _, error, agreement in errors)
 
 
-def test_port_leaves_what_it_tells_of(port):
+def test_port_prints_what_the_file_says_of_the_photo(port):
     assert names(port[1]) == ["again.pth", "face_parsing_float16.tflite", "overlay.png"]
     assert Image.open(port[1] / "overlay.png").size == (512, 512)
-
-
-def test_port_prints_what_the_file_says_of_the_photo(port):
     file = port[1] / "face_parsing_float16.tflite"
     photo = np.asarray(Image.open(images.BUNDLED).convert("RGB").resize((512, 512), Image.Resampling.BILINEAR))
     shares = np.bincount(labels_in_litert(file, photo).ravel(), minlength=19) / photo[..., 0].size
@@ -162,11 +159,8 @@ def test_fine_tuning_learns_and_prints_how_well(tuned):
     """The figures of the int8 file, computed once more from its own labels."""
     text, output = tuned
     file, data = output / "own_classes_int8.tflite", output / "data"
-    found = []
-    for name in (data / "val.txt").read_text().split():
-        photo, label = read(data, name)
-        found.append((label, labels_in_litert(file, photo)))
-    labels, predictions = (np.stack(part) for part in zip(*found, strict=True))
+    photos, labels = zip(*(read(data, name) for name in (data / "val.txt").read_text().split()), strict=True)
+    labels, predictions = np.stack(labels), np.stack([labels_in_litert(file, photo) for photo in photos])
     iou = [((labels == k) & (predictions == k)).sum() / ((labels == k) | (predictions == k)).sum() for k in range(3)]
     before, after = text.split("own_classes_int8.tflite on 4 photos")
     for name, value in zip((*classes_in_zip(file), "mean IoU"), (*iou, np.mean(iou)), strict=True):
@@ -208,6 +202,12 @@ def constants(name):
     return {key.lower().replace("_", ""): value.strip('"') for key, value in found}
 
 
+def tensors_of(content):
+    """(dtype, shape) of the inputs and outputs of a file."""
+    file = flatbuffer.describe(content)
+    return [(tensor["dtype"], tensor["shape"]) for tensor in (*file["inputs"], *file["outputs"])]
+
+
 def classes_of(name):
     """The list of class names in a Kotlin or Swift file."""
     (block,) = re.findall(r"(?:LABELS = listOf\(|static let labels = \[)(.*?)[)\]]", text_of(name), re.DOTALL)
@@ -228,9 +228,8 @@ def test_segmenter_code_has_the_classes_and_sizes_of_the_file(name, mediapipe_fi
         assert classes_of(name) == archive.read("labels.txt").decode().split("\n") == list(LABELS)
     hair = constants(name).get("hair")
     assert classes_of(name)[int(hair)] == "hair" if hair else 'HAIR = LABELS.indexOf("hair")' in text_of(name)
-    side, file = int(constants(name)["side"]), flatbuffer.describe(mediapipe_file)
-    tensors = [(tensor["dtype"], tensor["shape"]) for tensor in (*file["inputs"], *file["outputs"])]
-    assert tensors == [("uint8", [1, side, side, 3]), ("float32", [1, side, side, len(classes_of(name))])]
+    side, count = int(constants(name)["side"]), len(LABELS)
+    assert tensors_of(mediapipe_file) == [("uint8", [1, side, side, 3]), ("float32", [1, side, side, count])]
     # So that the confidence masks reach from 0 to 1, as the code takes them.
     assert metadata.read(mediapipe_file)["activation"] == "SOFTMAX"
 
@@ -238,9 +237,8 @@ def test_segmenter_code_has_the_classes_and_sizes_of_the_file(name, mediapipe_fi
 @pytest.mark.parametrize("name", LITERT)
 def test_litert_code_fits_the_file(name):
     found = constants(name)
-    file = flatbuffer.describe(face_parser.BUNDLED.read_bytes())
     side = int(found["side"])
-    tensors = [(tensor["dtype"], tensor["shape"]) for tensor in (*file["inputs"], *file["outputs"])]
+    tensors = tensors_of(face_parser.BUNDLED.read_bytes())
     assert tensors == [("uint8", [1, side, side, 3]), ("uint8", [1, side, side])]
     assert LABELS[int(found["hair"])] == "hair"
 
@@ -261,23 +259,17 @@ def test_npu_code_fits_the_file(name):
 def test_code_names_files_that_the_command_of_its_readme_writes(name):
     """int8 for the CPU, float16 for the GPU."""
     target = "mediapipe" if name in MOBILE else "litert"
-    readme = text_of(f"{name.split('/')[0]}/README.md")
-    files = set()
-    for line in re.findall(r"scripts/port_and_export\.py (.*)", readme):
-        flags = dict(zip(*[iter(shlex.split(line))] * 2, strict=True))
+    asked = []
+    for line in re.findall(r"scripts/port_and_export\.py (.*)", text_of(f"{name.split('/')[0]}/README.md")):
+        words = shlex.split(line)
+        flags = dict(zip(words[::2], words[1::2], strict=True))
         if flags.get("--target", "litert") == target:
-            precisions = flags["--precisions"].split(",")
-            files |= {
-                pipeline.tflite_name(p, target)
-                for p in options.resolve(target, (512, 512), precisions=precisions).precisions
-            }
+            asked += flags["--precisions"].split(",")
+    offered = options.resolve(target, (512, 512), precisions=asked).precisions
     models = {key: value for key, value in constants(name).items() if key.endswith("model")}
-    expected = {
-        key: pipeline.tflite_name(precision, target)
-        for key, precision in (("cpumodel", "int8"), ("gpumodel", "float16"))
-    }
-    assert models in (expected, {"model": expected["cpumodel"]})
-    assert set(models.values()) == files
+    assert set(models.values()) == {pipeline.tflite_name(precision, target) for precision in offered}
+    cpu, gpu = (pipeline.tflite_name(precision, target) for precision in ("int8", "float16"))
+    assert models in ({"cpumodel": cpu, "gpumodel": gpu}, {"model": cpu})
 
 
 def test_compiled_model_takes_and_gives_bytes_as_the_kotlin_code_does():
@@ -294,7 +286,5 @@ def test_compiled_model_takes_and_gives_bytes_as_the_kotlin_code_does():
 def test_table_names_every_example():
     table = re.findall(r"\]\(([\w/.]+)\)", text_of("README.md"))
     assert all((EXAMPLES / name).exists() for name in table)
-    examples = {path.name for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb"))} | {
-        path.name for path in EXAMPLES.iterdir() if path.is_dir()
-    }
+    examples = {path.name for path in EXAMPLES.iterdir() if path.is_dir() or path.suffix in (".py", ".ipynb")}
     assert {name.split("/")[0] for name in table} == examples - {"__pycache__"}

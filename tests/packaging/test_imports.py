@@ -59,12 +59,8 @@ def test_rooms_import_only_what_lies_below_them(room):
         assert found & set(BELOW) <= {room, *BELOW[room]}, path
 
 
-def test_every_room_has_its_rule():
-    rooms = {path.parent.name for path in (ROOT / "keras_bisenet").glob("*/__init__.py")}
-    assert rooms == set(BELOW)
-
-
-def test_what_lies_in_no_room_imports_no_room():
+def test_every_room_has_its_rule_and_what_lies_in_none_imports_none():
+    assert {path.parent.name for path in (ROOT / "keras_bisenet").glob("*/__init__.py")} == set(BELOW)
     for name in ("labels", "preprocessing"):
         assert not any(module.startswith("keras_bisenet.") for module in imports(ROOT / "keras_bisenet" / f"{name}.py"))
 

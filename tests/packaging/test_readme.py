@@ -8,14 +8,18 @@ import shlex
 import numpy as np
 import pytest
 from PIL import Image
-from support import documented, script_runner, videos
+from support import documented, labeled, script_runner, videos
 from support.exports import link
 from support.paths import DEFAULT_CHECKPOINT, ROOT
+from support.ported import port
 
+import weight_port
 from keras_bisenet import classes
 from keras_bisenet.inference import face_parser
 from keras_bisenet.utils import images
 
+# The commands are about flags and files, which a narrow network shows faster than the default one.
+NARROW = DEFAULT_CHECKPOINT.with_name("bisenet_resnet18_w25_celebamask1k_fp16.pth")
 SNIPPETS = [text for document in documented.DOCUMENTS for text in documented.snippets(document, "python")]
 # Snippets that the tests here do not run: their first line, why, and the test of the same.
 SNIPPETS_NOT_RUN = {
@@ -104,20 +108,21 @@ def test_snippet(default_export, tmp_path, snippet):
     assert "hair" in process.stdout
 
 
+@pytest.fixture(scope="module")
+def narrow_keras(tmp_path_factory):
+    path = tmp_path_factory.mktemp("narrow") / "best.keras"
+    port(weight_port.load(NARROW)).save(path)
+    return path
+
+
 @pytest.fixture
-def filled(tmp_path, default_export):
+def filled(tmp_path, default_export, narrow_keras):
     """A checkout with all that the commands name: photos, a video, labeled photos, checkpoints, files made before."""
     link(tmp_path)
-    made = default_export.out
-    files = {
-        "79999_iter.pth": DEFAULT_CHECKPOINT,
-        "fine_tuned.keras": made / "bisenet.keras",
-        "build/run/best.keras": made / "bisenet.keras",
-        "build/full/best.keras": made / "bisenet.keras",
-        "build/fast/best.keras": made / "bisenet.keras",
-        "build/tiny/best.keras": made / "bisenet.keras",
-        "build/face_parsing/bisenet.keras": made / "bisenet.keras",
-        "build/face_parsing/face_parsing_float32.tflite": made / "face_parsing_float32.tflite",
+    runs = [f"build/{name}/best.keras" for name in ("run", "full", "fast", "tiny")]
+    files = dict.fromkeys(["fine_tuned.keras", *runs, "build/face_parsing/bisenet.keras"], narrow_keras) | {
+        "79999_iter.pth": NARROW,
+        "build/face_parsing/face_parsing_float32.tflite": default_export.out / "face_parsing_float32.tflite",
         "build/face_parsing/face_parsing_int8.tflite": face_parser.BUNDLED,
     }
     for name, path in files.items():
@@ -126,14 +131,11 @@ def filled(tmp_path, default_export):
     # Large enough for lips to be found in it, and small enough for the slow commands.
     photo = images.read(images.BUNDLED, (160, 160))
     labels = np.full((160, 160), 17, np.uint8)
-    for name in ("photo.jpg", "party.jpg", "holidays/summer/lake.jpg", "photos/anna.jpg", "DATA/images/anna.jpg"):
+    for name in ("photo.jpg", "party.jpg", "holidays/summer/lake.jpg", "photos/anna.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo).save(tmp_path / name)
-    for name in ("labels.png", "DATA/labels/anna.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(labels).save(tmp_path / name)
-    for name in ("train.txt", "val.txt", "test.txt"):
-        (tmp_path / "DATA" / name).write_text("anna\n")
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    labeled.write(tmp_path / "DATA", {"anna": (photo, labels)}, train=["anna"], val=["anna"], test=["anna"])
     (tmp_path / "celebamask").symlink_to("DATA")
     videos.write(tmp_path / "clip.mp4", [photo])
     return tmp_path
@@ -162,12 +164,8 @@ def test_every_reason_has_its_command_and_its_test():
 
 @pytest.mark.parametrize("document", documented.DOCUMENTS)
 def test_every_block_is_one_that_is_tested(document):
-    """`text` is for what nobody types."""
+    """`text` is for what nobody types, and `json` states classes."""
     assert {*documented.languages(document)} <= {"sh", "python", "text", "json"}
-
-
-@pytest.mark.parametrize("document", documented.DOCUMENTS)
-def test_files_in_json_state_classes(document):
     for text in documented.snippets(document, "json"):
         assert len(classes.of_json(json.loads(text))) > 1
 

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.slow
 
 LOCK = ROOT / "constraints.txt"
 PROJECT = "keras-bisenet"
-NPM_LOCKS = ("web/package-lock.json", "tests/browser/package-lock.json")
 
 
 def entries(path):
@@ -31,9 +30,7 @@ def entries(path):
 
 def locked():
     """The version of each package that is locked for this interpreter and platform."""
-    chosen = [
-        requirement for requirement, _ in entries(LOCK) if not requirement.marker or requirement.marker.evaluate()
-    ]
+    chosen = [one for one, _ in entries(LOCK) if not one.marker or one.marker.evaluate()]
     versions = {canonicalize_name(requirement.name): str(requirement.specifier) for requirement in chosen}
     assert len(versions) == len(chosen)
     return versions
@@ -52,11 +49,9 @@ def needed(name, extras, seen):
             needed(*key, seen)
 
 
-@pytest.mark.parametrize(
-    "path", [LOCK, ROOT / "torch-cpu.txt", ROOT / "tests" / "facexlib.txt"], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", ["constraints.txt", "torch-cpu.txt", "tests/facexlib.txt"])
 def test_every_entry_is_one_version_with_hashes(path):
-    found = list(entries(path))
+    found = list(entries(ROOT / path))
     assert found
     for requirement, hashes in found:
         (specifier,) = requirement.specifier
@@ -79,9 +74,8 @@ def test_what_is_installed_is_what_is_locked():
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name, _ in seen if name != PROJECT}
     assert len(installed) > 100
     versions = locked()
-    assert {name: f"=={version}" for name, version in installed.items()} == {
-        name: versions.get(name) for name in installed
-    }
+    expected = {name: versions.get(name) for name in installed}
+    assert {name: f"=={version}" for name, version in installed.items()} == expected
 
 
 def test_the_tools_that_install_are_locked():
@@ -95,7 +89,7 @@ def test_the_cpu_build_of_torch_is_locked_too():
     assert cpu_hashes < hashes
 
 
-@pytest.mark.parametrize("path", NPM_LOCKS)
+@pytest.mark.parametrize("path", ["web/package-lock.json", "tests/browser/package-lock.json"])
 def test_npm_packages_have_hashes(path):
     packages = json.loads((ROOT / path).read_text(encoding="utf-8"))["packages"]
     downloaded = {name: entry for name, entry in packages.items() if name}
@@ -124,25 +118,21 @@ def test_pip_takes_a_locked_package_only_with_its_hash(tmp_path, package, genuin
     (tmp_path / "lock.txt").write_text(f"tiny==1.0 --hash=sha256:{locked_hash}\n")
     if not genuine:
         package.write_bytes(package.read_bytes() + b"\0")
-    pip = [sys.executable, "-m", "pip", "--isolated", "install", "--no-index", "--find-links", package.parent]
-    process = subprocess.run(
-        [*pip, "--target", "to", "--constraint", "lock.txt", "tiny"], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "pip", "--isolated", "install", "--no-index", "--find-links", package.parent]
+    command += ["--target", "to", "--constraint", "lock.txt", "tiny"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "to" / "tiny.py").exists() == genuine
     assert (process.returncode == 0) == genuine, process.stderr
     assert ("DO NOT MATCH THE HASHES" in process.stderr) != genuine
 
 
 def test_make_installs_only_what_is_locked():
-    process = subprocess.run(
-        ["make", "--dry-run", "--always-make", "export", "test"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    installs = [line for line in process.stdout.splitlines() if " pip install " in line]
+    command = ["make", "--dry-run", "--always-make", "export", "test"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    installs = [line for line in printed.splitlines() if " pip install " in line]
     assert len(installs) == 5
-    for line in installs:
-        assert re.search(
-            r"--constraint constraints\.txt --only-binary :all:|--require-hashes|--no-index --no-deps", line
-        )
+    locked_only = r"--constraint constraints\.txt --only-binary :all:|--require-hashes|--no-index --no-deps"
+    assert all(re.search(locked_only, line) for line in installs)
 
 
 def test_every_licence_is_listed():

@@ -1,7 +1,9 @@
 """Evaluating models of every kind, as functions and as the command that a user runs."""
 
 import hashlib
+import io
 import json
+import shutil
 import zipfile
 
 import keras
@@ -15,7 +17,7 @@ from support.files import names
 from support.networks import random_state
 from support.paths import DEFAULT_CHECKPOINT, ROOT
 from support.ported import default_model, default_reference, normalized
-from support.refusals import check_bad_flags, check_refused, refused
+from support.refusals import check_refused, refused
 
 import weight_port
 from keras_bisenet import LABELS, BiSeNet, FaceParser, load_model
@@ -33,12 +35,21 @@ pytestmark = pytest.mark.slow
 SIZE = (192, 256)
 HALF = (96, 128)
 
-
 SCRIPT = ROOT / "scripts" / "evaluate.py"
 
 
 def command(*arguments, **options):
     return script_runner.run(SCRIPT, *arguments, **options)
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def link(folder, source, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).symlink_to(source / name)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +80,9 @@ def data_dir(tmp_path_factory, reference):
 @pytest.fixture(scope="module")
 def expected(data_dir, reference):
     """The confusion matrix of the whole split, by scikit-learn."""
-    truth, said = [], []
-    for example in folder.read_split(data_dir, "val"):
-        truth.append(np.asarray(Image.open(example.label)).ravel())
-        said.append(reference(np.asarray(Image.open(example.image))).ravel())
-    truth, said = np.concatenate(truth), np.concatenate(said)
+    examples = folder.read_split(data_dir, "val")
+    truth = np.stack([pixels(example.label) for example in examples])
+    said = np.stack([reference(pixels(example.image)) for example in examples])
     known = truth != 255
     matrix = confusion_matrix(truth[known], said[known], labels=np.arange(19))
     assert known.sum() == 2 * (SIZE[0] * SIZE[1] - 400)
@@ -94,19 +103,13 @@ def tflite_file(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["pytorch", "keras", "tflite"])
-def job(request, tmp_path, data_dir, keras_file, tflite_file):
-    """An evaluation: (kind, file, process, folder); the first as a user starts it."""
-    kind = request.param
+@pytest.mark.parametrize("kind", ["pytorch", "keras", "tflite"])
+def test_every_kind_of_model_gives_the_same_scores(kind, data_dir, keras_file, tflite_file, expected, tmp_path):
     path = {"pytorch": DEFAULT_CHECKPOINT, "keras": keras_file, "tflite": tflite_file}[kind]
-    named = "default" if kind == "pytorch" else path
+    # The first as a user starts it.
+    named, run = ("default", script_runner.run_alone) if kind == "pytorch" else (path, script_runner.run)
     out = tmp_path / "new" / "out"
-    run = script_runner.run_alone if kind == "pytorch" else script_runner.run
-    return kind, path, run(SCRIPT, "--model", named, "--data_dir", data_dir, "--output_dir", out), out
-
-
-def test_every_kind_of_model_gives_the_same_scores(job, data_dir, expected):
-    kind, path, process, out = job
+    process = run(SCRIPT, "--model", named, "--data_dir", data_dir, "--output_dir", out)
     assert process.returncode == 0, process.stderr
     assert names(out) == ["evaluation.json", "evaluation.png"]
     report = json.loads((out / "evaluation.json").read_text())
@@ -139,9 +142,7 @@ def enlarged(labels):
 
 
 def test_the_first_photos_of_a_split_at_half_the_size(tmp_path, data_dir, keras_file, reference):
-    (tmp_path / "data").mkdir()
-    for name in ("images", "labels"):
-        (tmp_path / "data" / name).symlink_to(data_dir / name)
+    link(tmp_path / "data", data_dir, "images", "labels")
     (tmp_path / "data" / "test.txt").write_text("a\nb\n")
     flags = ["--model", keras_file, "--split", "test", "--limit", "1", "--image_size", "96x128"]
     process = command(*flags, "--data_dir", tmp_path / "data", "--output_dir", tmp_path)
@@ -151,7 +152,7 @@ def test_the_first_photos_of_a_split_at_half_the_size(tmp_path, data_dir, keras_
     assert report["model"]["image_size"] == [*HALF]
     assert report["options"] == {"limit": 1, "image_size": "96x128"}
     photo = Image.open(data_dir / "images" / "a.png").resize(HALF[::-1], Image.Resampling.BILINEAR)
-    truth = np.asarray(Image.open(data_dir / "labels" / "a.png"))
+    truth = pixels(data_dir / "labels" / "a.png")
     known = truth != 255
     labels = enlarged(reference(np.asarray(photo)))
     matrix = confusion_matrix(truth[known], labels[known], labels=np.arange(19))
@@ -190,15 +191,13 @@ def test_evaluate_takes_any_predictor(data_dir):
     examples = folder.read_split(data_dir, "val")
     evaluated = evaluation.evaluate(lambda photo: np.full(photo.shape[:2], 17), iter(examples), 19)
     matrix = evaluated.scores.matrix
-    truth = np.concatenate([np.asarray(Image.open(example.label)).ravel() for example in examples])
+    truth = np.concatenate([pixels(example.label).ravel() for example in examples])
     np.testing.assert_array_equal(matrix[:, 17], np.bincount(truth, minlength=256)[:19])
     assert matrix.sum() == matrix[:, 17].sum()
     # There is no border in it.
     assert not evaluated.borders[..., 2:].any()
-    np.testing.assert_array_equal(
-        evaluated.matrices.sum(axis=(1, 2)),
-        [(np.asarray(Image.open(example.label)) != 255).sum() for example in examples],
-    )
+    known = [(pixels(example.label) != 255).sum() for example in examples]
+    np.testing.assert_array_equal(evaluated.matrices.sum(axis=(1, 2)), known)
 
 
 def test_bars_are_as_long_as_the_scores(tmp_path):
@@ -213,34 +212,24 @@ def test_bars_are_as_long_as_the_scores(tmp_path):
     assert green([[2, 0, 0], [0, 0, 0], [0, 0, 0]]) == pytest.approx(2 * half, rel=0.02)
 
 
-def without_weights(keras_file, path):
-    with zipfile.ZipFile(keras_file) as source, zipfile.ZipFile(path, "w") as target:
+def without_weights(keras_file):
+    """The bytes of a `.keras` file that lacks its weights."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(keras_file) as source, zipfile.ZipFile(content, "w") as target:
         for name in source.namelist():
             if name != "model.weights.h5":
                 target.writestr(name, source.read(name))
+    return content.getvalue()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"<!DOCTYPE html>"], ids=["missing", "empty", "html"])
-def test_what_is_no_keras_file(tmp_path, content):
+def test_what_is_no_keras_file_of_a_bisenet(tmp_path, keras_file):
     path = tmp_path / "a.keras"
-    if content is not None:
+    with refused(ModelError, path, "no such file"):
+        load_model(path)
+    for content in (b"", b"<!DOCTYPE html>", keras_file.read_bytes()[:1_000_000], without_weights(keras_file)):
         path.write_bytes(content)
-    with refused(ModelError, path, "no such file" if content is None else "damaged"):
-        load_model(path)
-
-
-def test_truncated_and_incomplete_keras_files(tmp_path, keras_file):
-    path = tmp_path / "a.keras"
-    path.write_bytes(keras_file.read_bytes()[:1_000_000])
-    with refused(ModelError, path, "damaged"):
-        load_model(path)
-    without_weights(keras_file, path)
-    with refused(ModelError, path, "damaged"):
-        load_model(path)
-
-
-def test_another_keras_model(tmp_path):
-    path = tmp_path / "a.keras"
+        with refused(ModelError, path, "damaged"):
+            load_model(path)
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
     with refused(ModelError, path, "Sequential", "BiSeNet"):
         load_model(path)
@@ -252,25 +241,20 @@ def test_a_tflite_file_keeps_its_size(tflite_file):
     assert FaceParser(tflite_file, image_size=SIZE).image_size == SIZE
 
 
-def without_argmax(content):
-    """A file whose labels come from ARG_MIN, which takes the same inputs."""
-    model = flatbuffer.unpack(content)
+def test_labels_of_an_unknown_number_of_classes(tmp_path, tflite_file, data_dir):
+    """They come from ARG_MIN, which takes the same inputs as ARG_MAX."""
+    model = flatbuffer.unpack(tflite_file.read_bytes())
     for code in model.operatorCodes:
         if code.builtinCode == schema.BuiltinOperator.ARG_MAX:
             code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MIN
-    return flatbuffer.pack(model)
-
-
-def test_labels_of_an_unknown_number_of_classes(tmp_path, tflite_file, data_dir):
     path = tmp_path / "a.tflite"
-    path.write_bytes(without_argmax(tflite_file.read_bytes()))
+    path.write_bytes(flatbuffer.pack(model))
     process = command("--model", path, "--data_dir", data_dir, "--output_dir", tmp_path / "out")
     check_refused(process, path, left=tmp_path / "out")
 
 
 def test_labels_in_another_order(tmp_path, data_dir):
-    for name in ("images", "labels", "val.txt"):
-        (tmp_path / name).symlink_to(data_dir / name)
+    link(tmp_path, data_dir, "images", "labels", "val.txt")
     (tmp_path / "labels.json").write_text(json.dumps({"classes": [*LABELS[1:], LABELS[0]]}))
     process = command("--data_dir", tmp_path, "--output_dir", tmp_path / "out")
     check_refused(process, tmp_path / "labels.json")
@@ -278,39 +262,22 @@ def test_labels_in_another_order(tmp_path, data_dir):
 
 def test_a_model_of_other_classes(tmp_path, data_dir):
     path = tmp_path / "five.safetensors"
-    weight_port.save(path, random_state(num_classes=5))
+    weight_port.save(path, random_state(num_classes=5, width=0.0625))
     process = command("--model", path, "--data_dir", data_dir, "--output_dir", tmp_path / "out")
     check_refused(process, data_dir / "labels" / "b.png", "none of 2", "classes 0 to 4", left=tmp_path / "out")
 
 
 def test_one_bad_photo_is_named(tmp_path, data_dir):
-    for name in ("images", "labels"):
-        (tmp_path / name).mkdir()
-        for letter in "ab":
-            (tmp_path / name / f"{letter}.png").write_bytes((data_dir / name / f"{letter}.png").read_bytes())
-    (tmp_path / "val.txt").write_text("b\na\n")
+    link(tmp_path, data_dir, "images", "val.txt")
+    shutil.copytree(data_dir / "labels", tmp_path / "labels")
     Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "labels" / "a.png")
     process = command("--data_dir", tmp_path, "--output_dir", tmp_path / "out")
     check_refused(process, tmp_path / "labels" / "a.png", "10x20", "192x256", "1 of 2", left=tmp_path / "out")
 
 
 def test_no_such_checkpoint_and_no_such_folder(tmp_path, data_dir):
-    process = command("--model", "none.pth", "--data_dir", data_dir, "--output_dir", tmp_path / "out")
-    check_refused(
-        process, "none.pth", "default, fast, tiny, zllrunning, yakhyo_resnet18, yakhyo_resnet34", left=tmp_path / "out"
-    )
-    process = command("--data_dir", tmp_path / "none", "--output_dir", tmp_path / "out")
-    check_refused(process, f"{tmp_path}/none: no such folder", left=tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "names"),
-    [
-        (["--data_dir", "d", "stray"], ["unexpected arguments: stray"]),
-        (["--data_dir", "d", "--limit", "0"], ["--limit=0"]),
-        ([], ["--data_dir"]),
-        (["--data_dir", "d", "--image_size", "31"], ["'31'", "HEIGHTxWIDTH"]),
-    ],
-)
-def test_bad_flags(tmp_path, arguments, names):
-    check_bad_flags(command(*arguments, cwd=tmp_path), tmp_path, *names)
+    out, published = tmp_path / "out", "default, fast, tiny, zllrunning, yakhyo_resnet18, yakhyo_resnet34"
+    process = command("--model", "none.pth", "--data_dir", data_dir, "--output_dir", out)
+    check_refused(process, "none.pth", published, left=out)
+    process = command("--data_dir", tmp_path / "none", "--output_dir", out)
+    check_refused(process, f"{tmp_path}/none: no such folder", left=out)

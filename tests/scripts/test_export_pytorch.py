@@ -11,7 +11,7 @@ from support.files import names
 from support.networks import random_images, random_state
 from support.paths import ROOT
 from support.ported import port
-from support.refusals import check_bad_flags, check_refused
+from support.refusals import check_refused
 
 import weight_port
 from keras_bisenet import HEADS, BiSeNet
@@ -62,9 +62,8 @@ def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
     read = torch.load if suffix == ".pth" else safetensors.torch.load_file
     state = read(path)
     assert {tensor.dtype for tensor in state.values()} == {torch.float32, torch.int64}
-    network = torch_network.BiSeNet(num_classes, backbone, layout)
-    if layout == "zllrunning":
-        network = published_network(num_classes)
+    of_yakhyo = layout == "yakhyo"
+    network = torch_network.BiSeNet(num_classes, backbone, layout) if of_yakhyo else published_network(num_classes)
     network.load_state_dict(state, strict=True)
     exact = BiSeNet(num_classes, backbone, dtype="float64")
     exact.set_weights(model.get_weights())
@@ -77,9 +76,7 @@ def test_the_pytorch_network_loads_it_strictly_and_computes_the_same(
         assert parity.TOLERANCES["keras_float64"].holds(difference), (head, difference)
 
     # And forth again.
-    state = weight_port.load(path)
-    again = BiSeNet(num_classes, backbone)
-    weight_port.apply(state, again.variables, weight_port.recognize(state))
+    again = port(weight_port.load(path))
     before, after = (weight_port.keras_weights(network.variables) for network in (model, again))
     assert before.keys() == after.keys()
     for variable, array in before.items():
@@ -113,17 +110,3 @@ def test_what_fails_the_comparison_leaves_the_older_file(tmp_path):
     check_refused(process, output, path, "keras_float64, keras")
     assert output.read_bytes() == b"of an earlier run"
     assert names(tmp_path) == ["a.pth", "diverged.keras"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
-        (["--layout", "coincheung"], "--layout=coincheung: value should be one of <zllrunning|yakhyo>"),
-        (["stray", "more"], "unexpected arguments: stray more"),
-        (["--output", "model.onnx"], "--output=model.onnx"),
-        (["--output", "model"], "--output=model"),
-    ],
-)
-def test_bad_flags(tmp_path, arguments, found):
-    process = command("--model", "a.keras", "--output", "a.pth", *arguments, cwd=tmp_path)
-    check_bad_flags(process, tmp_path, found)

@@ -1,10 +1,12 @@
 """Parsing folders of photos and videos as a user does: what is written, what is refused, and what survives."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
 import multiprocessing
+import operator
 import os
 import pathlib
 import pty
@@ -15,13 +17,14 @@ import subprocess
 import sys
 import termios
 import time
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from support import files, fragile_worker, videos
+from support import files, fragile_worker, script_runner, videos
 from support.networks import narrow
 from support.paths import ROOT
 from support.refusals import check_line, check_refused, refused
@@ -48,12 +51,19 @@ def command(*arguments):
 
 
 def parse(*arguments, **options):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, **options)
+    return script_runner.run_alone(SCRIPT, *arguments, **options)
 
 
-def complaints(process):
-    """What a script wrote to stderr, but for LiteRT's line."""
-    return [line for line in process.stderr.splitlines() if line != GREETING]
+def complaints(stderr):
+    """The lines of a script's stderr, but for LiteRT's."""
+    return [line for line in stderr.splitlines() if line != GREETING]
+
+
+def done(*arguments, **options):
+    """What a run prints that must end well and complain of nothing."""
+    process = parse(*arguments, **options)
+    assert (process.returncode, complaints(process.stderr)) == (0, [])
+    return process.stdout
 
 
 def content(folder):
@@ -62,14 +72,20 @@ def content(folder):
 
 
 def times(folder):
-    return {
-        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parts[len(folder.parts)] in results.KINDS
-    }
+    paths = [path for path in folder.rglob("*") if path.parts[len(folder.parts)] in results.KINDS]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def read(path):
     with Image.open(path) as image:
         return np.asarray(image)
+
+
+def encoded(image, kind, **options):
+    """The bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def age(*paths):
@@ -113,22 +129,14 @@ def photos(tmp_path_factory, portrait):
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory, photos, model):
-    """(process, folder) of a run with all outputs."""
+    """The folder of a run with all outputs."""
     out = tmp_path_factory.mktemp("parsed") / "new" / "out"
-    process = parse(photos, "--output_dir", out, "--outputs", ALL, "--model", model, "--workers", "3")
-    return process, out
-
-
-@pytest.fixture
-def again(parsed, tmp_path):
-    """A copy of the results, for runs that go on from there."""
-    return pathlib.Path(shutil.copytree(parsed[1], tmp_path / "out"))
+    printed = done(photos, "--output_dir", out, "--outputs", ALL, "--model", model, "--workers", "3")
+    assert printed == f"photos: 5 parsed; everything is in {out}\n"
+    return out
 
 
 def test_everything_is_written_for_every_photo(parsed, photos, parser):
-    process, out = parsed
-    assert (process.returncode, complaints(process)) == (0, [])
-    assert process.stdout == f"photos: 5 parsed; everything is in {out}\n"
     expected = set()
     for path in photos.rglob("*.png"):
         name = path.relative_to(photos)
@@ -136,79 +144,64 @@ def test_everything_is_written_for_every_photo(parsed, photos, parser):
         assert labels.shape == photo.shape[:2]
         parts = [LABELS[label] for label in np.unique(labels)]
         assert len(parts) > 1
-        np.testing.assert_array_equal(read(out / "labels" / f"{name}.png"), labels)
-        overlay = io.BytesIO()
-        Image.fromarray(painting.overlay(photo, labels)).save(overlay, "JPEG", quality=90)
-        assert (out / "overlay" / f"{name}.jpg").read_bytes() == overlay.getvalue()
+        np.testing.assert_array_equal(read(parsed / "labels" / f"{name}.png"), labels)
+        overlay = encoded(Image.fromarray(painting.overlay(photo, labels)), "JPEG", quality=90)
+        assert (parsed / "overlay" / f"{name}.jpg").read_bytes() == overlay
         for part in parts:
-            np.testing.assert_array_equal(
-                read(out / "masks" / name / f"{part}.png") == 255, labels == LABELS.index(part)
-            )
-        assert json.loads((out / "json" / f"{name}.json").read_text()) == results.describe(labels, LABELS)
+            mask = read(parsed / "masks" / name / f"{part}.png")
+            np.testing.assert_array_equal(mask == 255, labels == LABELS.index(part))
+        assert json.loads((parsed / "json" / f"{name}.json").read_text()) == results.describe(labels, LABELS)
         expected |= {f"labels/{name}.png", f"overlay/{name}.jpg", f"json/{name}.json"}
         expected |= {f"masks/{name}/{part}.png" for part in parts}
-    assert set(content(out)) == expected
+    assert set(content(parsed)) == expected
 
 
 def test_one_worker_writes_the_same(parsed, photos, model, tmp_path):
-    process = parse(photos, "--output_dir", tmp_path, "--outputs", ALL, "--model", model, "--workers", "1")
-    assert process.returncode == 0
-    assert content(tmp_path) == content(parsed[1])
-
-
-def tell_of(out, folder):
-    """Makes the record of a folder of results tell of equal photos in another folder."""
-    path = out / results.RECORD
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
-    for entry in entries:
-        photo = folder / entry["name"]
-        entry |= {"path": str(photo), "mtime_ns": photo.stat().st_mtime_ns}
-    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    done(photos, "--output_dir", tmp_path, "--outputs", ALL, "--model", model, "--workers", "1")
+    assert content(tmp_path) == content(parsed)
 
 
 def test_the_default_model_and_output(portrait, tmp_path):
-    process = parse(images.BUNDLED, cwd=tmp_path)
-    assert process.stdout == "photos: 1 parsed; everything is in build/parsed\n"
+    assert done(images.BUNDLED, cwd=tmp_path) == "photos: 1 parsed; everything is in build/parsed\n"
     labels = read(tmp_path / "build" / "parsed" / "labels" / "astronaut_face.png.png")
     np.testing.assert_array_equal(labels, FaceParser(num_threads=1)(portrait))
 
 
-def test_a_second_run_does_what_is_left(again, photos, model, tmp_path):
-    flags = ["--output_dir", again, "--outputs", ALL, "--model", model]
-    before, first = content(again), times(again)
-    process = parse(photos, *flags)
-    assert process.returncode == 0
-    assert process.stdout == f"photos: 5 done before; everything is in {again}\n"
-    assert times(again) == first
+def test_a_second_run_does_what_is_left(photos, model, tmp_path):
+    copy, out = pathlib.Path(shutil.copytree(photos, tmp_path / "photos")), tmp_path / "out"
+    flags = [copy, "--output_dir", out, "--outputs", ALL, "--model", model]
+    done(*flags)
+    before, first = content(out), times(out)
+    assert done(*flags) == f"photos: 5 done before; everything is in {out}\n"
+    assert times(out) == first
 
     # A photo that changed, one that is new, and results that are gone.
-    copy = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
-    tell_of(again, copy)
     Image.fromarray(images.read(photos / "a.png")[:99]).save(copy / "a.png")
     shutil.copy2(photos / "two words" / "a.png", copy / "b.png")
-    shutil.rmtree(again / "masks" / "two words" / "a.png")
-    process = parse(copy, *flags)
-    assert sorted(process.stdout.splitlines()) == [
+    shutil.rmtree(out / "masks" / "two words" / "a.png")
+    assert sorted(done(*flags).splitlines()) == [
         "1 photo again: results were missing",
         "1 photo again: the photo changed",
-        f"photos: 3 parsed, 3 done before; everything is in {again}",
+        f"photos: 3 parsed, 3 done before; everything is in {out}",
     ]
-    assert read(again / "labels" / "a.png.png").shape == (99, 240)
-    redone = {path for path, time_ in times(again).items() if first.get(path) != time_ and path.suffix == ".json"}
-    assert redone == {again / "json" / name for name in ("a.png.json", "b.png.json", "two words/a.png.json")}
-    others = {name: data for name, data in content(again).items() if "/a.png" not in name and "/b.png" not in name}
+    assert read(out / "labels" / "a.png.png").shape == (99, 240)
+    redone = {path for path, time_ in times(out).items() if first.get(path) != time_ and path.suffix == ".json"}
+    assert redone == {out / "json" / name for name in ("a.png.json", "b.png.json", "two words/a.png.json")}
+    after = content(out)
+    others = {name: data for name, data in after.items() if "/a.png" not in name and "/b.png" not in name}
     assert others == {name: data for name, data in before.items() if "/a.png" not in name}
-    assert {name for name in content(again) if "two words" in name} == {name for name in before if "two words" in name}
+    assert {name for name in after if "two words" in name} == {name for name in before if "two words" in name}
 
 
 def told(count, reason):
     return f"{count} photo{'s' * (count > 1)} again: {reason}"
 
 
-def test_another_model_parses_again(again, photos, tmp_path):
-    other = write_model(tmp_path / "other.tflite", 1)
-    process = parse(photos, "--output_dir", again, "--outputs", "labels", "--model", other)
-    assert process.stdout.splitlines()[0] == told(5, "the model changed")
+def test_another_model_parses_again(parsed, photos, tmp_path):
+    again, other = tmp_path / "out", write_model(tmp_path / "other.tflite", 1)
+    shutil.copytree(parsed, again)
+    printed = done(photos, "--output_dir", again, "--outputs", "labels", "--model", other)
+    assert printed.splitlines()[0] == told(5, "the model changed")
     for path in photos.rglob("*.png"):
         name = path.relative_to(photos)
         np.testing.assert_array_equal(read(again / "labels" / f"{name}.png"), FaceParser(other, 1)(path))
@@ -216,145 +209,140 @@ def test_another_model_parses_again(again, photos, tmp_path):
     assert {name.partition("/")[0] for name in content(again)} == {"labels"}
     # The same model under another name is the same.
     shutil.copy(other, tmp_path / "renamed.tflite")
-    process = parse(photos, "--output_dir", again, "--model", tmp_path / "renamed.tflite")
-    assert process.stdout == f"photos: 5 done before; everything is in {again}\n"
+    printed = done(photos, "--output_dir", again, "--model", tmp_path / "renamed.tflite")
+    assert printed == f"photos: 5 done before; everything is in {again}\n"
 
 
-def test_photos_of_one_name_from_two_folders(portrait, model, parser, tmp_path):
-    """The labels of the first stayed."""
-    out, flags = tmp_path / "out", ["--output_dir", tmp_path / "out", "--model", model, "--workers", "1"]
-    for number, season in enumerate(("summer", "winter")):
-        (tmp_path / season).mkdir()
-        Image.fromarray(portrait[50 * number :]).save(tmp_path / season / "IMG_0001.png")
-    age(tmp_path / "winter" / "IMG_0001.png")
-    for season, before in (("summer", []), ("winter", [told(1, "another photo had the name")])):
-        process = parse(tmp_path / season, *flags)
-        assert process.stdout.splitlines() == [*before, f"photos: 1 parsed; everything is in {out}"]
-        expected = parser(tmp_path / season / "IMG_0001.png")
-        np.testing.assert_array_equal(read(out / "labels" / "IMG_0001.png.png"), expected)
+def in_this_process(job, sources, *_):
+    """The engine of these runs: processes take seconds to start."""
+    for source in sources:
+        yield source.name, *parse_folder.Worker(job)(source.name, source.path)
 
 
-class InThisProcess:
-    """An engine without processes, which take seconds to start."""
-
-    @staticmethod
-    def run(job, sources, *_):
-        for source in sources:
-            yield source.name, *parse_folder.Worker(job)(source.name, source.path)
-
-
-def run(photos, out, model, kinds=("labels",), engine=InThisProcess):
+def run(job, photos, engine, count=None):
     """What is told of a run."""
-    job = parse_folder.Job(out, kinds, str(model))
     with job.claim():
-        parsing = resume.Run(job, inputs.find([str(photos)], out))
-        list(parsing.parse(engine))
+        parsing = resume.Run(job, inputs.find([str(photos)], job.output_dir))
+        list(parsing.parse(engine, count))
     return parsing.told()
 
 
-def test_what_is_parsed_again_and_why(portrait, model, parser, tmp_path):
-    photo, out = tmp_path / "photos" / "a.png", tmp_path / "out"
+@dataclasses.dataclass(frozen=True)
+class Single:
+    """A photo that changes, the folder of its results, and what parses it."""
+
+    photo: pathlib.Path
+    out: pathlib.Path
+    model: pathlib.Path
+    parser: FaceParser
+
+    def run(self, kinds=("labels",), engine=in_this_process, photos=None):
+        job = parse_folder.Job(self.out, kinds, str(self.model))
+        return run(job, photos or self.photo, types.SimpleNamespace(run=engine))
+
+    def check(self, reason=None, **options):
+        """A run must parse the photo, again for a reason if there is one, and the next run must not."""
+        before = [] if reason is None else [told(1, reason)]
+        assert self.run(**options) == ([*before, "photos: 1 parsed"], None)
+        np.testing.assert_array_equal(read(self.out / "labels" / "a.png.png"), self.parser(self.photo))
+        assert self.run(**options) == (["photos: 1 done before"], None)
+
+
+@pytest.fixture
+def single(portrait, model, parser, tmp_path):
+    photo = tmp_path / "photos" / "a.png"
     photo.parent.mkdir()
     Image.fromarray(portrait).save(photo)
-    done = ["photos: 1 done before"]
-    assert run(photo, out, model) == (["photos: 1 parsed"], None)
-    assert run(photo, out, model) == (done, None)
+    age(photo)
+    return Single(photo, tmp_path / "out", model, parser)
 
-    def check(reason, kinds=("labels",)):
-        assert run(photo, out, model, kinds) == ([told(1, reason), "photos: 1 parsed"], None)
-        np.testing.assert_array_equal(read(out / "labels" / "a.png.png"), parser(photo))
-        assert run(photo, out, model, kinds) == (done, None)
 
+def test_what_is_parsed_again_and_why(portrait, single):
+    photo, out = single.photo, single.out
+    single.check()
     # An older photo in its place.
     Image.fromarray(portrait[::-1]).save(photo)
     os.utime(photo, (0, 0))
-    check("the photo changed")
+    single.check("the photo changed")
     # Results of another kind, which are removed with the photo that they are of.
-    check("results were missing", ("labels", "json"))
+    single.check("results were missing", kinds=("labels", "json"))
     Image.fromarray(portrait[:100]).save(photo)
-    check("the photo changed")
+    single.check("the photo changed")
     assert not (out / "json" / "a.png.json").exists()
     (out / "labels" / "a.png.png").unlink()
-    check("results were missing")
+    single.check("results were missing")
     # Of older versions, or where a process was killed.
     (out / results.RECORD).unlink()
-    check("nothing tells what they were made from")
+    single.check("nothing tells what they were made from")
     for record in (b"", b"[]\n1\n{}\n", b"\xff", (out / results.RECORD).read_bytes()[:-20]):
         (out / results.RECORD).write_bytes(record)
-        check("nothing tells what they were made from")
+        single.check("nothing tells what they were made from")
 
 
-def test_a_photo_that_is_saved_anew_while_it_is_parsed(portrait, model, parser, tmp_path):
-    photo, out = tmp_path / "a.png", tmp_path / "out"
-    Image.fromarray(portrait).save(photo)
-    age(photo)
-
-    class Slow:
-        @staticmethod
-        def run(*arguments):
-            for result in InThisProcess.run(*arguments):
-                Image.fromarray(portrait[:77]).save(photo)
-                age(photo)
-                yield result
-
-    run(photo, out, model, engine=Slow)
-    assert read(out / "labels" / "a.png.png").shape == (240, 240)
-    assert run(photo, out, model)[0][0] == told(1, "the photo changed")
-    np.testing.assert_array_equal(read(out / "labels" / "a.png.png"), parser(photo))
+def test_photos_of_one_name_from_two_folders(portrait, single, tmp_path):
+    """The labels of the first stayed."""
+    single.check()
+    other = tmp_path / "winter" / "a.png"
+    other.parent.mkdir()
+    Image.fromarray(portrait[50:]).save(other)
+    age(other)
+    dataclasses.replace(single, photo=other).check("another photo had the name")
 
 
-def test_a_run_that_ends_between_a_result_and_its_record(portrait, model, parser, tmp_path):
+def test_a_photo_that_is_saved_anew_while_it_is_parsed(portrait, single):
+    def slow(*arguments):
+        for result in in_this_process(*arguments):
+            Image.fromarray(portrait[:77]).save(single.photo)
+            age(single.photo)
+            yield result
+
+    single.run(engine=slow)
+    assert read(single.out / "labels" / "a.png.png").shape == (240, 240)
+    single.check("the photo changed")
+
+
+def test_a_run_that_ends_between_a_result_and_its_record(portrait, single, tmp_path):
     """The new result must not pass for the old photo, which comes back."""
-    photo, out = tmp_path / "a.png", tmp_path / "out"
-    for name, rows in (("summer", portrait), ("winter", portrait[:77])):
-        Image.fromarray(rows).save(tmp_path / f"{name}.png")
-    shutil.copy2(tmp_path / "summer.png", photo)
-    run(photo, out, model)
-    shutil.copy2(tmp_path / "winter.png", photo)
 
-    class Killed:
-        @staticmethod
-        def run(*arguments):
-            list(InThisProcess.run(*arguments))
-            raise KeyboardInterrupt
-            yield
+    def killed(*arguments):
+        list(in_this_process(*arguments))
+        raise KeyboardInterrupt
 
+    shutil.copy2(single.photo, tmp_path / "summer.png")
+    single.run()
+    Image.fromarray(portrait[:77]).save(single.photo)
     with pytest.raises(KeyboardInterrupt):
-        run(photo, out, model, engine=Killed)
-    shutil.copy2(tmp_path / "summer.png", photo)
-    assert run(photo, out, model)[0][0] == told(1, "nothing tells what they were made from")
-    np.testing.assert_array_equal(read(out / "labels" / "a.png.png"), parser(photo))
+        single.run(engine=killed)
+    shutil.copy2(tmp_path / "summer.png", single.photo)
+    single.check("nothing tells what they were made from")
 
 
-def test_a_photo_that_can_no_longer_be_read_leaves_no_results_of_the_old_one(portrait, model, tmp_path):
-    photo, out = tmp_path / "a.png", tmp_path / "out"
-    Image.fromarray(portrait).save(photo)
-    run(photo, out, model, ("labels", "masks"))
-    photo.write_bytes(b"no photo")
-    assert run(photo, out, model) == (["photos: 1 failed"], "1 of 1 photo")
-    assert content(out) == {}
+def test_a_photo_that_can_no_longer_be_read_leaves_no_results_of_the_old_one(portrait, single):
+    single.run(("labels", "masks"))
+    single.photo.write_bytes(b"no photo")
+    assert single.run() == (["photos: 1 failed"], "1 of 1 photo")
+    assert content(single.out) == {}
     # What is told does not change with the number of those that were done before.
-    Image.fromarray(portrait).save(tmp_path / "b.png")
+    folder = single.photo.parent
+    Image.fromarray(portrait).save(folder / "b.png")
     for other in ("1 parsed", "1 done before"):
-        assert run(tmp_path, out, model) == ([f"photos: {other}, 1 failed"], "1 of 2 photos")
+        assert single.run(photos=folder) == ([f"photos: {other}, 1 failed"], "1 of 2 photos")
 
 
-def test_what_killed_runs_left_is_removed(portrait, model, tmp_path):
-    photo, out = tmp_path / "a.png", tmp_path / "out"
-    Image.fromarray(portrait).save(photo)
+def test_what_killed_runs_left_is_removed(single):
     for name in (".removed-old.png/hair.png", ".partial-old.png/hair.png"):
-        (out / "masks" / name).parent.mkdir(parents=True)
-        (out / "masks" / name).write_bytes(b"")
-    run(photo, out, model)
-    assert files.names(out / "masks") == []
+        (single.out / "masks" / name).parent.mkdir(parents=True)
+        (single.out / "masks" / name).write_bytes(b"")
+    single.run()
+    assert files.names(single.out / "masks") == []
 
 
 def test_results_may_lie_among_the_photos(photos, model, tmp_path):
     copy = pathlib.Path(shutil.copytree(photos, tmp_path / "photos"))
     for folder in (copy, copy / "parsed"):
         for number in ("5 parsed", "5 done before"):
-            process = parse(copy, "--output_dir", folder, "--outputs", "labels,overlay,masks", "--model", model)
-            assert process.stdout == f"photos: {number}; everything is in {folder}\n"
+            printed = done(copy, "--output_dir", folder, "--outputs", "labels,overlay,masks", "--model", model)
+            assert printed == f"photos: {number}; everything is in {folder}\n"
         for kind in results.KINDS:
             shutil.rmtree(folder / kind, ignore_errors=True)
 
@@ -385,11 +373,24 @@ def test_a_model_that_is_no_segmentation_model(photos, tmp_path):
     check_refused(process, classifier, "[1, 3]", left=tmp_path / "out")
 
 
-def test_nothing_named():
-    process = parse()
-    assert process.returncode == 1
-    assert "expected photos" in process.stderr
-    assert "Traceback" not in process.stderr
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--min_confidence", "2", "--detect"],
+        ["--min_face", "3", "--detect"],
+        # They would be ignored.
+        ["--min_confidence", "0.5"],
+        ["--min_face", "50"],
+    ],
+)
+def test_numbers_of_faces_that_are_out_of_range_or_of_no_use(photos, model, tmp_path, flags):
+    process = parse(photos, "--output_dir", tmp_path / "out", "--model", model, *flags)
+    check_refused(process, flags[0].strip("-"), flags[1], left=tmp_path / "out")
+
+
+def test_a_file_in_the_place_of_the_folder(photos, model):
+    process = parse(photos, "--output_dir", photos / "a.png", "--model", model)
+    check_refused(process, photos / "a.png", "Not a directory")
 
 
 def write_huge(path):
@@ -398,44 +399,34 @@ def write_huge(path):
     assert path.stat().st_size < 100_000
 
 
-def exif(orientation, extra=None):
-    note = Image.Exif()
-    note[0x0112] = orientation
-    if extra:
-        note[0x010F] = extra
-    return note
-
-
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory, portrait):
     """Bad files, unusual ones, and how the bad ones fail: (folder, {name: reason})."""
     folder = tmp_path_factory.mktemp("mixed")
-    image, bad = Image.fromarray(portrait), {}
-    for name, data in (
-        ("zero.jpg", b""),
-        ("text.jpg", b"no photo"),
-        ("cut.png", images.BUNDLED.read_bytes()[:50_000]),
-        ("new\nline\x1b[2J.png", b""),
-        *((f"zero{number:02}.png", b"") for number in range(16)),
-    ):
+    image, turned, odd = Image.fromarray(portrait), Image.Exif(), Image.Exif()
+    turned[0x0112] = odd[0x0112] = 6
+    odd[0x010F] = "abc"
+    jpeg, webp = encoded(image, "JPEG"), encoded(image, "WEBP")
+    tiff = encoded(image, "TIFF", compression="tiff_lzw")
+    unreadable = {
+        "zero.jpg": b"",
+        "text.jpg": b"no photo",
+        "cut.png": images.BUNDLED.read_bytes()[:50_000],
+        "new\nline\x1b[2J.png": b"",
+        **{f"zero{number:02}.png": b"" for number in range(16)},
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "cut.webp": webp[: len(webp) // 2],
+        # libtiff tells of it on stderr.
+        "damaged.tif": tiff[:1000] + bytes(59000) + tiff[60000:],
+        # A tag of numbers that holds text: Pillow fails on it when it turns the photo.
+        "odd exif.jpg": encoded(image, "JPEG", exif=odd).replace(b"\x01\x0f\x00\x02", b"\x01\x44\x00\x02"),
+    }
+    for name, data in unreadable.items():
         (folder / name).write_bytes(data)
-        bad[name] = UNREADABLE
-    for name, options in (("cut.jpg", {}), ("cut.webp", {}), ("damaged.tif", {"compression": "tiff_lzw"})):
-        image.save(folder / name, **options)
-        data = bytearray((folder / name).read_bytes())
-        if name == "damaged.tif":
-            data[1000:60000] = bytes(59000)  # libtiff tells of it on stderr
-        (folder / name).write_bytes(data if name == "damaged.tif" else data[: len(data) // 2])
-        bad[name] = UNREADABLE
     write_huge(folder / "huge.png")
-    bad["huge.png"] = "has 400000000 pixels"
     (folder / "gone.png").symlink_to("nowhere.png")
-    bad["gone.png"] = "no such file"
-    image.save(folder / "odd exif.jpg", exif=exif(6, "abc"))
-    # A tag of numbers that holds text: Pillow fails on it when it turns the photo.
-    data = (folder / "odd exif.jpg").read_bytes()
-    (folder / "odd exif.jpg").write_bytes(data.replace(b"\x01\x0f\x00\x02", b"\x01\x44\x00\x02"))
-    bad["odd exif.jpg"] = UNREADABLE
+    bad = dict.fromkeys(unreadable, UNREADABLE)
+    bad |= {"huge.png": "has 400000000 pixels", "gone.png": "no such file"}
 
     # What a photo may be is tested in utils/test_images.py.
     good = folder / "good"
@@ -443,20 +434,14 @@ def mixed(tmp_path_factory, portrait):
     image.crop((9, 9, 10, 10)).save(good / "pixel.png")
     image.quantize(64).save(good / "palette.png")
     image.save(good / "moving.gif", save_all=True, append_images=[image.rotate(90)], duration=100)
-    image.crop((0, 0, 240, 200)).transpose(Image.Transpose.ROTATE_90).save(good / "turned.jpg", exif=exif(6))
+    image.crop((0, 0, 240, 200)).transpose(Image.Transpose.ROTATE_90).save(good / "turned.jpg", exif=turned)
     return folder, bad
 
 
-@pytest.fixture(scope="module")
-def parsed_mixed(tmp_path_factory, mixed, model):
-    out = tmp_path_factory.mktemp("mixed") / "out"
-    process = parse(mixed[0], "--output_dir", out, "--model", model, "--workers", "2")
-    return process, out
-
-
-def test_bad_photos_are_listed_and_the_others_parsed(parsed_mixed, mixed, parser):
-    process, out = parsed_mixed
+def test_bad_photos_are_listed_and_the_others_parsed(tmp_path, mixed, model, parser):
     folder, bad = mixed
+    out = tmp_path / "out"
+    process = parse(folder, "--output_dir", out, "--model", model, "--workers", "2")
     expected = [
         f"{folder}/{name}: {bad[name]}".replace("\n", "\\n").replace("\x1b", "\\x1b")
         for name in sorted(bad, key=lambda name: (folder / name).parts)
@@ -465,7 +450,7 @@ def test_bad_photos_are_listed_and_the_others_parsed(parsed_mixed, mixed, parser
     found = (out / "failures.txt").read_text().splitlines()
     assert all(line.startswith(beginning) for line, beginning in zip(found, expected, strict=True))
     assert process.returncode == 1
-    *failures, error = complaints(process)
+    *failures, error = complaints(process.stderr)
     assert failures == [f"failed: {line}" for line in found[:20]]
     assert error.startswith("error: 26 of 30 photos failed")
     assert process.stdout == f"photos: 4 parsed, 26 failed; everything is in {out}\n"
@@ -480,11 +465,11 @@ def test_bad_photos_are_listed_and_the_others_parsed(parsed_mixed, mixed, parser
 def test_failures_are_no_longer_listed_when_they_are_mended(tmp_path, model, portrait):
     path, out = tmp_path / "a.png", tmp_path / "out"
     path.write_bytes(b"")
-    process = parse(path, "--output_dir", out, "--model", model)
-    assert (process.returncode, (out / "failures.txt").exists()) == (1, True)
+    assert parse(path, "--output_dir", out, "--model", model).returncode == 1
+    assert (out / "failures.txt").exists()
     Image.fromarray(portrait).save(path)
-    process = parse(path, "--output_dir", out, "--model", model)
-    assert (process.returncode, (out / "failures.txt").exists(), complaints(process)) == (0, False, [])
+    done(path, "--output_dir", out, "--model", model)
+    assert not (out / "failures.txt").exists()
 
 
 def test_large_photos_take_little_memory_or_none(tmp_path, model, portrait):
@@ -524,16 +509,12 @@ def test_names_that_leave_no_room_for_a_suffix(tmp_path, portrait, model):
     assert work(name, tmp_path / name) == (error, None)
 
 
-def test_an_isolated_model_says_the_same_and_leaves_no_process(tmp_path, photos, model):
-    marker = f"ISOLATED={tmp_path}"
-    for flags in ((), ("--isolated",)):
-        environment = os.environ | dict([marker.split("=")])
-        process = parse(
-            photos, "--output_dir", tmp_path / f"out{len(flags)}", "--model", model, *flags, env=environment
-        )
-        assert (process.returncode, complaints(process)) == (0, [])
-        wait_until_gone(marker)
-    assert content(tmp_path / "out0") == content(tmp_path / "out1")
+def test_an_isolated_model_says_the_same_and_leaves_no_process(tmp_path, parsed, photos, model):
+    environment = os.environ | {"ISOLATED": str(tmp_path)}
+    done(photos, "--output_dir", tmp_path, "--model", model, "--isolated", env=environment)
+    wait_until_gone(f"ISOLATED={tmp_path}")
+    labels = {name: data for name, data in content(parsed).items() if name.startswith("labels/")}
+    assert content(tmp_path) == labels
 
 
 def test_a_photo_that_crashes_an_isolated_model_fails_alone(tmp_path, portrait, model, monkeypatch):
@@ -556,9 +537,8 @@ def test_progress_is_drawn_on_a_terminal_alone(photos, model, tmp_path):
     """The other tests see that a pipe gets none of it."""
     primary, secondary = pty.openpty()
     termios.tcsetwinsize(secondary, (24, 100))
-    process = subprocess.Popen(
-        command(photos, "--output_dir", tmp_path, "--model", model), stdout=subprocess.PIPE, stderr=secondary
-    )
+    arguments = command(photos, "--output_dir", tmp_path, "--model", model)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=secondary)
     os.close(secondary)
     drawn = b""
     with contextlib.suppress(OSError), open(primary, "rb", buffering=0) as terminal:  # noqa: PTH123
@@ -587,12 +567,19 @@ def many(tmp_path_factory, photos):
 def whole(tmp_path_factory, many, model):
     """What becomes of them."""
     out = tmp_path_factory.mktemp("whole")
-    assert parse(many, *flags(out, model)).returncode == 0
+    done(many, *flags(out, model))
     return content(out)
 
 
 def flags(out, model):
     return ["--output_dir", out, "--outputs", "labels,masks", "--model", model, "--workers", "2"]
+
+
+def launch(photos, out, model, **environment):
+    """A run in a session of its own, so that a signal reaches its workers too, as from a terminal."""
+    options = {"env": os.environ | environment, "start_new_session": True, "text": True}
+    arguments = command(photos, *flags(out, model))
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
 @pytest.fixture
@@ -601,15 +588,11 @@ def start(model, request):
     started = []
 
     def run(photos, out):
-        marker = f"PARSE_FACES_TEST={request.node.name}-{os.getpid()}"
-        name, _, value = marker.partition("=")
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(
-            command(photos, *flags(out, model)), env=os.environ | {name: value}, start_new_session=True, **pipes
-        )
+        marker = f"{request.node.name}-{os.getpid()}"
+        process = launch(photos, out, model, PARSE_FACES_TEST=marker)
         started.append(process)
         wait_for(lambda: len(list(out.glob("labels/[0-9]*.png"))) >= 5, process)
-        return process, marker
+        return process, f"PARSE_FACES_TEST={marker}"
 
     yield run
     for process in started:
@@ -631,27 +614,30 @@ def check_nothing_is_half(out, whole):
 
 
 def check_goes_on(many, out, model, whole):
-    done = times(out)
-    process = parse(many, *flags(out, model))
-    assert (process.returncode, complaints(process)) == (0, [])
+    before = times(out)
+    done(many, *flags(out, model))
     assert content(out) == whole
     after = times(out)
-    labels = [path for path in done if path.parent == out / "labels" and not path.name.startswith(".")]
+    labels = [path for path in before if path.parent == out / "labels" and not path.name.startswith(".")]
     # Those that were written and not yet recorded when it ended are made again: at most four a worker.
-    assert sum(done[path] == after[path] for path in labels) >= len(labels) - 8
+    assert sum(before[path] == after[path] for path in labels) >= len(labels) - 8
 
 
-def ended(process, status, timeout=30):
-    """What a process that must end with this status and print nothing complains of."""
+def ended(process, timeout=30):
+    """The status of a process that must end and print nothing, and what it complains of."""
     stdout, stderr = process.communicate(timeout=timeout)
-    assert (process.returncode, stdout) == (status, ""), stderr
-    return [line for line in stderr.splitlines() if line != GREETING]
+    assert stdout == ""
+    return process.returncode, complaints(stderr)
+
+
+def check_interrupted(process):
+    os.killpg(process.pid, signal.SIGINT)
+    assert ended(process) == (130, ["error: interrupted; run it again to resume"])
 
 
 def test_ctrl_c(many, model, whole, start, tmp_path):
     process, marker = start(many, tmp_path)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert ended(process, 130) == ["error: interrupted; run it again to resume"]
+    check_interrupted(process)
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
     assert not [name for name in content(tmp_path) if ".partial" in name]
@@ -660,12 +646,10 @@ def test_ctrl_c(many, model, whole, start, tmp_path):
 
 @pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.2])
 def test_ctrl_c_while_the_workers_start(many, model, tmp_path, delay):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command(many, *flags(tmp_path, model)), start_new_session=True, **pipes)
+    process = launch(many, tmp_path, model)
     wait_for((tmp_path / results.RECORD).exists, process)
     time.sleep(delay)
-    os.killpg(process.pid, signal.SIGINT)
-    assert ended(process, 130) == ["error: interrupted; run it again to resume"]
+    check_interrupted(process)
 
 
 def test_the_main_process_is_killed(many, model, whole, start, tmp_path):
@@ -683,8 +667,8 @@ def test_a_worker_is_killed(many, whole, start, tmp_path):
     # The workers are children of the fork server, which is a child of the main process.
     worker = max(pid for pid, parent in running.items() if running.get(parent) == process.pid)
     os.kill(worker, signal.SIGKILL)
-    (line,) = ended(process, 1)
-    assert line.startswith("error: a worker process was killed")
+    status, (line,) = ended(process)
+    assert (status, line.startswith("error: a worker process was killed")) == (1, True), line
     wait_until_gone(marker)
     check_nothing_is_half(tmp_path, whole)
 
@@ -699,7 +683,7 @@ def test_the_folder_changes_during_the_run(many, whole, start, tmp_path):
     os.link(many / "000.png", copy / "999.png")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    gone, unreadable, error = (line for line in stderr.splitlines() if line != GREETING)
+    gone, unreadable, error = complaints(stderr)
     assert gone.startswith(f"failed: {copy}/158.png: no such file")
     assert unreadable.startswith(f"failed: {copy}/159.png: {UNREADABLE}")
     assert error.startswith("error: 2 of 160 photos failed")
@@ -727,12 +711,6 @@ def test_a_full_disk(many, model, whole, disk):
         check_refused(parse(many, *flags(folder, model)), folder, "Read-only file system")
 
 
-def test_a_file_in_the_place_of_the_folder(photos, model, tmp_path):
-    (tmp_path / "out").write_text("")
-    process = parse(photos, "--output_dir", tmp_path / "out", "--model", model)
-    check_refused(process, tmp_path / "out", "Not a directory")
-
-
 # Videos.
 
 
@@ -754,11 +732,10 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
     broken = (out / "failures.txt").read_text().splitlines()
     assert broken[0].startswith(f"{cut}: is damaged or breaks off; 15 of its frames")
     assert broken[1].startswith(f"{tmp_path}/text.mp4: cannot be read as a video")
-    assert complaints(process)[:2] == [f"failed: {line}" for line in broken]
-    assert complaints(process)[2].startswith("error: 2 of 3 videos failed")
-    assert process.stdout == (
-        f"photos: 1 parsed; videos: 1 read, 2 failed; frames: 23 parsed; everything is in {out}\n"
-    )
+    assert complaints(process.stderr)[:2] == [f"failed: {line}" for line in broken]
+    assert complaints(process.stderr)[2].startswith("error: 2 of 3 videos failed")
+    counts = "photos: 1 parsed; videos: 1 read, 2 failed; frames: 23 parsed"
+    assert process.stdout == f"{counts}; everything is in {out}\n"
     for name, count in (("clip.mp4", 8), ("cut.mp4", 15)):
         written = sorted((out / "labels" / name).iterdir())
         assert [path.name for path in written] == [f"{number:06}.png" for number in range(1, count + 1)]
@@ -773,12 +750,10 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
         (out / "labels" / "clip.mp4" / f"{number:06}.png").unlink()
     (out / "overlay" / "clip.mp4" / "000008.jpg").unlink()
     before = times(out)
-    process = parse(clip, *arguments[2:])
-    assert (process.returncode, process.stdout) == (
-        0,
-        "3 frames again: results were missing\n"
-        f"videos: 1 read; frames: 3 parsed, 5 done before; everything is in {out}\n",
-    )
+    assert done(clip, *arguments[2:]).splitlines() == [
+        "3 frames again: results were missing",
+        f"videos: 1 read; frames: 3 parsed, 5 done before; everything is in {out}",
+    ]
     after = times(out)
     redone = {path.stem for path, time_ in after.items() if before.get(path) != time_ and path.is_file()}
     assert redone == {"000003", "000006", "000008"}
@@ -787,10 +762,10 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
     # Of a shorter video nothing of the longer one may stay.
     videos.write(clip, pictures[::-1][:5])
     age(clip)
-    process = parse(clip, *arguments[2:])
-    assert process.stdout == (
-        f"5 frames again: the video changed\nvideos: 1 read; frames: 5 parsed; everything is in {out}\n"
-    )
+    assert done(clip, *arguments[2:]).splitlines() == [
+        "5 frames again: the video changed",
+        f"videos: 1 read; frames: 5 parsed; everything is in {out}",
+    ]
     for kind in ("labels", "overlay"):
         assert len(files.names(out / kind / "clip.mp4")) == 5
     np.testing.assert_array_equal(read(out / "labels" / "clip.mp4" / "000001.png"), parser(pictures[-1]))
@@ -806,15 +781,14 @@ def test_videos_picture_by_picture(pictures, photos, parser, model, tmp_path):
 
 @pytest.fixture(scope="module")
 def found(portrait, tmp_path_factory):
-    """A folder of photos with two faces, one and none, and the process that has found them."""
+    """A folder of photos with two faces, one and none, and what the run printed that has found them."""
     folder = tmp_path_factory.mktemp("faces")
     scene = np.full((450, 600, 3), 120, np.uint8)
     scene[200:320, 350:470] = images.resize(portrait, (120, 120))
     pair = np.concatenate([portrait, portrait], axis=1)
     for name, photo in (("scene.png", scene), ("pair.png", pair), ("empty.png", np.full((90, 120, 3), 99, np.uint8))):
         Image.fromarray(photo).save(folder / name)
-    process = parse(folder / "*.png", "--detect", *of_found(folder))
-    return folder, process
+    return folder, done(folder / "*.png", "--detect", *of_found(folder))
 
 
 def of_found(folder):
@@ -822,18 +796,13 @@ def of_found(folder):
 
 
 def test_detect(found):
-    folder, process = found
-    assert (process.returncode, complaints(process)) == (0, [])
+    folder, printed = found
     np.testing.assert_array_equal(read(folder / "out" / "labels" / "empty.png.png"), np.zeros((90, 120)))
     scene = read(folder / "scene.png")
     labels = read(folder / "out" / "labels" / "scene.png.png")
     np.testing.assert_array_equal(labels, FaceParser(num_threads=1, detect=True)(scene))
     assert (labels == LABELS.index("hair")).sum() > 1000
-
-
-def test_the_run_says_how_many_faces_there_are(found):
-    _, process = found
-    *lines, total, last = process.stdout.splitlines()
+    *lines, total, last = printed.splitlines()
     assert lines == ["pair.png: 2", "scene.png: 1", "no face: empty.png"]
     assert re.findall("[0-9]+", total) == ["3", "2", "1"]
     assert last.startswith("photos: 3 parsed;")
@@ -841,18 +810,15 @@ def test_the_run_says_how_many_faces_there_are(found):
 
 def test_faces_are_described(found):
     folder, _ = found
-    described = {
-        name: json.loads((folder / "out" / "json" / f"{name}.png.json").read_text()) for name in ("pair", "empty")
-    }
-    assert described["empty"]["faces"] == []
-    assert list(described["empty"]["parts"]) == ["background"]
+    pair, empty = (json.loads((folder / "out" / "json" / f"{name}.png.json").read_text()) for name in ("pair", "empty"))
+    assert (empty["faces"], list(empty["parts"])) == ([], ["background"])
     labels = read(folder / "out" / "labels" / "pair.png.png")
-    faces = described["pair"]["faces"]
+    faces = pair["faces"]
     assert sorted(face["box"][0] // 240 for face in faces) == [0, 1]
     assert min(face["confidence"] for face in faces) >= 0.9
     for part in ("skin", "nose", "hair"):
         total = sum(face["parts"][part] for face in faces)
-        assert total == described["pair"]["parts"][part]["pixels"] == (labels == LABELS.index(part)).sum()
+        assert total == pair["parts"][part]["pixels"] == (labels == LABELS.index(part)).sum()
     for face in faces:
         left = 240 * (face["box"][0] // 240)
         # By eye.
@@ -864,26 +830,8 @@ def test_faces_are_described(found):
 def test_results_of_other_faces_are_not_mixed_in(found, tmp_path, flags):
     folder, _ = found
     shutil.copytree(folder / "out", tmp_path / "out")
-    process = parse(folder / "*.png", "--detect", *of_found(tmp_path), *flags)
-    assert (process.returncode, complaints(process)) == (0, [])
-    assert "3 photos again: which faces are found changed" in process.stdout.splitlines()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--min_confidence", "2", "--detect"],
-        ["--min_face", "3", "--detect"],
-        # They would be ignored.
-        ["--min_confidence", "0.5"],
-        ["--min_face", "50"],
-    ],
-)
-def test_numbers_of_faces_that_are_out_of_range_or_of_no_use(found, tmp_path, flags):
-    folder, _ = found
-    process = parse(folder / "*.png", "--output_dir", tmp_path / "out", *flags)
-    check_refused(process, flags[0].strip("-"), flags[1])
-    assert not (tmp_path / "out").exists()
+    printed = done(folder / "*.png", "--detect", *of_found(tmp_path), *flags)
+    assert "3 photos again: which faces are found changed" in printed.splitlines()
 
 
 def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
@@ -897,20 +845,12 @@ def test_what_finds_faces_is_missing(tmp_path, monkeypatch):
 
 
 def test_only_a_few_tasks_are_taken_before_their_turn():
-    taken = 0
-
-    def tasks():
-        nonlocal taken
-        for number in range(200):
-            taken += 1
-            yield number
-
-    ahead = []
-    for number, result in enumerate(workers.run(workers.pool(2, "operator"), abs, tasks(), 7)):
+    tasks, ahead = iter(range(200)), []
+    for number, result in enumerate(workers.run(workers.pool(2, "operator"), abs, tasks, 7)):
         assert result == number
+        taken = 200 - operator.length_hint(tasks)
         ahead.append(taken - number)
-    assert len(ahead) == 200
-    assert max(ahead) == 7
+    assert (len(ahead), max(ahead)) == (200, 7)
 
 
 def test_who_stops_early_waits_for_what_has_begun_alone():
@@ -928,21 +868,17 @@ def test_a_smoothed_video_is_resumed_as_if_it_had_never_stopped(pictures, model,
     clip = videos.write(tmp_path / "clip.mp4", 2 * pictures)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
 
-    def run(out, smooth=0.8):
-        job = parse_folder.Job(out, model=str(model), smooth=smooth)
-        with job.claim():
-            parsing = resume.Run(job, inputs.find([str(clip)]))
-            list(parsing.parse(parse_folder, 1))
-        return parsing.told()[0]
+    def smoothed(out, by=0.8):
+        return run(parse_folder.Job(out, model=str(model), smooth=by), clip, parse_folder, 1)[0]
 
-    assert run(whole) == ["videos: 1 read; frames: 16 parsed"]
+    assert smoothed(whole) == ["videos: 1 read; frames: 16 parsed"]
     shutil.copytree(whole, resumed)
     for number in range(12, 17):
         (resumed / "labels" / "clip.mp4" / f"{number:06}.png").unlink()
-    told = ["5 frames again: results were missing", "videos: 1 read; frames: 5 parsed, 11 done before"]
-    assert run(resumed) == told
+    again = "5 frames again: results were missing"
+    assert smoothed(resumed) == [again, "videos: 1 read; frames: 5 parsed, 11 done before"]
     assert content(resumed) == content(whole)
-    assert run(resumed, 0.0)[0] == "16 frames again: how much is smoothed changed"
+    assert smoothed(resumed, 0.0)[0] == "16 frames again: how much is smoothed changed"
     assert content(resumed) != content(whole)
 
 

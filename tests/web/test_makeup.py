@@ -1,11 +1,11 @@
 """The page's makeup gives the masks and the pixels of `keras_bisenet.inference.makeup`, run by Node."""
 
 import json
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
+from support.page import NODE
 from support.paths import ROOT
 
 from keras_bisenet import FaceParser
@@ -13,11 +13,7 @@ from keras_bisenet.inference import makeup, soft_masks
 from keras_bisenet.labels import LABELS
 from keras_bisenet.utils import images
 
-NODE = shutil.which("node")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not NODE, reason="needs Node >= 20: apt-get install nodejs"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not NODE, reason="needs Node >= 20: apt-get install nodejs")]
 
 COLORS = {"hair": "#1f5fd0", "lips": "#b3123f", "eyes": "#4d7086", "brows": "#3a1f14"}
 LOOKS = {
@@ -41,6 +37,12 @@ CODE = f"""
     }}
     process.stdout.write(JSON.stringify(notes));
 """
+
+
+def look_of(look):
+    """A look of the page as one of Python."""
+    colors = {part: makeup.parse_color(color) for part, color in look["colors"].items()}
+    return makeup.Look(**colors, smooth=look["smooth"], strength=look["strength"])
 
 
 def run(folder, photo, labels, looks):
@@ -68,13 +70,7 @@ def case(request, tmp_path_factory):
 @pytest.mark.parametrize("name", LOOKS)
 def test_pixels_are_those_of_python(case, name):
     photo, labels, notes, pictures = case
-    look = LOOKS[name]
-    colors = {part: makeup.parse_color(color) for part, color in look["colors"].items()}
-    expected = makeup.apply(
-        photo,
-        soft_masks.part_masks(labels, photo.shape[:2]),
-        makeup.Look(**colors, smooth=look["smooth"], strength=look["strength"]),
-    )
+    expected = makeup.apply(photo, soft_masks.part_masks(labels, photo.shape[:2]), look_of(LOOKS[name]))
     found = pictures[name]
     assert notes[name] == []
     assert (found[..., 3] == 255).all()
@@ -92,8 +88,8 @@ def test_a_photo_without_a_face_stays_as_it_is_and_the_page_says_so(case, tmp_pa
     labels = np.where(labels == LABELS.index("nose"), LABELS.index("skin"), labels).astype(np.uint8)
     assert not soft_masks.has_face(soft_masks.part_masks(labels))
     notes, pictures = run(tmp_path, photo, labels, {"everything": LOOKS["everything"]})
-    assert len(notes["everything"]) == 1
-    assert notes["everything"][0].startswith("No face found")
+    (note,) = notes["everything"]
+    assert note.startswith("No face found")
     np.testing.assert_array_equal(pictures["everything"][..., :3], photo)
 
 
@@ -106,9 +102,8 @@ def test_hair_that_keeps_away_and_eyes_behind_glasses_stay_as_they_are(case, tmp
     near[near == LABELS.index("skin")] = LABELS.index("eye_g")
     look = {"colors": {part: COLORS[part] for part in ("hair", "eyes")}, "smooth": 0, "strength": 0.8}
     notes, pictures = run(tmp_path, photo, labels, {"look": look})
-    colors = {part: makeup.parse_color(color) for part, color in look["colors"].items()}
     faces = [(np.s_[:, :], soft_masks.part_masks(labels, photo.shape[:2]))]
-    expected, left = makeup.apply_to_faces(photo, faces, makeup.Look(**colors))
+    expected, left = makeup.apply_to_faces(photo, faces, look_of(look))
     assert left == ["behind glasses"]
     assert notes["look"] == ["One eye left as it is: behind glasses."]
     assert np.abs(pictures["look"][..., :3].astype(int) - expected).max() <= 3

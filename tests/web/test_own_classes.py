@@ -1,12 +1,13 @@
-"""The page with a network that has classes of its own: names, colors and order from the file's `labels.json`."""
+"""The page with other files: a network whose classes are its own, by the file's `labels.json`; scores, not labels."""
 
 import base64
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.networks import random_state
 from support.page import needs_browser, read
-from support.ported import port
+from support.ported import default_model, port
 
 from benchmarks.web import run as web
 from keras_bisenet import FaceParser, classes
@@ -60,9 +61,8 @@ def test_a_network_of_ones_own_is_opened_before_those_of_the_package(found):
 
 
 def test_the_legend_has_its_names_and_colors(found):
-    assert found["swatches"] == [
-        {"name": name, "color": list(color)} for name, color in zip(NAMES, COLORS, strict=True)
-    ]
+    expected = [{"name": name, "color": list(color)} for name, color in zip(NAMES, COLORS, strict=True)]
+    assert found["swatches"] == expected
 
 
 def test_the_overlay_and_the_label_of_the_photo_have_them_too(found, labels):
@@ -93,3 +93,18 @@ def test_what_it_does_not_know_is_not_offered_and_its_hair_is_dyed(found, folder
     change = (after - before)[..., 2] - (after - before)[..., 0]
     assert change[hair].mean() > 20
     assert change[hair].mean() > 10 * abs(change[~hair].mean())
+
+
+def test_the_page_takes_a_file_of_scores(tmp_path):
+    file = tmp_path / "models" / "face_parsing_float32.tflite"
+    file.parent.mkdir()
+    info = metadata.ModelInfo(classes.FACE, "0" * 64)
+    file.write_bytes(convert.to_tflite(default_model(), (512, 512), output="scores", info=info))
+    photo = images.read(images.BUNDLED, (512, 512))
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    web.build(file.parent, tmp_path / "page")
+    with web.served(tmp_path / "page") as address:
+        # The page has chosen the int8 file that comes with the package.
+        web.use(address, tmp_path, labels={"photos": ["photo.png"], "precisions": ["int8", "float32"]})
+    # The CPU's kernels differ in the last bit, and so may a near tie.
+    assert (read(tmp_path / "float32 photo.png.png") == FaceParser(file)(photo)).mean() > 0.9999

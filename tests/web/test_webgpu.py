@@ -78,10 +78,7 @@ def repeated_in_five_dimensions():
 def runs(tmp_path_factory):
     """Name -> `Run` of each case and of the refused graph, from one start of the browser."""
     folder = tmp_path_factory.mktemp("webgpu")
-    models = {
-        "trained": default_model(),
-        "random": port(random_state("resnet34", "yakhyo", num_classes=7)),
-    }
+    models = {"trained": default_model(), "random": port(random_state("resnet34", "yakhyo", num_classes=7))}
     photos, files = {}, {}
     for name, (model, size, precision, input_type, output) in CASES.items():
         photo = images.read(images.BUNDLED, size)[np.newaxis]
@@ -114,14 +111,10 @@ def compare(content, photo, answer):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_runs_wholly_on_the_gpu(runs, name):
-    assert runs[name].problems == []
-    assert runs[name].wholly is True
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_gives_what_the_cpu_gives(runs, name):
+def test_runs_wholly_on_the_gpu_and_gives_what_the_cpu_gives(runs, name):
     run = runs[name]
+    assert run.problems == []
+    assert run.wholly is True
     tolerance = TOLERANCES.get(name, TOLERANCE)
     assert list(run.results) == list(run.expected)
     for output, expected in run.expected.items():
