@@ -122,16 +122,16 @@ class TFLiteNetwork:
         reason = shown((str(error).strip() or "it does not say why").splitlines()[0], most=300)
         return ModelError(f"{self._path}: LiteRT cannot run it: {reason}")
 
-    def _run(self, runner, image, name):
+    def _run(self, runner, image, name, **options):
         """A result of the file by its name."""
         try:
-            return runner(self._io.encode(image))[name]
+            return runner(self._io.encode(image), **options)[name]
         except (RuntimeError, ValueError) as error:
             raise self._refused(error) from error
 
-    def _run_scores(self, runner, image, name):
+    def _run_scores(self, runner, image, name, **options):
         """A result that is scores, as the file has them: `[h, w, C]` float, or integers that stand for real numbers."""
-        tensor = self._run(runner, image, name)
+        tensor = self._run(runner, image, name, **options)
         return self._io.read_scores(self._of_rank(tensor, 3 if tensor.ndim == 3 else 4))
 
     def _real(self, runner, scores, name):
@@ -183,7 +183,10 @@ class TFLiteNetwork:
         return resize(scores, self._io.image_size)
 
     def _scores(self, image):
-        """The scores that the file returns, or that its labels are made of, `[h, w, C]` float32."""
+        """The scores that the file returns, or that its labels are made of, `[h, w, C]` float32.
+
+        The latter may lie in LiteRT's memory, and must be gone when the file runs again.
+        """
         io = self._io
         if not io.returns_labels:
             return self._or_on_cpu(self._returned_scores, image)
@@ -193,7 +196,8 @@ class TFLiteNetwork:
             )
         if self._scores_runner is None:
             self._scores_runner = self._open({_SCORES: io.scores})
-        return self._real(self._scores_runner, self._run_scores(self._scores_runner, image, _SCORES), _SCORES)
+        scores = self._run_scores(self._scores_runner, image, _SCORES, is_lent=True)
+        return self._real(self._scores_runner, scores, _SCORES)
 
     def _returned_scores(self, runner, image):
         output = self._io.output
@@ -207,7 +211,8 @@ class TFLiteNetwork:
         """
         if self._are_probabilities():
             raise ModelError(f"{self._path}: returns probabilities; for logits export it with --output logits")
-        return self._resize(self._scores(image))
+        logits = self._resize(self._scores(image))
+        return logits.copy() if self._io.returns_labels else logits
 
     def probabilities(self, image, out=None):
         """Probabilities `[*image_size, C]` float32 of an image `[*image_size, 3]` uint8 RGB.
@@ -224,11 +229,12 @@ class TFLiteNetwork:
         io = self._io
         scores = self._scores(image)
         if io.aligned:
-            scores = self._resize(scores)
-            return _probabilities(scores, out=scores if out is None else out)
+            return _probabilities(self._resize(scores), out=out)
         if not self._are_probabilities():
             step = self._runner.quantization.get(io.output, (0.0, 0))[0]
-            scores = _probabilities(scores, step, scores if out is None else out)
+            if out is None and not io.returns_labels:
+                out = scores
+            scores = _probabilities(scores, step, out)
         return self._resize(scores)
 
     def coarse_probabilities(self, image, size):
@@ -361,14 +367,22 @@ class KerasNetwork(LogitsNetwork):
 def _probabilities(scores, step=0.0, out=None):
     """Scores that are probabilities already stay as they are; each may be rounded to a multiple of `step`.
 
-    The result is `out`, if that has its shape.
+    The result is `out`, if that has its shape, and otherwise a new array.
     """
     scores = scores.astype(np.float32, copy=False)
-    if scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() < max(0.02, step / 2 * scores.shape[-1]):
-        return scores
     if out is None or out.shape != scores.shape:
         out = np.empty_like(scores)
-    # Of infinite scores there are none.
-    with np.errstate(invalid="ignore"):
-        np.exp(np.subtract(scores, scores.max(-1, keepdims=True), out=out), out=out)
-        return np.divide(out, out.sum(-1, keepdims=True), out=out)
+    if scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() < max(0.02, step / 2 * scores.shape[-1]):
+        np.copyto(out, scores)
+        return out
+    # A few rows at a time stay in the processor's cache, and NumPy is slow along a short last axis.
+    count = max(1, 4096 // scores.shape[1])
+    for top in range(0, scores.shape[0], count):
+        rows = np.s_[top : top + count]
+        exponents = scores[rows].transpose(2, 0, 1).copy()
+        # Of infinite scores there are none.
+        with np.errstate(invalid="ignore"):
+            exponents -= exponents.max(0)
+            np.exp(exponents, out=exponents)
+            np.divide(exponents, exponents.sum(0), out=out[rows].transpose(2, 0, 1))
+    return out

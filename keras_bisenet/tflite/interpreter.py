@@ -44,11 +44,13 @@ class TFLiteRunner:
         self._interpreter, self._process = self._open(), os.getpid()
         (self._input,) = self._interpreter.get_input_details()
 
-    def __call__(self, image):
+    def __call__(self, image, is_lent=False):
         """Runs the file.
 
         Args:
             image: `[1, H, W, 3]` array of the file's shape and dtype.
+            is_lent: whether the results may lie in LiteRT's memory. They must be gone, with all views of them, when the
+                file runs again.
 
         Returns:
             dict: name -> array, for each output and each tensor of `inner`. The name of an output is that of the
@@ -58,7 +60,8 @@ class TFLiteRunner:
             self._interpreter, self._process = self._open(), os.getpid()
         self._interpreter.set_tensor(self._input["index"], image)
         self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._indices.items()}
+        read = (lambda index: self._interpreter.tensor(index)()) if is_lent else self._interpreter.get_tensor
+        return {name: read(index) for name, index in self._indices.items()}
 
 
 def _open(content, num_threads, shape):

@@ -97,6 +97,14 @@ def test_a_smaller_file_is_of_its_checkpoint(large, name, width, most_bytes):
     assert NAMES[name].stat().st_size <= most_bytes
 
 
+@pytest.mark.parametrize("method", ["__call__", "logits", "probabilities"])
+def test_a_result_stays_when_the_next_photo_is_parsed(parser, large, method):
+    first = getattr(parser, method)(large)
+    kept = first.copy()
+    getattr(parser, method)(large[::-1])
+    np.testing.assert_array_equal(first, kept)
+
+
 def test_all_kinds_of_photos_say_the_same(parser, portrait, tmp_path):
     labels = parser(portrait)
     for kind in (str(images.BUNDLED), images.BUNDLED, Image.open(images.BUNDLED), portrait[:, ::-1][:, ::-1]):
