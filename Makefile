@@ -20,7 +20,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 export: $(VENV)/export.stamp
 	$(BIN)/python scripts/port_and_export.py $(EXPORT_FLAGS)
 
-# Style and types, and every test that is not marked as slow (7 minutes on two cores).
+# Style and types, and every test that is not marked as slow (6 minutes on two cores).
 test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
 
