@@ -229,7 +229,8 @@ class TFLiteNetwork:
         io = self._io
         scores = self._scores(image)
         if io.aligned:
-            return _probabilities(self._resize(scores), out=out)
+            scores = self._resize(scores)
+            return _probabilities(scores, out=scores if out is None else out)
         if not self._are_probabilities():
             step = self._runner.quantization.get(io.output, (0.0, 0))[0]
             if out is None and not io.returns_labels:

@@ -224,10 +224,10 @@ def class_axis(model, index):
         int, below 0 if counted from the end; None if there is no ARG_MAX, or its axis is no constant.
     """
     operator = computed_by(model, index)
-    if operator is None or op_name(model, operator) != "ARG_MAX":
+    if operator is None or op_name(model, operator) != "ARG_MAX" or len(operator.inputs) != 2:
         return None
     axis = validate.constant(model, model.subgraphs[0].tensors[operator.inputs[1]])
-    return None if axis is None else int(axis.item())
+    return int(axis[0]) if axis is not None and axis.size == 1 else None
 
 
 def find_coarse(model, index):

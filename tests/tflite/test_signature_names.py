@@ -228,6 +228,16 @@ def test_labels_that_are_the_argmax_of_something_else(opened):
         parser.probabilities(np.zeros((40, 40, 3), np.uint8))
 
 
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_an_argmax_without_an_axis_tells_none(labels, inputs):
+    model = flatbuffer.unpack(labels)
+    (graph,) = model.subgraphs
+    assert flatbuffer.class_axis(model, graph.outputs[0]) in (3, -1)
+    operator = flatbuffer.computed_by(model, graph.outputs[0])
+    operator.inputs = np.resize(operator.inputs, inputs)
+    assert flatbuffer.class_axis(model, graph.outputs[0]) is None
+
+
 def test_maps_of_one_size_without_a_telling_name_are_refused(network, expected, opened):
     content = network.convert({"fine": "logits", "coarse": "logits16"})
     with refused(ModelError, "a.tflite", "fine", "coarse"):
