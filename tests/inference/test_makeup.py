@@ -358,7 +358,7 @@ def test_a_grey_photo_takes_color():
 
 
 def test_a_small_part_of_a_large_photo():
-    photo, labels = frozen(noise((1500, 2200))), np.zeros((1500, 2200), np.uint8)
+    photo, labels = frozen(noise((3000, 4000))), np.zeros((3000, 4000), np.uint8)
     labels[1000:1100, 2000:2050], labels[1100:1300, 1950:2100] = LABELS.index("hair"), LABELS.index("skin")
     result = makeup.apply(photo, soft_masks.part_masks(labels), Look(hair=RED, strength=1.0))
     changed = (result != photo).any(-1)
@@ -401,17 +401,16 @@ def check_mask(mask, shape):
     assert 0 <= mask.min() <= mask.max() <= 1
 
 
-# To look for irises takes long: fewer examples.
-
-
-@settings(max_examples=40)
+@pytest.mark.slow
+@settings(max_examples=150)
 @given(photos)
 def test_irises_of_any_photo_and_mask(given_arrays):
     photo, mask, _ = (frozen(array) for array in given_arrays)
     check_mask(irises.find(photo, mask, np.zeros_like(mask))[0], mask.shape)
 
 
-@settings(max_examples=40)
+@pytest.mark.slow
+@settings(max_examples=100)
 @given(photos, colors, fractions, fractions)
 def test_any_labels(given_arrays, color, amount, strength):
     photo, _, labels = (frozen(array) for array in given_arrays)
