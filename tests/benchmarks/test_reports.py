@@ -125,6 +125,11 @@ def of_web(int8, seconds, overlay, memory):
     return {"milliseconds": times, "camera": camera}
 
 
+def dot_products(has):
+    """What says whether the CPU, and a browser on it, has dot products of 8-bit numbers."""
+    return {"machine": {"int8_dot_product": has}, "dot_product": has}
+
+
 # Module, results that are just within all of its thresholds, and results that are just beyond all.
 BOUNDS = {
     "throughput": (throughput, of_throughput(10.0, 23.5, 540e6), of_throughput(11.1, 23.7, 551e6)),
@@ -177,14 +182,14 @@ BOUNDS = {
 def test_thresholds(experiment):
     module, within, beyond = BOUNDS[experiment]
     for results, holds in ((within, True), (beyond, False)):
-        checks = list(module.REPORT.checks({"machine": {"int8_dot_product": True}, **results}))
+        checks = list(module.REPORT.checks({**dot_products(True), **results}))
         assert {check.holds for check in checks} == {holds}, checks
 
 
 @pytest.mark.parametrize("experiment", ["throughput", "browsers"])
 def test_the_speed_of_int8_has_no_threshold_without_dot_products(experiment):
     module, _, beyond = BOUNDS[experiment]
-    speed, *_ = module.REPORT.checks({"machine": {"int8_dot_product": False}, **beyond})
+    speed, *_ = module.REPORT.checks({**dot_products(False), **beyond})
     assert speed.holds is None
 
 

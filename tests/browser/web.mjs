@@ -574,9 +574,25 @@ const SCENES = {
         times[precision].push(turn.slice(warmup));
       }
     }
-    return { times, status: (await texts(page, "#status"))[0], browser: page.context().browser().version() };
+    const dotProduct = await page.evaluate(hasDotProduct, DOT_PRODUCT);
+    const [status] = await texts(page, "#status");
+    return { times, status, dotProduct, browser: page.context().browser().version() };
   },
 };
+
+// A module with a function that is one i32x4.relaxed_dot_i8x16_i7x16_add_s, of the bytes 127, 255 and 0.
+const DOT_PRODUCT = [
+  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7f, 3, 2, 1, 0, 7, 7, 1, 3, 0x64, 0x6f, 0x74, 0, 0],
+  ...[0x0a, 0x40, 1, 0x3e, 0, ...[127, 255, 0].flatMap((value) => [0xfd, 0x0c, ...Array(16).fill(value)])],
+  ...[0xfd, 0x93, 2, 0xfd, 0x1b, 0, 0x0b],
+];
+
+// Whether WebAssembly computes dot products of 8-bit numbers in an instruction of the CPU: only then XNNPACK uses them.
+// The sum of four products of 127 and 255, or -1, is then exact; where several instructions compute it, it is less.
+async function hasDotProduct(bytes) {
+  const { instance } = await WebAssembly.instantiate(new Uint8Array(bytes));
+  return [4 * 127 * 255, -4 * 127].includes(instance.exports.dot());
+}
 
 // Requests of a service worker cannot be routed, so that the other scenes have none.
 const WITH_SERVICE = ["offline"];
