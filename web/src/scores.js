@@ -13,38 +13,45 @@
  * @returns {Uint8Array} `[height, width]`, of equal scores the first class.
  */
 export function alignedLabels(scores, [rows, columns, classes], height, width) {
-  const largest = Uint8Array.from({ length: rows * columns }, (_, pixel) =>
-    argmax(classes, (channel) => scores[pixel * classes + channel]),
-  );
+  const largest = Uint8Array.from({ length: rows * columns }, (_, pixel) => argmax(scores, pixel * classes, classes));
   const starts = Array.from({ length: columns }, (_, column) => Math.ceil((column * (width - 1)) / (columns - 1)));
   starts[columns - 1] = width;
   const across = Math.max(width - 1, 1);
   const labels = new Uint8Array(height * width);
+  // Of a row of pixels, below each column of scores: the scores, times `wholeDown` so that integers stay whole, and the
+  // class of the largest.
+  const line = new Float64Array(columns * classes);
   const found = new Uint8Array(columns);
   for (let y = 0; y < height; y++) {
     const [above, down, wholeDown] = between(y, rows, height);
     const top = above * columns;
-    // Times wholeDown, so that all are whole numbers.
-    const score = (column, channel) => {
-      const low = scores[(top + column) * classes + channel];
-      return low * wholeDown + (scores[(top + columns + column) * classes + channel] - low) * down;
-    };
+    for (let i = 0; i < line.length; i++) {
+      const low = scores[top * classes + i];
+      line[i] = low * wholeDown + (scores[(top + columns) * classes + i] - low) * down;
+    }
     for (let column = 0; column < columns; column++) {
       const [label, other] = [largest[top + column], largest[top + columns + column]];
-      found[column] = label === other ? label : argmax(classes, (channel) => score(column, channel));
+      found[column] = label === other ? label : argmax(line, column * classes, classes);
     }
     for (let column = 0; column < columns - 1; column++) {
-      const [from, to] = [y * width + starts[column], y * width + starts[column + 1]];
+      const [from, to] = [starts[column], starts[column + 1]];
       if (found[column] === found[column + 1]) {
-        labels.fill(found[column], from, to);
+        labels.fill(found[column], y * width + from, y * width + to);
         continue;
       }
-      for (let i = from; i < to; i++) {
-        const right = (i - y * width) * (columns - 1) - column * across;
-        labels[i] = argmax(classes, (channel) => {
-          const low = score(column, channel);
-          return low * across + (score(column + 1, channel) - low) * right;
-        });
+      for (let x = from; x < to; x++) {
+        const right = x * (columns - 1) - column * across;
+        let label = 0;
+        let most = -Infinity;
+        for (let channel = 0; channel < classes; channel++) {
+          const low = line[column * classes + channel];
+          const value = low * across + (line[(column + 1) * classes + channel] - low) * right;
+          if (value > most) {
+            label = channel;
+            most = value;
+          }
+        }
+        labels[y * width + x] = label;
       }
     }
   }
@@ -58,11 +65,11 @@ function between(pixel, rows, height) {
   return [above, pixel * (rows - 1) - above * whole, whole];
 }
 
-function argmax(classes, score) {
-  let [label, most] = [0, score(0)];
+// The first class of the largest of the scores that begin at a place.
+function argmax(scores, start, classes) {
+  let label = 0;
   for (let channel = 1; channel < classes; channel++) {
-    const value = score(channel);
-    if (value > most) [label, most] = [channel, value];
+    if (scores[start + channel] > scores[start + label]) label = channel;
   }
   return label;
 }
