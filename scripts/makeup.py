@@ -12,32 +12,20 @@ Examples:
   .venv/bin/python scripts/makeup.py --video clip.mp4 --output labels.mp4 --overlay --detect
 """
 
-import math
 import pathlib
 
 import command
 from absl import flags
 
 from keras_bisenet.inference import detection
+from keras_bisenet.utils import images
 from keras_bisenet.utils.errors import MakeupError
-
-# What Pillow is told for each kind of picture: at these settings the loss is invisible.
-FORMATS = {
-    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".png": {"format": "PNG"},
-    ".webp": {"format": "WEBP", "quality": 95},
-}
-# Longest side of a picture, in pixels, of those kinds that have a limit.
-LIMITS = {"JPEG": 65500, "WEBP": 16383}
-# The network gets a larger photo in this size: it sees no more in it, and probabilities are 76 bytes a pixel.
-LONGEST_SIDE = 1024
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("image", None, "The photo. Default: the bundled one.")
 flags.DEFINE_string("video", None, "The video, instead of a photo; its sound and the times of its frames are kept.")
 flags.DEFINE_string(
-    "output", None, f"Picture to write: {', '.join(FORMATS)}; or video: .mkv, .mov, .mp4.", required=True
+    "output", None, "Picture to write: .jpeg, .jpg, .png, .webp; or video: .mkv, .mov, .mp4.", required=True
 )
 flags.DEFINE_string("hair", None, "Color of the hair.")
 flags.DEFINE_string("lips", None, "Color of the lips.")
@@ -58,61 +46,8 @@ flags.DEFINE_float("steady", 0.8, "Of a video: how much of the flicker goes, 0 t
 flags.DEFINE_bool("audio", True, "Of a video: copy its sound.")
 
 
-def find_parts(path, photo, options):
-    """Where the faces are, and the masks of their parts.
-
-    Args:
-        path: of the photo.
-        photo: `[H, W, 3]` uint8 RGB.
-        options: the flags' values, as attributes.
-
-    Returns:
-        List, one item a face: rows and columns of the photo, and the masks in them, see `soft_masks.part_masks`.
-
-    Raises:
-        DataError, ImageError, MakeupError, ModelError: the label map, the model or what finds faces cannot be used; or
-            there is no face to be found.
-    """
-    import numpy as np
-
-    from keras_bisenet import FaceParser
-    from keras_bisenet.data import folder
-    from keras_bisenet.inference import soft_masks
-    from keras_bisenet.utils import images
-
-    size = photo.shape[:2]
-    if options.labels is not None:
-        if not pathlib.Path(options.labels).is_file():
-            raise MakeupError(f"{options.labels}: no such file; expected a label map of the photo")
-        labels = folder.read_label(options.labels)
-        if labels.shape != size:
-            found, expected = ("x".join(map(str, shape)) for shape in (labels.shape, size))
-            raise MakeupError(
-                f"{options.labels}: is {found}, the photo {expected}; expected the same; "
-                "resize the labels by nearest neighbor"
-            )
-        return [(np.s_[:, :], soft_masks.part_masks(labels))]
-    parser = FaceParser(options.model)
-    if options.detect:
-        faces = detection.Detector(options.min_face, options.min_confidence)(photo)
-        if not faces:
-            raise MakeupError(
-                f"{path}: no face found; expected one of at least {options.min_face} pixels and a confidence of "
-                f"{options.min_confidence}; give another photo, or leave --detect out if it is a close-up"
-            )
-        return [soft_masks.part_masks_of_face(photo, face, parser) for face in faces]
-    scale = min(1, LONGEST_SIDE / max(size))
-    small = images.resize(photo, tuple(max(1, round(side * scale)) for side in size))
-    masks = soft_masks.part_masks(parser.probabilities(small), size, parser.class_names)
-    if not soft_masks.has_face(masks):
-        raise MakeupError(
-            f"{path}: no face found; expected a close-up of one; give another photo, or --detect for small faces"
-        )
-    return [(np.s_[:, :], masks)]
-
-
-def run_video(options):
-    """Makes up a video, or paints its labels over it.
+def run(options):
+    """Makes up a photo or a video.
 
     Args:
         options: the flags' values, as attributes.
@@ -121,76 +56,60 @@ def run_video(options):
         None, or what is wrong with the video: it is written without the frames that cannot be read.
 
     Raises:
-        UserError: the video, the model, a color or the flags cannot be used.
+        UserError: the photo or video, the model, a color or the flags cannot be used.
     """
-    from keras_bisenet.inference import makeup, video_makeup
+    from keras_bisenet.inference import makeup
+
+    colors = {
+        part: makeup.parse_color(text) for part in makeup.LIGHTNESS if (text := getattr(options, part)) is not None
+    }
+    look = makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
+    detection.check_options(options.min_face, options.min_confidence, options.detect)
+    of_faces = {"min_face": options.min_face, "min_confidence": options.min_confidence} if options.detect else None
+    made_up = f"{', '.join([*colors, *(['skin'] if look.smooth else [])])} made up"
+    make_up = make_up_photo if options.video is None else make_up_video
+    return make_up(options, look, of_faces, made_up)
+
+
+def make_up_photo(options, look, of_faces, made_up):
+    from keras_bisenet.data import folder
+    from keras_bisenet.inference import photo_makeup
+
+    labels, photo = None, images.BUNDLED if options.image is None else options.image
+    if options.labels is not None:
+        if options.detect:
+            raise MakeupError("--detect and --labels are both given; expected one of them: labels name the parts")
+        if not pathlib.Path(options.labels).is_file():
+            raise MakeupError(f"{options.labels}: no such file; expected a label map of the photo")
+        labels = folder.read_label(options.labels)
+    left = photo_makeup.write(photo, options.output, look, options.model, of_faces, labels, options.before_after)
+    print(f"{photo}: {made_up}, in {options.output}")
+    for reason in dict.fromkeys(left):
+        print(f"eyes left as they are: {left.count(reason)}, {reason}")
+
+
+def make_up_video(options, look, of_faces, made_up):
+    from keras_bisenet.inference import video_makeup
 
     for name in ("image", "labels", "before_after"):
         if getattr(options, name):
             raise MakeupError(f"--{name} and --video are both given; expected one of them: it is for photos alone")
-    colors = {part: getattr(options, part) for part in makeup.LIGHTNESS if getattr(options, part) is not None}
-    if options.overlay and (colors or options.smooth):
-        raise MakeupError("--overlay is given with what to make up; expected one of them; run it once for each")
-    colors = {part: makeup.parse_color(text) for part, text in colors.items()}
-    look = None if options.overlay else makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
-    detection.check_options(options.min_face, options.min_confidence, options.detect)
-    of_faces = {"min_face": options.min_face, "min_confidence": options.min_confidence} if options.detect else None
+    if options.overlay:
+        if look.colors() or look.smooth:
+            raise MakeupError("--overlay is given with what to make up; expected one of them; run it once for each")
+        look, made_up = None, "labels painted"
     absent, problem = video_makeup.write(
         options.video, options.output, options.model, look, options.steady, of_faces, options.audio
     )
-    made_up = ", ".join([*colors, *(["skin"] if options.smooth else [])])
-    print(f"{options.video}: {'labels painted' if look is None else f'{made_up} made up'}, in {options.output}")
+    print(f"{options.video}: {made_up}, in {options.output}")
     for part in absent:
         print(f"{part}: in none of the frames")
     return problem
 
 
-def run(options):
-    """Makes up a photo.
-
-    Args:
-        options: the flags' values, as attributes.
-
-    Raises:
-        UserError: the photo, the model or a color cannot be used.
-    """
-    import numpy as np
-    from PIL import Image
-
-    from keras_bisenet.inference import makeup
-    from keras_bisenet.utils import atomic, images
-
-    output = pathlib.Path(options.output)
-    if output.suffix.lower() not in FORMATS:
-        raise MakeupError(f"{output}: unknown kind of picture; expected a name ending in {', '.join(FORMATS)}")
-    colors = {part: getattr(options, part) for part in makeup.LIGHTNESS if getattr(options, part) is not None}
-    colors = {part: makeup.parse_color(text) for part, text in colors.items()}
-    look = makeup.Look(**colors, smooth=options.smooth, strength=options.strength)
-    look.check()
-    detection.check_options(options.min_face, options.min_confidence, options.detect)
-    if options.detect and options.labels is not None:
-        raise MakeupError(
-            "--detect and --labels are both given; expected one of them: the labels name the parts already"
-        )
-    path = images.BUNDLED if options.image is None else options.image
-    photo = images.read(path)
-    saving = FORMATS[output.suffix.lower()]
-    height, width = photo.shape[0], photo.shape[1] * (2 if options.before_after else 1)
-    if max(height, width) > LIMITS.get(saving["format"], math.inf):
-        limit = f"{saving['format']} holds at most {LIMITS[saving['format']]} pixels a side"
-        raise MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
-    result, left = makeup.apply_to_faces(photo, find_parts(path, photo, options), look)
-    picture = np.concatenate([photo, result], axis=1) if options.before_after else result
-    with atomic.staged(output.parent) as scratch:
-        Image.fromarray(picture).save(scratch / output.name, **saving)
-    print(f"{path}: {', '.join([*colors, *(['skin'] if look.smooth else [])])} made up, in {output}")
-    for reason in dict.fromkeys(left):
-        print(f"eyes left as they are: {left.count(reason)}, {reason}")
-
-
 def main(options):
     try:
-        return run(options) if options.video is None else run_video(options)
+        return run(options)
     except ModuleNotFoundError:
         raise
     except ImportError as error:  # OpenCV or a part of it; the message says how to install it
