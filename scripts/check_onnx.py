@@ -14,6 +14,7 @@ import importlib
 import pathlib
 
 import command
+import networks
 from absl import flags
 
 from keras_bisenet.utils import native_output
@@ -61,7 +62,7 @@ def run(options):
     from keras_bisenet.tflite.interpreter import TFLiteRunner
     from keras_bisenet.utils import atomic, images
     from keras_bisenet.utils.steps import Steps
-    from weight_port import manifest, verification
+    from weight_port import verification
     from weight_port.errors import OnnxError
     from weight_port.reference import onnx_file, onnx_network, torch_network
 
@@ -71,7 +72,7 @@ def run(options):
     checks = verification.Verification(reference="ONNX Runtime")
     heads, precision, content, scores = keras_bisenet.HEADS, "float32", None, None
     with steps("read the checkpoint"):
-        state = weight_port.load(manifest.locate(options.checkpoint, command.MANIFEST).path)
+        state = weight_port.load(networks.locate(options.checkpoint).path)
         architecture = weight_port.recognize(state)
     if tflite is not None:
         with steps(f"read {tflite}"):

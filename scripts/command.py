@@ -4,12 +4,9 @@ Every script imports this module before anything that may not be installed.
 """
 
 import os
-import pathlib
 import re
 import sys
 import warnings
-
-MANIFEST = pathlib.Path(__file__).resolve().parents[1] / "checkpoints" / "manifest.json"
 
 _HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
 

@@ -14,10 +14,10 @@ Examples:
 """
 
 import json
-import pathlib
 import sys
 
 import command
+import networks
 from absl import flags
 
 from keras_bisenet.utils.errors import DataError, ModelError, UserError
@@ -40,41 +40,6 @@ flags.DEFINE_string(
 )
 
 
-def open_model(model, image_size):
-    """Opens a model of any kind.
-
-    Args:
-        model: see the flag.
-        image_size: (height, width) or None.
-
-    Returns:
-        Path of the file, its kind (`"keras"`, `"tflite"` or `"pytorch"`) and a `FaceParser`.
-
-    Raises:
-        CheckpointError, ImageError, ModelError: it cannot be opened.
-    """
-    import weight_port
-    from keras_bisenet import FaceParser
-    from keras_bisenet.inference import predictors
-    from keras_bisenet.models.architecture import live_values
-    from weight_port import manifest
-    from weight_port.reference import torch_network
-
-    path = pathlib.Path(model)
-    if path.suffix == ".tflite":
-        return path, "tflite", FaceParser(path, image_size=image_size)
-    if path.suffix == ".keras":
-        return path, "keras", FaceParser(predictors.KerasNetwork(path, image_size))
-    path = manifest.locate(model, command.MANIFEST).path
-    state = weight_port.load(path)
-    architecture = weight_port.recognize(state)
-    reference = torch_network.Reference(state, architecture)
-    num_classes = architecture.num_classes
-    values = live_values(num_classes, architecture.backbone, architecture.width)
-    network = predictors.LogitsNetwork(lambda image: reference(image)[0], num_classes, image_size, values=values)
-    return path, "pytorch", FaceParser(network)
-
-
 def run(options):
     """Evaluates a model.
 
@@ -94,7 +59,7 @@ def run(options):
     if size is not None and (swapped := images.swapped(size, [example.image for example in examples[:LOOKED_AT]])):
         print(f"note: {swapped}", file=sys.stderr)
     with atomic.staged(options.output_dir) as scratch:
-        path, kind, parser = open_model(options.model, size)
+        path, kind, parser = networks.open_parser(options.model, size)
         if parser.num_classes is None:
             raise ModelError(f"{path}: returns labels and does not say of how many classes; export it with logits")
         names = label_order.read(options.data_dir, parser.num_classes).names

@@ -16,6 +16,7 @@ import shlex
 import sys
 
 import command
+import networks
 from absl import flags
 
 from keras_bisenet.utils import native_output
@@ -70,7 +71,7 @@ def run(options):
     from keras_bisenet.export.options import resolve
     from keras_bisenet.utils import atomic, images, progress
     from keras_bisenet.utils.steps import Steps
-    from weight_port import manifest, verification
+    from weight_port import verification
 
     # TensorFlow keeps what it has freed, unless it takes its memory from the system.
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
@@ -83,13 +84,13 @@ def run(options):
     obsolete = []
     with atomic.staged(options.output_dir, obsolete) as folder:
         with steps("read checkpoint and photos"):
-            checkpoint = manifest.locate(options.checkpoint, command.MANIFEST)
+            checkpoint = networks.locate(options.checkpoint)
             if options.labels is not None:
                 classes.read(options.labels)
             files = images.find(options.verify_images or images.BUNDLED)
             calibrating = [] if options.calibration_images is None else images.find(options.calibration_images)
             with native_output.captured():
-                state, architecture, model = read(checkpoint.path)
+                state, architecture, model = networks.read_state(checkpoint.path)
             network = architecture.num_classes, architecture.backbone, architecture.width
             memory.check(*network, sum(tensor.size for tensor in state.values()), size)
             for file in files:
@@ -160,31 +161,6 @@ def run(options):
     for line in checks.explain(names):
         print(line)
     return checks.failed()
-
-
-def read(path):
-    """Reads a checkpoint.
-
-    Args:
-        path: `pathlib.Path` of a PyTorch checkpoint, or of a `.keras` file as `train.py` writes it.
-
-    Returns:
-        The state_dict, key -> array; its `weight_port.Architecture`; the `BiSeNet` of a `.keras` file in float32, None
-        for a PyTorch checkpoint.
-
-    Raises:
-        CheckpointError, ModelError: the file is no such thing.
-    """
-    import keras_bisenet
-    import weight_port
-    from weight_port import layouts
-
-    if path.suffix != ".keras":
-        state = weight_port.load(path)
-        return state, weight_port.recognize(state), None
-    model = keras_bisenet.load_model(path).with_config(dtype="float32", input_shape=(None, None, 3))
-    state = weight_port.reverse(weight_port.keras_weights(model.variables), layouts.ZLLRUNNING)
-    return state, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes, model.width), model
 
 
 def main(options):

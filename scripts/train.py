@@ -10,6 +10,7 @@ Examples:
 """
 
 import command
+import networks
 from absl import flags
 
 FLAGS = flags.FLAGS
@@ -52,7 +53,7 @@ def run(options):
     label_order.read(options.data_dir, config.num_classes)
     for path in (options.init, options.teacher):
         if path is not None:
-            locate(path)
+            networks.check(path)
 
     from keras_bisenet.training import devices, loop
 
@@ -61,107 +62,11 @@ def run(options):
             config,
             options.workdir,
             options.data_dir,
-            first_weights(options.init, config),
+            networks.first_weights(options.init, config),
             strategy,
             skip_bad=options.skip_bad,
-            teacher=read_teacher(options.teacher),
+            teacher=networks.read_teacher(options.teacher),
         )
-
-
-def locate(path):
-    """`pathlib.Path` of a checkpoint, given by its path or its name in the manifest.
-
-    Raises:
-        CheckpointError, ModelError: there is none.
-    """
-    from keras_bisenet.inference import loading
-    from weight_port import manifest
-
-    return loading.check(path) if path.endswith(".keras") else manifest.locate(path, command.MANIFEST).path
-
-
-def first_weights(path, config):
-    """`loop.Start` of what `--init` names, and prints what of it is not used.
-
-    Raises:
-        CheckpointError, ModelError: it is no checkpoint, or belongs to another network.
-        TrainingError: it has another backbone than the recipe, or is narrower.
-    """
-    import weight_port
-    from keras_bisenet.training import slimming
-    from keras_bisenet.training.loop import Start
-    from keras_bisenet.utils.errors import TrainingError
-
-    if path is None:
-        return Start()
-    model, architecture = read_network(path, config.num_classes)
-    if model.backbone != config.backbone:
-        raise TrainingError(
-            f"{path}: its backbone is {model.backbone}; expected {config.backbone}; add --set backbone={model.backbone}"
-        )
-    if model.width < config.width:
-        raise TrainingError(
-            f"{path}: its width is {model.width:g}; expected at least {config.width:g}; add --set width={model.width:g}"
-        )
-    source = f"{architecture}: {path}"
-    if model.width > config.width:
-        model = slimming.slim(model, config.width)
-        source += f", with its most useful channels for width {config.width:g}"
-    weights = weight_port.keras_weights(model.variables)
-    if architecture.num_classes is None:
-        weights = {path: array for path, array in weights.items() if path.startswith("backbone_")}
-    elif architecture.num_classes != config.num_classes:
-        heads = sorted(path for path in weights if path.split("/")[0].endswith("_logits"))
-        weights = {path: array for path, array in weights.items() if path not in heads}
-        print(f"replaced for {config.num_classes} classes, from random weights: {', '.join(heads)}")
-    print(f"starts from {source}")
-    return Start(path, weights)
-
-
-def read_teacher(path):
-    """`Teacher` of what `--teacher` names; None for None.
-
-    Raises:
-        CheckpointError, ModelError: it is no checkpoint of this network.
-    """
-    from keras_bisenet.training.teacher import Teacher
-
-    if path is None:
-        return None
-    model, architecture = read_network(path)
-    print(f"learns from {architecture}: {path}")
-    return Teacher(path, model)
-
-
-def read_network(path, backbone_classes=None):
-    """Reads a `.keras` file or a PyTorch checkpoint.
-
-    Args:
-        path: the file, or a name in the manifest.
-        backbone_classes: classes of the network that a backbone alone is put into; None to refuse one.
-
-    Returns:
-        `BiSeNet` and its `weight_port.Architecture`.
-
-    Raises:
-        CheckpointError, ModelError: it is no checkpoint, or belongs to another network.
-    """
-    import keras_bisenet
-    import weight_port
-    from weight_port import layouts
-
-    if path.endswith(".keras"):
-        model = keras_bisenet.load_model(path)
-        return model, weight_port.Architecture(layouts.ZLLRUNNING, model.backbone, model.num_classes, model.width)
-    state = weight_port.load(locate(path))
-    if backbone_classes and "conv1.weight" in state and "layer1.0.conv1.weight" in state:
-        architecture = weight_port.recognize_backbone(state)
-    else:
-        architecture = weight_port.recognize(state)
-    classes = architecture.num_classes or backbone_classes
-    model = keras_bisenet.BiSeNet(classes, architecture.backbone, architecture.width)
-    weight_port.apply(state, model.variables, architecture)
-    return model, architecture
 
 
 def main(options):
