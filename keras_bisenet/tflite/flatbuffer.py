@@ -23,19 +23,6 @@ _SCORES_READERS = ("ARG_MAX", "SOFTMAX")
 _VALUES_STAY = ("CAST", "DEQUANTIZE", "EXPAND_DIMS", "QUANTIZE", "RESHAPE", "SQUEEZE")
 
 
-def read(path):
-    """Reads, validates and describes a file.
-
-    Returns:
-        Its bytes, and their description by `describe_model`.
-
-    Raises:
-        ModelError: see `load`.
-    """
-    content, model = load(path)
-    return content, describe_model(model)
-
-
 def load(path):
     """Reads and validates a file.
 

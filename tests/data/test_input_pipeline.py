@@ -1,5 +1,7 @@
 """Which example comes when, and what the training sees of it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,6 +109,21 @@ def test_parts_of_a_photo_of_another_size(tmp_path):
     laid = [parts.lay(*examples[0], [n]) for n in range(20)]
     assert {photo.shape for photo, _ in laid} == {(8, 16, 3)}
     assert any((label == 1).all() and (photo == 200).all() for photo, label in laid)
+
+
+def test_going_on_gives_the_numbers_that_would_have_come():
+    factors = np.full(7, 1.3)
+    whole = list(itertools.islice(pipeline.numbers(factors, 0, 4, start=0), 40))
+    later = list(itertools.islice(pipeline.numbers(factors, 0, 4, start=5), 20))
+    assert [position for position, _ in whole] == list(range(40))
+    assert later == whole[20:]
+
+
+def test_shards_are_the_parts_of_each_batch():
+    whole = list(itertools.islice(pipeline.numbers(np.ones(7), 0, 4, start=0), 16))
+    shards = [list(itertools.islice(pipeline.numbers(np.ones(7), 0, 4, 0, (i, 2)), 8)) for i in range(2)]
+    joined = [pair for batch in range(4) for shard in shards for pair in shard[2 * batch : 2 * batch + 2]]
+    assert joined == whole
 
 
 def test_photos_and_labels_stay_together(examples):

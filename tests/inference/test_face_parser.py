@@ -398,6 +398,14 @@ def test_a_quantized_score_is_no_label(opened, image):
     assert np.abs(parser.probabilities(image)[..., 1] - score).mean() < 0.02
 
 
+def test_what_adds_up_to_1_is_probabilities(opened, image):
+    """Of a softmax in several ops, which the graph does not name."""
+    scores = conv(CLASSES)
+    model = network(lambda x: ops.exp(scores(x)) / ops.sum(ops.exp(scores(x)), -1, keepdims=True))
+    (expected,) = run(model, image)
+    np.testing.assert_allclose(opened(model).probabilities(image), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("classes", [5, 40])
 def test_quantized_probabilities_stay(opened, image, classes):
     """Rounded to 256 steps they add up to 1 but for half a step a class."""
