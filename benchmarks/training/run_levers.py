@@ -1,9 +1,11 @@
-"""Measures what each lever of the recipe `celebamask_1k_finish` brings, on photos that choose recipes.
+"""Measures what each lever of a recipe brings, and which channels a narrow network should keep.
 
-100 photos of --data's train.txt are held out (see `splits.hold_out`); val.txt plays no part. A network that has seen
-none of them is trained from --init once, with `celebamask_1k_small`. Every lever then trains on from it for --steps
-steps on crops of 256 pixels, with three seeds of order and augmentation, and is compared with the same steps without
-it. Runs that are done stay in --workdir: the same command goes on where it stopped. Writes LEVERS.md and levers.json.
+100 photos of --data's train.txt, which choose recipes, are held out (see `splits.hold_out`); val.txt plays no part. A
+network that has seen none of them is trained from --init once, with `celebamask_1k_small`. Every lever of the recipe
+`celebamask_1k_finish` then trains on from it for --steps steps on crops of 256 pixels, with three seeds of order and
+augmentation, and is compared with the same steps without it. So do networks of half its width, which keep the most
+useful channels by each of `slimming.CRITERIA`. Runs that are done stay in --workdir: the same command goes on where it
+stopped. Writes LEVERS.md and levers.json.
 
 Example:
   .venv/bin/python -m benchmarks.training.run_levers --data celebamask --synthetic faces --init resnet18-f37072fd.pth
@@ -17,9 +19,10 @@ from absl import flags
 
 from benchmarks.common import experiment, processes, reporting, statistics
 from keras_bisenet.data import folder
-from keras_bisenet.training import evaluation, splits
+from keras_bisenet.training import evaluation, slimming, splits
 
 HELD_OUT = 100
+WIDTH = 0.5
 # Of every run from the trained network.
 _SHORT = ("learning_rate=0.005", "warmup_steps=20", "ema_decay=0.98")
 _LOVASZ = ("lovasz_weight=1.0", "loss_stride=4")
@@ -64,6 +67,7 @@ def measure(options):
             _train(options, run, data, first / "last.keras", seed, options.steps, (*_SHORT, *changes))
             runs[lever].append(run)
             print(f"{lever}, seed {seed}: mean IoU {_read_means(run)['mean_iou']:.2%}", flush=True)
+    slimmed = {criterion: _train_slimmed(options, workdir, real, criterion) for criterion in slimming.CRITERIA}
     return {
         "photos": HELD_OUT,
         "first_steps": options.first_steps,
@@ -71,7 +75,21 @@ def measure(options):
         "start": _read_means(first),
         "levers": {lever: list(map(_read_means, of_lever)) for lever, of_lever in runs.items()},
         "averaged": {lever: _evaluate_average(runs[lever], real) for lever in (BASE, ALL)},
+        "slimmed": slimmed,
     }
+
+
+def _train_slimmed(options, workdir, data, criterion):
+    """Means of a network of `WIDTH` at once, and of each seed after the steps of a lever."""
+    from keras_bisenet import load_model
+
+    model, file = slimming.slim(load_model(workdir / "first" / "last.keras"), WIDTH, criterion), f"{criterion}.keras"
+    model.save(workdir / file)
+    runs = [workdir / f"{criterion}_{seed}" for seed in options.seeds]
+    for seed, run in zip(options.seeds, runs, strict=True):
+        _train(options, run, data, workdir / file, seed, options.steps, (*_SHORT, f"width={WIDTH}"))
+        print(f"half width by {criterion}, seed {seed}: mean IoU {_read_means(run)['mean_iou']:.2%}", flush=True)
+    return {"at_once": _evaluate(model, data), "trained": list(map(_read_means, runs))}
 
 
 def _write_folders(options, workdir):
@@ -116,13 +134,19 @@ def _read_means(run):
 
 def _evaluate_average(runs, data):
     """The means of the network whose weights are the average of those of some runs."""
-    from keras_bisenet import FaceParser, load_model
+    from keras_bisenet import load_model
 
     models = [load_model(run / "last.keras") for run in runs]
     for first, *others in zip(*(model.variables for model in models), strict=True):
         first.assign(sum((variable.numpy() for variable in others), first.numpy()) / len(models))
-    parser, classes = FaceParser(models[0]), models[0].num_classes
-    found = evaluation.evaluate(parser, folder.read_split(data, "val"), classes).means()
+    return _evaluate(models[0], data)
+
+
+def _evaluate(model, data):
+    """The means of a `BiSeNet`."""
+    from keras_bisenet import FaceParser
+
+    found = evaluation.evaluate(FaceParser(model), folder.read_split(data, "val"), model.num_classes).means()
     return {mean: found[mean] for mean in _MEANS}
 
 
@@ -139,6 +163,12 @@ def _body(results):
         cells = [f"{100 * means[mean]:.1f}" for mean in _MEANS]
         rows.append((f"average of the seeds' weights, {lever}", *cells, f"{gain:+.1f}"))
     yield reporting.table(("lever", *_MEANS.values(), "gain in mean IoU, points"), rows)
+    rows = []
+    for criterion, found in results["slimmed"].items():
+        cells = [statistics.spread([100 * means[mean] for means in found["trained"]]).text(1) for mean in _MEANS]
+        rows.append((criterion, f"{100 * found['at_once']['mean_iou']:.1f}", *cells))
+    head = "half the width, channels by", "mean IoU at once", *(f"{mean} after training" for mean in _MEANS.values())
+    yield reporting.table(head, rows)
 
 
 REPORT = reporting.Report(
@@ -147,8 +177,9 @@ REPORT = reporting.Report(
     checks=lambda _results: [],
     reading=(
         "Median of the seeds, in brackets the smallest and the largest. A gain is taken seed by seed against the same "
-        "seed without a lever. The runs are short and on small crops, from a network far from converged: they show the "
-        "sign and the order of levers, not what a full training reaches."
+        "seed without a lever. Networks of half the width keep channels of the network before, and are evaluated at "
+        "once and after the steps of a lever. The runs are short and on small crops, from a network far from "
+        "converged: they show the sign and the order of levers, not what a full training reaches."
     ),
     conditions=lambda results: [
         f"{results['photos']} photos held out of train.txt",
