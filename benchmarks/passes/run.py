@@ -1,8 +1,8 @@
 """Times the effect of each graph pass.
 
-Exports the network without each pass, and with Winograd's convolutions at more stages, and times every variant. Writes
-PASSES.md and passes.json. With --files it times given files instead, such as those of another commit, beside ours of
-the same precision.
+Exports the network without each pass, with Winograd's convolutions at more stages, and with other ways from the logits
+to the labels, and times every variant. Writes PASSES.md and passes.json. With --files it times given files instead,
+such as those of another commit, beside ours of the same precision.
 
 Examples:
   .venv/bin/python -m benchmarks.passes.run
@@ -38,6 +38,9 @@ def variants():
         rules = [rule for rule in passes.RULES[precision] if rule not in left_out]
         return mock.patch.dict(passes.RULES, {precision: rules})
 
+    def also(precision, rule):
+        return mock.patch.dict(passes.RULES, {precision: (*passes.RULES[precision], rule)})
+
     batch_norm_alone = mock.patch.dict(passes.RULES, float32=(folding.fix_conv, folding.fold_batch_norm))
     at_stride = functools.partial(mock.patch.multiple, fast_convs)
     split, winograd = fast_convs.split_upsampled_conv, fast_convs.winograd
@@ -56,7 +59,39 @@ def variants():
         "dynamic, without pairs of columns": without("dynamic", column_pairs.pair_columns),
         f"int8, {SHIPPED}": without("int8"),
         "int8, without pairs of columns": without("int8", column_pairs.pair_columns),
+        "int8, logits resized along one axis at a time": also("int8", _resize_by_axis),
+        "int8, logits of 20 classes, one of which never wins": also("int8", _pad_classes),
     }
+
+
+def _resize_by_axis(graph, node):
+    """The last resize along rows; then along columns, where a row of pixels is one pixel of many channels."""
+    from keras import ops
+
+    from keras_bisenet.models.layers import AlignCornersResize
+
+    if not isinstance(node.operation, AlignCornersResize):
+        return None
+    logits, photo = node.inputs
+    (_, rows, _, classes), (_, height, width, _) = logits.shape, photo.shape
+    # What a resize is told its size by; TFLite has no ops for it.
+    wide = graph.call(AlignCornersResize(), [logits, photo[:, :rows]])
+    wide = ops.reshape(wide, (1, rows, 1, width * classes))
+    tall = graph.call(AlignCornersResize(), [wide, photo[:, :, :1]])
+    return ops.reshape(tall, (1, height, width, classes))
+
+
+def _pad_classes(graph, node):
+    """A convolution of 19 classes with a 20th that has a logit far below: kernels of LiteRT take 4 channels at once."""
+    import numpy as np
+
+    from keras_bisenet.export.passes.layers import FixedConv2D
+
+    conv = node.operation
+    if not isinstance(conv, FixedConv2D) or conv.kernel.shape[3] != 19:
+        return None
+    kernel = np.pad(conv.kernel, [(0, 0)] * 3 + [(0, 1)])
+    return graph.call(conv.like(kernel=kernel, bias=np.append(conv.bias, -1e6)), *node.inputs)
 
 
 def measure(options):
