@@ -137,7 +137,7 @@ def test_a_file_that_predicts_a_class_it_does_not_have(data_dir, tmp_path, monke
         def __call__(self, photo):
             return np.full(photo.shape[:2], 7)
 
-    monkeypatch.setattr(evaluate, "open_model", lambda *_: ("strange.tflite", "tflite", Parser()))
+    monkeypatch.setattr(evaluate.networks, "open_parser", lambda *_: ("strange.tflite", "tflite", Parser()))
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
     with flagsaver.flagsaver():
         flags = evaluate.FLAGS
