@@ -22,6 +22,7 @@ export function alignedLabels(scores, [rows, columns, classes], height, width) {
   // class of the largest.
   const line = new Float64Array(columns * classes);
   const found = new Uint8Array(columns);
+  const pixel = new Float64Array(classes);
   for (let y = 0; y < height; y++) {
     const [above, down, wholeDown] = between(y, rows, height);
     const top = above * columns;
@@ -41,17 +42,11 @@ export function alignedLabels(scores, [rows, columns, classes], height, width) {
       }
       for (let x = from; x < to; x++) {
         const right = x * (columns - 1) - column * across;
-        let label = 0;
-        let most = -Infinity;
         for (let channel = 0; channel < classes; channel++) {
           const low = line[column * classes + channel];
-          const value = low * across + (line[(column + 1) * classes + channel] - low) * right;
-          if (value > most) {
-            label = channel;
-            most = value;
-          }
+          pixel[channel] = low * across + (line[(column + 1) * classes + channel] - low) * right;
         }
-        labels[y * width + x] = label;
+        labels[y * width + x] = argmax(pixel, 0, classes);
       }
     }
   }
