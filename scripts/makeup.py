@@ -72,16 +72,19 @@ def run(options):
 
 
 def make_up_photo(options, look, of_faces, made_up):
+    """Makes up a photo. `made_up` says what, in words."""
     from keras_bisenet.data import folder
     from keras_bisenet.inference import photo_makeup
 
     labels, photo = None, images.BUNDLED if options.image is None else options.image
     if options.labels is not None:
         if options.detect:
-            raise MakeupError("--detect and --labels are both given; expected one of them: labels name the parts")
+            raise MakeupError(
+                "--detect and --labels are both given; expected one of them: the labels name the parts already"
+            )
         if not pathlib.Path(options.labels).is_file():
             raise MakeupError(f"{options.labels}: no such file; expected a label map of the photo")
-        labels = folder.read_label(options.labels)
+        labels = options.labels, folder.read_label(options.labels)
     left = photo_makeup.write(photo, options.output, look, options.model, of_faces, labels, options.before_after)
     print(f"{photo}: {made_up}, in {options.output}")
     for reason in dict.fromkeys(left):
@@ -89,6 +92,7 @@ def make_up_photo(options, look, of_faces, made_up):
 
 
 def make_up_video(options, look, of_faces, made_up):
+    """Makes up a video, or paints its labels over it. Returns what is wrong with the video, or None."""
     from keras_bisenet.inference import video_makeup
 
     for name in ("image", "labels", "before_after"):

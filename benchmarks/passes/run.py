@@ -14,6 +14,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import numpy as np
 from absl import flags
 
 from benchmarks.common import experiment, networks, reporting, speed, statistics
@@ -83,8 +84,6 @@ def _resize_by_axis(graph, node):
 
 def _pad_classes(graph, node):
     """A convolution of 19 classes with a 20th that has a logit far below: kernels of LiteRT take 4 channels at once."""
-    import numpy as np
-
     from keras_bisenet.export.passes.layers import FixedConv2D
 
     conv = node.operation

@@ -34,7 +34,7 @@ def write(source, output, look, model="default", of_faces=None, labels=None, bef
         model: see `FaceParser`; a path or a name.
         of_faces: dict of the `min_face` and `min_confidence` of the faces that are found first, see `FaceParser`; None
             to find none.
-        labels: `[H, W]` uint8 class ids of the photo, instead of a network's; None to have the network find them.
+        labels: path of a label map, for messages, and its `[H, W]` uint8 class ids; None to have the network find them.
         before_after: whether the photo as it was comes to stand on the left of the result.
 
     Returns:
@@ -56,18 +56,23 @@ def write(source, output, look, model="default", of_faces=None, labels=None, bef
         raise MakeupError(f"{output}: would be {height}x{width}, but {limit}; write a .png")
     if labels is None:
         faces = _find_faces(source, photo, FaceParser(model), of_faces)
-    elif labels.shape == photo.shape[:2]:
-        faces = [(np.s_[:, :], soft_masks.part_masks(labels))]
     else:
-        found, expected = ("x".join(map(str, each.shape[:2])) for each in (labels, photo))
-        raise MakeupError(
-            f"{source}: is {expected}, its label map {found}; expected the same; resize the labels by nearest neighbor"
-        )
+        faces = [(np.s_[:, :], soft_masks.part_masks(_checked(*labels, photo)))]
     result, left = makeup.apply_to_faces(photo, faces, look)
     picture = np.concatenate([photo, result], axis=1) if before_after else result
     with atomic.staged(output.parent) as scratch:
         Image.fromarray(picture).save(scratch / output.name, **saving)
     return left
+
+
+def _checked(path, labels, photo):
+    """The class ids of a label map, if it has the size of the photo."""
+    if labels.shape != photo.shape[:2]:
+        found, expected = ("x".join(map(str, each.shape[:2])) for each in (labels, photo))
+        raise MakeupError(
+            f"{path}: is {found}, the photo {expected}; expected the same; resize the labels by nearest neighbor"
+        )
+    return labels
 
 
 def _find_faces(source, photo, parser, of_faces):

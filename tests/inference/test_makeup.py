@@ -586,7 +586,7 @@ def folder(labels_file, portrait):
         ("--hair red --image none.jpg", "none.jpg: no such file"),
         ("--hair red --labels none.png", "none.png: no such file"),
         ("--hair red --model none.h5", "none.h5"),
-        ("--hair red --labels small.png", "astronaut_face.png: is 240x240, its label map 10x20"),
+        ("--hair red --labels small.png", "small.png: is 10x20, the photo 240x240"),
         ("--hair red --labels colors.png", "colors.png: label is a RGB PNG"),
         ("--hair red --image wall.png --output mine.png", "wall.png: no face found"),
         ("--hair red --image suit.png", "suit.png: no face found"),
